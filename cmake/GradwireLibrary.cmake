@@ -1,0 +1,23 @@
+# gradwire::gradwire (and gradwire::mpi) out of the layers' objects.
+
+set(GRADWIRE_LAYERS base compress transport collectives train)
+
+add_library(gradwire)
+add_library(gradwire::gradwire ALIAS gradwire)
+foreach(layer IN LISTS GRADWIRE_LAYERS)
+  target_sources(gradwire PRIVATE $<TARGET_OBJECTS:gradwire_${layer}>)
+endforeach()
+target_include_directories(gradwire PUBLIC
+  $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include>
+  $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+target_compile_features(gradwire PUBLIC cxx_std_20)
+target_link_libraries(gradwire PRIVATE fmt::fmt spdlog::spdlog hwy::hwy Threads::Threads)
+target_link_options(gradwire PRIVATE $<$<BOOL:${GRADWIRE_SANITIZE}>:-fsanitize=${GRADWIRE_SANITIZE}>)
+set_target_properties(gradwire PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
+if(GRADWIRE_HAVE_MPI)
+  add_library(gradwire_mpi)
+  add_library(gradwire::mpi ALIAS gradwire_mpi)
+  target_sources(gradwire_mpi PRIVATE $<TARGET_OBJECTS:gradwire_mpi_objects>)
+  target_link_libraries(gradwire_mpi PUBLIC gradwire PRIVATE MPI::MPI_CXX fmt::fmt)
+  set_target_properties(gradwire_mpi PROPERTIES EXPORT_NAME mpi VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
+endif()

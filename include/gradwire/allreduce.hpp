@@ -1,0 +1,114 @@
+#pragma once
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "gradwire/compressor.hpp"
+#include "gradwire/error.hpp"
+#include "gradwire/export.hpp"
+#include "gradwire/transport.hpp"
+#include "gradwire/types.hpp"
+
+namespace gradwire {
+
+struct AllreduceOptions {
+  std::string algorithm = "auto";    ///< "auto" or a name from collectives/README.md
+  std::size_t segment_bytes = 0;     ///< dense bytes per chunk in flight; 0 means GRADWIRE_SEGMENT_BYTES
+  std::uint64_t seed = 0;            ///< the same on all ranks; each rank draws its own numbers from it
+  std::chrono::milliseconds timeout{0};  ///< from start() to completion; 0 means GRADWIRE_TIMEOUT_MS
+};
+
+/// One parameter of a bucket, as far as it is the same in every step.
+struct BucketItem {
+  ParamId param{};
+  std::size_t count = 0;
+  DType dtype = DType::f32;
+  Compressor compressor;
+  std::string name;  ///< for messages; empty means "parameter <id>"
+};
+
+/// Memory of one parameter in one step.
+struct ItemBuffers {
+  Tensor tensor;    ///< in: what this rank puts in; out: the sum over ranks, bitwise equal on all of them
+  Tensor residual;  ///< out, f32: what this rank still owes; null data where it is not wanted. Never aliases tensor
+};
+
+/// Where an operation's time and bytes went, on this rank.
+struct OperationStats {
+  std::uint64_t wire_bytes = 0;  ///< bytes sent, envelopes included; for `dense` the 2(n-1)/n S of an optimal algorithm
+  double encode_us = 0;
+  double decode_us = 0;  ///< decoding and summing
+  double total_us = 0;   ///< from start to completion; what encode and decode leave of it was spent waiting
+};
+
+/// Why an operation that kept in step on every rank still has no result: agreed by all of them.
+struct Verdict {
+  Errc code = Errc::ok;  ///< non_finite, or invalid_argument for a gradient that never came
+  int rank = 0;
+  ParamId param{};
+};
+
+/// An allreduce that runs many times over tensors of the same shapes: everything is sized and scheduled once, and a
+/// start allocates nothing. Up to f32 rounding, whatever the algorithm and the compressors:
+///
+///     sum over ranks of input  ==  result  +  sum over ranks of residual
+///
+/// With 16-bit tensors the rounding of the result to 16 bits is part of the owner's residual, except under `dense`,
+/// where the backend rounds.
+class GRADWIRE_API PersistentAllreduce {
+ public:
+  /// Throws Errc::invalid_argument or Errc::unsupported (unknown algorithm, or one that `items` rule out).
+  PersistentAllreduce(Communicator comm, std::vector<BucketItem> items, Slot slot, const AllreduceOptions& options = {});
+  PersistentAllreduce(PersistentAllreduce&&) noexcept;
+  PersistentAllreduce& operator=(PersistentAllreduce&&) noexcept;
+  ~PersistentAllreduce();  ///< never blocks; one that is still running leaks its workspace instead of freeing it
+
+  /// The algorithm in use, never "auto".
+  [[nodiscard]] std::string_view algorithm() const noexcept;
+  /// Scratch that start() needs.
+  [[nodiscard]] std::size_t workspace_bytes() const noexcept;
+
+  /// Collective. `buffers` are in the order of the items; they and the workspace belong to the operation until the
+  /// Work is done. The operation advances only inside Work::done() and Work::wait(). `step` keys the random numbers.
+  /// A `refusal` makes this rank take part without data: every rank's Work then fails with that verdict, in step, and
+  /// the communicator stays usable. The same happens when an input holds NaN or Inf. Residuals are then unspecified.
+  /// Throws Errc::invalid_argument for wrong counts or dtypes or a running operation, Errc::unsupported for memory the
+  /// transport does not reach.
+  [[nodiscard]] Work start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint64_t step, StreamRef stream,
+                           const std::optional<Verdict>& refusal = std::nullopt);
+
+  /// Of the last completed run.
+  [[nodiscard]] const OperationStats& stats() const noexcept;
+
+ private:
+  class Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+/// One parameter of a one-shot allreduce.
+struct Item {
+  Tensor tensor;
+  Tensor residual;
+  Compressor compressor;
+  ParamId param{};
+};
+
+/// One-shot form of PersistentAllreduce that brings its own workspace. Drive the Work to completion.
+[[nodiscard]] GRADWIRE_API Work allreduce_sum(const Communicator& comm, std::span<const Item> items, Slot slot,
+                                              StreamRef stream = StreamRef::host(),
+                                              const AllreduceOptions& options = {}, std::uint64_t step = 0);
+
+/// One row of `gradwire info --algorithms`.
+struct AlgorithmInfo {
+  std::string name;
+  std::string bytes_per_rank;
+  std::string lossy_steps;
+  std::string suits;
+};
+[[nodiscard]] GRADWIRE_API std::vector<AlgorithmInfo> list_algorithms();
+
+}  // namespace gradwire

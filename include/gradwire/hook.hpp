@@ -1,0 +1,101 @@
+#pragma once
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gradwire/export.hpp"
+#include "gradwire/transport.hpp"
+#include "gradwire/types.hpp"
+#include "gradwire/work.hpp"
+
+namespace gradwire {
+
+/// One parameter of the model, as registered. Register in forward order, the same on every rank.
+struct ParamInfo {
+  ParamId id{};
+  std::string name;
+  std::vector<std::size_t> shape;
+  DType dtype = DType::f32;
+  std::string compressor;  ///< overrides HookOptions::compressor; empty means the default
+  std::string rule;        ///< overrides HookOptions::rule; empty means the default
+};
+
+struct HookOptions {
+  std::string compressor = "q4";
+  std::string rule = "ef";
+  std::string algorithm = "auto";
+  std::size_t bucket_bytes = 4u << 20;        ///< f32 bytes after which a bucket is closed
+  std::size_t dense_below_elems = 1024;       ///< smaller and 1-D parameters are grouped and sent dense
+  std::uint64_t seed = 0;
+  std::chrono::milliseconds timeout{0};       ///< of every operation; 0 means GRADWIRE_TIMEOUT_MS
+  bool average = true;                        ///< the update is the mean over ranks; false: the sum
+  bool library_thread = true;                 ///< false: the caller drives, by progress() and the Work of finish_step()
+};
+
+/// What became of one parameter in the last step.
+struct ParamReport {
+  std::string name;
+  std::string compressor;  ///< "dense" where it is sent dense
+  std::string rule;
+  std::size_t count = 0;
+  double residual_norm = 0;  ///< l2 norm of what this rank still owes
+};
+
+/// The last step, on this rank. Times of different buckets overlap; exposed time is what the training loop waited.
+struct StepReport {
+  std::uint64_t step = 0;        ///< steps completed so far
+  std::uint64_t dense_bytes = 0; ///< what an optimal dense allreduce would have sent: 2(n-1)/n of the gradients
+  std::uint64_t wire_bytes = 0;  ///< what was sent
+  double encode_us = 0;
+  double wire_us = 0;    ///< waiting for peers and network
+  double decode_us = 0;
+  double exposed_us = 0; ///< from finish_step() to completion
+  std::vector<ParamReport> params;
+};
+
+/// Data-parallel training in three calls: register once, `ready` for each gradient during backward, `finish_step`.
+///
+/// Parameters are grouped into buckets in backward (reverse registration) order, and buckets are launched in that one
+/// order on every rank, each as soon as its gradients are ready, so that communication overlaps backward.
+///
+/// A step is a transaction: if it fails with Errc::non_finite or Errc::invalid_argument on one rank it fails so on all
+/// of them, no residual has changed, and the next step may follow. Gradients then hold unspecified values.
+class GRADWIRE_API GradientHook {
+ public:
+  /// Collective: all ranks compare what they registered. Throws Errc::rank_mismatch naming rank, parameter and values;
+  /// Errc::invalid_argument for duplicate or empty parameters or a bad spec; Errc::unsupported for library_thread over
+  /// a transport that only the caller's thread may use.
+  GradientHook(Communicator comm, std::vector<ParamInfo> params, HookOptions options = {});
+  GradientHook(GradientHook&&) noexcept;
+  GradientHook& operator=(GradientHook&&) noexcept;
+  /// Never throws and never waits for peers: destroyed in mid-step, it aborts the communicator so that none hang.
+  ~GradientHook();
+
+  /// The gradient is complete; call in any order, from any one thread at a time. It belongs to the hook until the
+  /// step's Work is done, and then holds the update. Throws Errc::invalid_argument for an unknown parameter, a wrong
+  /// count or dtype, or a second call in one step; the step itself is not harmed.
+  void ready(ParamId param, Tensor gradient, StreamRef stream = StreamRef::host());
+
+  /// Collective: ends the step. The Work fails with Errc::invalid_argument on every rank when a gradient is missing on
+  /// one. Wait for it before the next `ready`.
+  [[nodiscard]] Work finish_step();
+
+  /// Advances communication without blocking; only for library_thread = false.
+  void progress();
+
+  /// The last completed step. Computes residual norms, so it reads every residual once.
+  [[nodiscard]] StepReport report() const;
+  /// Scratch held for communication, known before the first step: at most twice the largest bucket.
+  [[nodiscard]] std::size_t workspace_bytes() const noexcept;
+  /// Memory of the feedback rules: for `ef`, 8 bytes an element (the residual and the pending one).
+  [[nodiscard]] std::size_t state_bytes() const noexcept;
+  [[nodiscard]] std::size_t bucket_count() const noexcept;
+
+ private:
+  class Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace gradwire

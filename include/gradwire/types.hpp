@@ -1,0 +1,106 @@
+#pragma once
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "gradwire/export.hpp"
+
+namespace gradwire {
+
+/// Element type of a tensor. The values are pinned: they appear in frames.
+enum class DType : std::uint8_t { f32 = 0, f16 = 1, bf16 = 2 };
+
+/// Where memory lives.
+enum class Space : std::uint8_t { host = 0, device = 1 };
+
+/// A parameter's identity, stable for the life of the model. All state is keyed by it.
+enum class ParamId : std::uint32_t {};
+
+/// Tells concurrent operations on one communicator apart. At most kMaxSlot; larger values are reserved.
+enum class Slot : std::uint32_t {};
+inline constexpr std::uint32_t kMaxSlot = 0x3fff;
+
+using Deadline = std::chrono::steady_clock::time_point;
+
+/// Bytes of one element: 4 or 2.
+[[nodiscard]] constexpr std::size_t size_of(DType dtype) noexcept { return dtype == DType::f32 ? 4 : 2; }
+
+/// "f32", "f16", "bf16".
+[[nodiscard]] GRADWIRE_API std::string_view name(DType dtype) noexcept;
+/// "host", "device".
+[[nodiscard]] GRADWIRE_API std::string_view name(Space space) noexcept;
+
+/// Non-owning view of `count` contiguous elements. Null data with count 0 means "none".
+struct Tensor {
+  void* data = nullptr;
+  std::size_t count = 0;
+  DType dtype = DType::f32;
+  Space space = Space::host;
+
+  [[nodiscard]] std::size_t bytes() const noexcept { return count * size_of(dtype); }
+  /// Elements [first, first + n); the caller keeps the range inside the tensor.
+  [[nodiscard]] Tensor slice(std::size_t first, std::size_t n) const noexcept {
+    return {static_cast<std::byte*>(data) + first * size_of(dtype), n, dtype, space};
+  }
+};
+
+/// Read-only counterpart of Tensor.
+struct ConstTensor {
+  const void* data = nullptr;
+  std::size_t count = 0;
+  DType dtype = DType::f32;
+  Space space = Space::host;
+
+  ConstTensor() = default;
+  ConstTensor(const void* data_, std::size_t count_, DType dtype_ = DType::f32, Space space_ = Space::host) noexcept
+      : data(data_), count(count_), dtype(dtype_), space(space_) {}
+  ConstTensor(const Tensor& t) noexcept : ConstTensor(t.data, t.count, t.dtype, t.space) {}  // NOLINT: a view of a view
+
+  [[nodiscard]] std::size_t bytes() const noexcept { return count * size_of(dtype); }
+  [[nodiscard]] ConstTensor slice(std::size_t first, std::size_t n) const noexcept {
+    return {static_cast<const std::byte*>(data) + first * size_of(dtype), n, dtype, space};
+  }
+};
+
+/// Non-owning view of raw memory.
+struct Bytes {
+  std::byte* data = nullptr;
+  std::size_t size = 0;
+  Space space = Space::host;
+
+  [[nodiscard]] Bytes slice(std::size_t first, std::size_t n) const noexcept { return {data + first, n, space}; }
+};
+
+/// Read-only counterpart of Bytes.
+struct ConstBytes {
+  const std::byte* data = nullptr;
+  std::size_t size = 0;
+  Space space = Space::host;
+
+  ConstBytes() = default;
+  ConstBytes(const std::byte* data_, std::size_t size_, Space space_ = Space::host) noexcept
+      : data(data_), size(size_), space(space_) {}
+  ConstBytes(const Bytes& b) noexcept : ConstBytes(b.data, b.size, b.space) {}  // NOLINT: a view of a view
+
+  [[nodiscard]] ConstBytes slice(std::size_t first, std::size_t n) const noexcept { return {data + first, n, space}; }
+};
+
+/// Non-owning reference to the stream that orders work on a tensor's memory. `host()` means "now, on this thread".
+/// There is no conversion from integers or null pointers: a device's legacy default stream must be asked for by name.
+class StreamRef {
+ public:
+  [[nodiscard]] static StreamRef host() noexcept { return StreamRef{}; }
+  explicit StreamRef(void* native) noexcept : native_(native) {}
+  StreamRef(int) = delete;
+  StreamRef(std::nullptr_t) = delete;
+
+  [[nodiscard]] bool is_host() const noexcept { return native_ == nullptr; }
+  [[nodiscard]] void* native() const noexcept { return native_; }
+
+ private:
+  StreamRef() noexcept = default;
+  void* native_ = nullptr;
+};
+
+}  // namespace gradwire

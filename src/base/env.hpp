@@ -1,0 +1,38 @@
+#pragma once
+#include <chrono>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "gradwire/export.hpp"
+
+namespace gradwire {
+
+/// Every environment variable gradwire reads, once, when first asked for. `gradwire info` prints this table.
+struct Environment {
+  /// GRADWIRE_LOG_LEVEL: trace, debug, info, warn, error or off.
+  std::string log_level = "warn";
+  /// GRADWIRE_FORCE_ISA: "scalar" for the reference code, or an instruction set that `gradwire info` lists.
+  std::string force_isa;
+  /// GRADWIRE_TIMEOUT_MS: deadline of every operation whose options name none.
+  std::chrono::milliseconds timeout{60'000};
+  /// GRADWIRE_SEGMENT_BYTES: dense bytes of a chunk in flight: the grain at which encoding, wire and decoding overlap.
+  std::size_t segment_bytes = 256u << 10;
+  /// GRADWIRE_CHECK: 1 makes every communicator `checked`.
+  bool check = false;
+};
+
+/// Throws Errc::invalid_argument naming the variable and its value when one cannot be read.
+[[nodiscard]] GRADWIRE_API const Environment& environment();
+
+/// The same parser without the cache, for tests.
+[[nodiscard]] Environment read_environment();
+
+struct EnvironmentRow {
+  std::string variable;
+  std::string value;
+  std::string meaning;
+};
+[[nodiscard]] GRADWIRE_API std::vector<EnvironmentRow> describe_environment();
+
+}  // namespace gradwire
