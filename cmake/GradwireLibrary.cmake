@@ -1,6 +1,10 @@
-# gradwire::gradwire (and gradwire::mpi) out of the layers' objects.
+# gradwire::gradwire and gradwire::mpi out of the layers' objects: static, or shared with BUILD_SHARED_LIBS.
 
 set(GRADWIRE_LAYERS base compress transport collectives train)
+set(GRADWIRE_COMPONENTS "")
+
+# A version below 1 promises its ABI to the minor version only.
+set(GRADWIRE_SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
 
 add_library(gradwire)
 add_library(gradwire::gradwire ALIAS gradwire)
@@ -12,12 +16,21 @@ target_include_directories(gradwire PUBLIC
   $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_compile_features(gradwire PUBLIC cxx_std_20)
 target_link_libraries(gradwire PRIVATE fmt::fmt spdlog::spdlog hwy::hwy Threads::Threads)
-target_link_options(gradwire PRIVATE $<$<BOOL:${GRADWIRE_SANITIZE}>:-fsanitize=${GRADWIRE_SANITIZE}>)
-set_target_properties(gradwire PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
+set_target_properties(gradwire PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${GRADWIRE_SOVERSION})
+
 if(GRADWIRE_HAVE_MPI)
   add_library(gradwire_mpi)
   add_library(gradwire::mpi ALIAS gradwire_mpi)
   target_sources(gradwire_mpi PRIVATE $<TARGET_OBJECTS:gradwire_mpi_objects>)
   target_link_libraries(gradwire_mpi PUBLIC gradwire PRIVATE MPI::MPI_CXX fmt::fmt)
-  set_target_properties(gradwire_mpi PROPERTIES EXPORT_NAME mpi VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
+  set_target_properties(gradwire_mpi PROPERTIES
+    EXPORT_NAME mpi VERSION ${PROJECT_VERSION} SOVERSION ${GRADWIRE_SOVERSION})
+  list(APPEND GRADWIRE_COMPONENTS mpi)
+endif()
+if(GRADWIRE_SANITIZE)
+  foreach(library gradwire gradwire_mpi)
+    if(TARGET ${library})
+      target_link_options(${library} PRIVATE -fsanitize=${GRADWIRE_SANITIZE})
+    endif()
+  endforeach()
 endif()

@@ -1,18 +1,40 @@
 # Flags as interface targets, and one function that makes a layer.
 
 add_library(gradwire_flags INTERFACE)
-target_compile_options(gradwire_flags INTERFACE
+target_compile_options(gradwire_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:
   -Wall -Wextra -Wconversion -Wshadow $<$<BOOL:${GRADWIRE_WERROR}>:-Werror>
-  -ffp-contract=off)  # frames are bit-identical on every instruction set: no fused multiply-add behind our back
+  -ffp-contract=off>)  # frames are bit-identical on every instruction set: no fused multiply-add behind our back
 if(GRADWIRE_SANITIZE)
-  target_compile_options(gradwire_flags INTERFACE -fsanitize=${GRADWIRE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_compile_options(gradwire_flags INTERFACE
+    -fsanitize=${GRADWIRE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(gradwire_flags INTERFACE -fsanitize=${GRADWIRE_SANITIZE})
 endif()
 
-# gradwire_layer(NAME SOURCES ... LINKS ...): one box of docs/design.md as an object library. A layer may link only
-# layers to its left.
+if(GRADWIRE_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  find_program(GRADWIRE_CCACHE_PROGRAM ccache)
+  mark_as_advanced(GRADWIRE_CCACHE_PROGRAM)
+  if(GRADWIRE_CCACHE_PROGRAM)
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${GRADWIRE_CCACHE_PROGRAM})
+  endif()
+endif()
+
+# The arrows of docs/design.md: what stands to the left of each layer.
+set(GRADWIRE_LEFT_OF_base "")
+set(GRADWIRE_LEFT_OF_compress base)
+set(GRADWIRE_LEFT_OF_transport base)
+set(GRADWIRE_LEFT_OF_mpi_objects base transport)
+set(GRADWIRE_LEFT_OF_collectives base compress transport)
+set(GRADWIRE_LEFT_OF_train base compress transport collectives)
+
+# gradwire_layer(NAME SOURCES ... LINKS ...): one box of docs/design.md as an object library.
 function(gradwire_layer name)
   cmake_parse_arguments(arg "" "" "SOURCES;LINKS" ${ARGN})
+  foreach(link IN LISTS arg_LINKS)
+    if(link MATCHES "^gradwire_(.+)$" AND NOT CMAKE_MATCH_1 IN_LIST GRADWIRE_LEFT_OF_${name})
+      message(FATAL_ERROR "gradwire: layer ${name} may not link ${CMAKE_MATCH_1}, "
+        "which is not to its left in docs/design.md (to its left: ${GRADWIRE_LEFT_OF_${name}})")
+    endif()
+  endforeach()
   add_library(gradwire_${name} OBJECT ${arg_SOURCES})
   target_include_directories(gradwire_${name} PUBLIC
     ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src ${PROJECT_BINARY_DIR}/include)

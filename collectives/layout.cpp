@@ -1,0 +1,95 @@
+#include "collectives/layout.hpp"
+
+#include <algorithm>
+
+#include "collectives/message.hpp"
+
+namespace gradwire {
+namespace {
+
+std::size_t total_elems(std::span<const BucketItem> items) {
+  std::size_t total = 0;
+  for (const BucketItem& item : items) total += item.count;
+  return total;
+}
+
+/// The block boundary nearest to an element position of the bucket.
+std::size_t snap(std::span<const BucketItem> items, std::size_t position) {
+  std::size_t start = 0;
+  for (const BucketItem& item : items) {
+    if (position < start + item.count) {
+      const std::size_t block = item.compressor.traits().block_elems;
+      const std::size_t nearest = (position - start + block / 2) / block * block;
+      return start + std::min(nearest, item.count);
+    }
+    start += item.count;
+  }
+  return start;
+}
+
+}  // namespace
+
+Layout::Layout(std::span<const BucketItem> items, int chunks, std::size_t segment_bytes) : chunks_(chunks) {
+  const auto n = static_cast<std::size_t>(chunks);
+  const std::size_t total = total_elems(items);
+  std::vector<std::size_t> cuts;
+  for (std::size_t chunk = 0; chunk <= n; ++chunk) {
+    cuts.push_back(chunk == n ? total : snap(items, total / n * chunk + total % n * chunk / n));
+  }
+  std::size_t longest = 0;
+  for (std::size_t chunk = 0; chunk < n; ++chunk) longest = std::max(longest, cuts[chunk + 1] - cuts[chunk]);
+  const std::size_t segment_elems = std::max<std::size_t>(segment_bytes / sizeof(float), 1);
+  segments_ = static_cast<int>(std::max<std::size_t>((longest + segment_elems - 1) / segment_elems, 1));
+
+  const auto s = static_cast<std::size_t>(segments_);
+  for (std::size_t chunk = 0; chunk < n; ++chunk) {
+    const std::size_t length = cuts[chunk + 1] - cuts[chunk];
+    std::size_t first = cuts[chunk];
+    message_bytes_.push_back(0);
+    scratch_elems_.push_back(0);
+    for (std::size_t segment = 0; segment < s; ++segment) {
+      const std::size_t target = cuts[chunk] + length / s * (segment + 1) + length % s * (segment + 1) / s;
+      const std::size_t last =
+          segment + 1 == s ? cuts[chunk + 1] : std::clamp(snap(items, target), first, cuts[chunk + 1]);
+      add_pieces(items, {first, last});
+      first = last;
+    }
+  }
+}
+
+void Layout::add_pieces(std::span<const BucketItem> items, Range elements) {
+  const std::size_t begin = pieces_.size();
+  std::size_t start = 0;
+  std::size_t bytes = kEnvelopeBytes;
+  std::size_t scratch = 0;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    const std::size_t first = std::max(elements.first, start);
+    const std::size_t last = std::min(elements.last, start + items[i].count);
+    if (first < last) {
+      pieces_.push_back({static_cast<std::uint32_t>(i), first - start, last - first, scratch});
+      // A 16-bit item's sum is built and re-encoded in f32, whose frame may be the larger one.
+      bytes += std::max(items[i].compressor.max_frame_size(last - first, items[i].dtype),
+                        items[i].compressor.max_frame_size(last - first, DType::f32));
+      if (items[i].dtype != DType::f32) scratch += last - first;
+    }
+    start += items[i].count;
+  }
+  ranges_.push_back({begin, pieces_.size()});
+  message_bytes_.back() = std::max(message_bytes_.back(), bytes);
+  scratch_elems_.back() = std::max(scratch_elems_.back(), scratch);
+}
+
+std::span<const Piece> Layout::pieces(int chunk, int segment) const noexcept {
+  const Range range = ranges_[static_cast<std::size_t>(chunk * segments_ + segment)];
+  return std::span(pieces_).subspan(range.first, range.last - range.first);
+}
+
+std::size_t Layout::max_message_bytes(int chunk) const noexcept {
+  return message_bytes_[static_cast<std::size_t>(chunk)];
+}
+
+std::size_t Layout::max_scratch_elems(int chunk) const noexcept {
+  return scratch_elems_[static_cast<std::size_t>(chunk)];
+}
+
+}  // namespace gradwire

@@ -1,0 +1,212 @@
+#include "collectives/message.hpp"
+
+#include <cstring>
+
+#include "base/fail.hpp"
+#include "compress/vector_ops.hpp"
+
+namespace gradwire {
+namespace {
+
+struct Envelope {
+  std::uint16_t magic = 0x5747;
+  std::uint16_t stage = 0;
+  std::uint32_t operation = 0;
+  std::uint64_t layout = 0;
+  std::uint32_t segment = 0;
+  std::uint32_t blocks = 0;
+  std::uint16_t verdict = 0;
+  std::uint16_t verdict_rank = 0;
+  std::uint32_t verdict_param = 0;
+};
+static_assert(sizeof(Envelope) == kEnvelopeBytes && std::has_unique_object_representations_v<Envelope>);
+constexpr std::size_t kBlock = 16;
+
+/// Completes a message whose frames end at `size`, or cuts it down to the verdict.
+std::size_t seal(const Operation& op, MessageId id, Bytes out, std::size_t size) {
+  Envelope envelope;
+  envelope.stage = static_cast<std::uint16_t>(id.stage);
+  envelope.operation = op.number;
+  envelope.layout = op.fingerprint;
+  envelope.segment = static_cast<std::uint32_t>(id.segment);
+  if (op.verdict) {
+    size = kEnvelopeBytes;
+    envelope.verdict = static_cast<std::uint16_t>(op.verdict->code);
+    envelope.verdict_rank = static_cast<std::uint16_t>(op.verdict->rank);
+    envelope.verdict_param = static_cast<std::uint32_t>(op.verdict->param);
+  }
+  envelope.blocks = static_cast<std::uint32_t>(size / kBlock);
+  std::memcpy(out.data, &envelope, sizeof envelope);
+  return size;
+}
+
+/// Opens a message; returns its frames, or nothing when it carries a verdict, which the operation adopts.
+ConstBytes open(Operation& op, MessageId id, ConstBytes message, int from) {
+  Envelope envelope;
+  std::memcpy(&envelope, message.data, sizeof envelope);
+  if (envelope.magic != Envelope{}.magic || envelope.layout != op.fingerprint) {
+    fail(Errc::rank_mismatch,
+         "rank {} runs a different operation in slot {} (fingerprint {:016x}, here {:016x}): counts, dtypes, "
+         "compressors, "
+         "algorithm or segment size differ; GRADWIRE_CHECK=1 tells which",
+         from, static_cast<std::uint32_t>(op.slot), envelope.layout, op.fingerprint);
+  }
+  if (envelope.operation != op.number || envelope.stage != id.stage ||
+      envelope.segment != static_cast<std::uint32_t>(id.segment)) {
+    fail(Errc::rank_mismatch,
+         "rank {} is out of step in slot {}: it sent operation {} stage {} segment {}, expected {} {} {}", from,
+         static_cast<std::uint32_t>(op.slot), envelope.operation, envelope.stage, envelope.segment, op.number, id.stage,
+         id.segment);
+  }
+  const std::size_t size = std::size_t{envelope.blocks} * kBlock;
+  if (size < kEnvelopeBytes || size > message.size) {
+    fail(Errc::rank_mismatch, "rank {} sent a message of {} bytes where {} are expected", from, size, message.size);
+  }
+  if (envelope.verdict != 0) {
+    op.refuse({static_cast<Errc>(envelope.verdict), envelope.verdict_rank, ParamId{envelope.verdict_param}});
+    return {};
+  }
+  return message.slice(kEnvelopeBytes, size - kEnvelopeBytes);
+}
+
+Tensor slice_if_wanted(const Tensor& tensor, const Piece& piece) {
+  return tensor.data == nullptr ? Tensor{} : tensor.slice(piece.first, piece.count);
+}
+
+/// The numbers of one rank in one role: a rank that re-encodes a sum must not draw what it drew for its own input.
+RandomKey random_key(const Operation& op, const Piece& piece, bool sums) {
+  const auto draw = static_cast<std::uint64_t>(op.rank()) * 2 + (sums ? 1 : 0);
+  return {op.seed + draw * 0x9e3779b97f4a7c15ULL, op.step, op.items[piece.item].param, piece.first};
+}
+
+/// Encodes `source(piece)` of every piece into a message.
+template <class Source>
+std::size_t pack(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out, Source&& source) {
+  const Stopwatch watch(op.stats.encode_us);
+  std::size_t size = kEnvelopeBytes;
+  for (const Piece& piece : pieces) {
+    if (op.verdict) break;
+    const BucketItem& item = op.items[piece.item];
+    const auto [input, key] = source(piece);
+    const Tensor residual = slice_if_wanted(op.buffers[piece.item].residual, piece);
+    try {
+      size += item.compressor.encode(input, out.slice(size, out.size - size), residual, key, op.stream);
+    } catch (const Error& error) {
+      if (error.code() != Errc::non_finite) throw;
+      op.refuse({Errc::non_finite, op.rank(), item.param});
+    }
+  }
+  return seal(op, id, out, size);
+}
+
+/// Decodes the frames of a message, `target(piece)` taking each.
+template <class Target>
+void unpack(Operation& op, std::span<const Piece> pieces, ConstBytes frames, int from, Target&& target) {
+  const Stopwatch watch(op.stats.decode_us);
+  for (const Piece& piece : pieces) {
+    const BucketItem& item = op.items[piece.item];
+    const auto [output, write] = target(piece);
+    try {
+      const std::size_t size = item.compressor.decode(frames, output, write, op.stream);
+      frames = frames.slice(size, frames.size - size);
+    } catch (const Error& error) {
+      fail(error.code(), "{}, elements {} to {}, from rank {}: {}", describe(item), piece.first,
+           piece.first + piece.count, from, error.what());
+    }
+  }
+}
+
+struct Encoding {
+  ConstTensor input;
+  RandomKey key;
+};
+struct Decoding {
+  Tensor output;
+  Write write;
+};
+
+}  // namespace
+
+std::string describe(const BucketItem& item) {
+  if (item.name.empty()) return fmt::format("parameter {}", static_cast<std::uint32_t>(item.param));
+  return fmt::format("parameter '{}'", item.name);
+}
+
+Tensor Sums::of(const Piece& piece) const {
+  const Tensor& tensor = op_.buffers[piece.item].tensor;
+  if (tensor.dtype == DType::f32) return tensor.slice(piece.first, piece.count);
+  return Tensor{scratch_.data, 0, DType::f32, scratch_.space}.slice(piece.scratch_first, piece.count);
+}
+
+void Sums::load(std::span<const Piece> pieces) const {
+  const Stopwatch watch(op_.stats.decode_us);
+  for (const Piece& piece : pieces) {
+    const Tensor& tensor = op_.buffers[piece.item].tensor;
+    if (tensor.dtype != DType::f32) ops::convert(tensor.slice(piece.first, piece.count), of(piece));
+  }
+}
+
+std::size_t pack_input(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out) {
+  return pack(op, id, pieces, out, [&](const Piece& piece) {
+    return Encoding{op.buffers[piece.item].tensor.slice(piece.first, piece.count), random_key(op, piece, false)};
+  });
+}
+
+std::size_t pack_sums(Operation& op, MessageId id, std::span<const Piece> pieces, const Sums& sums, Bytes out) {
+  return pack(op, id, pieces, out, [&](const Piece& piece) {
+    return Encoding{sums.of(piece), random_key(op, piece, true)};
+  });
+}
+
+void unpack_into_sums(Operation& op, MessageId id, std::span<const Piece> pieces, ConstBytes message, int from,
+                      const Sums& sums, Write write) {
+  const ConstBytes frames = open(op, id, message, from);
+  if (op.verdict) return;
+  unpack(op, pieces, frames, from, [&](const Piece& piece) { return Decoding{sums.of(piece), write}; });
+}
+
+void unpack_into_results(Operation& op, MessageId id, std::span<const Piece> pieces, ConstBytes message, int from) {
+  const ConstBytes frames = open(op, id, message, from);
+  if (op.verdict) return;
+  unpack(op, pieces, frames, from, [&](const Piece& piece) {
+    return Decoding{op.buffers[piece.item].tensor.slice(piece.first, piece.count), Write::assign};
+  });
+}
+
+void publish(Operation& op, MessageId id, std::span<const Piece> pieces, ConstBytes message, const Sums& sums) {
+  unpack_into_results(op, id, pieces, message, op.rank());
+  if (op.verdict) return;
+  const Stopwatch watch(op.stats.decode_us);
+  for (const Piece& piece : pieces) {
+    const ItemBuffers& buffers = op.buffers[piece.item];
+    if (buffers.tensor.dtype == DType::f32 || buffers.residual.data == nullptr) continue;
+    const auto* sum = static_cast<const float*>(sums.of(piece).data);
+    auto* residual = static_cast<float*>(buffers.residual.data) + piece.first;
+    ops::scale_add(buffers.tensor.slice(piece.first, piece.count), -1.0F, sum, residual);
+  }
+}
+
+void round_sums(Operation& op, std::span<const Piece> pieces, const Sums& sums, bool credit) {
+  const Stopwatch watch(op.stats.decode_us);
+  for (const Piece& piece : pieces) {
+    const ItemBuffers& buffers = op.buffers[piece.item];
+    if (buffers.tensor.dtype == DType::f32) continue;
+    const Tensor sum = sums.of(piece);
+    const Tensor result = buffers.tensor.slice(piece.first, piece.count);
+    ops::convert(sum, result);
+    if (!credit || buffers.residual.data == nullptr) continue;
+    auto* residual = static_cast<float*>(buffers.residual.data) + piece.first;
+    ops::add(static_cast<const float*>(sum.data), residual, piece.count);
+    ops::scale_add(result, -1.0F, residual, residual);
+  }
+}
+
+std::size_t restamp(Bytes message, MessageId id) {
+  Envelope envelope;
+  std::memcpy(&envelope, message.data, sizeof envelope);
+  envelope.stage = static_cast<std::uint16_t>(id.stage);
+  std::memcpy(message.data, &envelope, sizeof envelope);
+  return std::size_t{envelope.blocks} * kBlock;
+}
+
+}  // namespace gradwire

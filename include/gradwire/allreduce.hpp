@@ -16,9 +16,9 @@
 namespace gradwire {
 
 struct AllreduceOptions {
-  std::string algorithm = "auto";    ///< "auto" or a name from collectives/README.md
-  std::size_t segment_bytes = 0;     ///< dense bytes per chunk in flight; 0 means GRADWIRE_SEGMENT_BYTES
-  std::uint64_t seed = 0;            ///< the same on all ranks; each rank draws its own numbers from it
+  std::string algorithm = "auto";        ///< "auto" or a name from collectives/README.md
+  std::size_t segment_bytes = 0;         ///< dense bytes per chunk in flight; 0 means GRADWIRE_SEGMENT_BYTES
+  std::uint64_t seed = 0;                ///< the same on all ranks; each rank draws its own numbers from it
   std::chrono::milliseconds timeout{0};  ///< from start() to completion; 0 means GRADWIRE_TIMEOUT_MS
 };
 
@@ -52,6 +52,14 @@ struct Verdict {
   ParamId param{};
 };
 
+/// One parameter of a one-shot allreduce.
+struct Item {
+  Tensor tensor;
+  Tensor residual;
+  Compressor compressor;
+  ParamId param{};
+};
+
 /// An allreduce that runs many times over tensors of the same shapes: everything is sized and scheduled once, and a
 /// start allocates nothing. Up to f32 rounding, whatever the algorithm and the compressors:
 ///
@@ -62,10 +70,11 @@ struct Verdict {
 class GRADWIRE_API PersistentAllreduce {
  public:
   /// Throws Errc::invalid_argument or Errc::unsupported (unknown algorithm, or one that `items` rule out).
-  PersistentAllreduce(Communicator comm, std::vector<BucketItem> items, Slot slot, const AllreduceOptions& options = {});
+  PersistentAllreduce(Communicator comm, std::vector<BucketItem> items, Slot slot,
+                      const AllreduceOptions& options = {});
   PersistentAllreduce(PersistentAllreduce&&) noexcept;
   PersistentAllreduce& operator=(PersistentAllreduce&&) noexcept;
-  ~PersistentAllreduce();  ///< never blocks; one that is still running leaks its workspace instead of freeing it
+  ~PersistentAllreduce();  ///< never blocks; one that is still running goes on using its buffers and workspace
 
   /// The algorithm in use, never "auto".
   [[nodiscard]] std::string_view algorithm() const noexcept;
@@ -81,26 +90,24 @@ class GRADWIRE_API PersistentAllreduce {
   [[nodiscard]] Work start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint64_t step, StreamRef stream,
                            const std::optional<Verdict>& refusal = std::nullopt);
 
+  /// False once a failure has put the ranks out of step: the communicator is aborted, nothing can be started again.
+  [[nodiscard]] bool in_step() const noexcept;
   /// Of the last completed run.
   [[nodiscard]] const OperationStats& stats() const noexcept;
 
  private:
   class Impl;
   std::shared_ptr<Impl> impl_;
+
+  friend Work allreduce_sum(const Communicator&, std::span<const Item>, Slot, StreamRef, const AllreduceOptions&,
+                            std::uint64_t);
 };
 
-/// One parameter of a one-shot allreduce.
-struct Item {
-  Tensor tensor;
-  Tensor residual;
-  Compressor compressor;
-  ParamId param{};
-};
-
-/// One-shot form of PersistentAllreduce that brings its own workspace. Drive the Work to completion.
+/// One-shot form of PersistentAllreduce that brings its own workspace. Drive the Work to completion; one that is
+/// dropped before leaks its workspace, which the backend may still write to.
 [[nodiscard]] GRADWIRE_API Work allreduce_sum(const Communicator& comm, std::span<const Item> items, Slot slot,
-                                              StreamRef stream = StreamRef::host(),
-                                              const AllreduceOptions& options = {}, std::uint64_t step = 0);
+                                              StreamRef stream, const AllreduceOptions& options = {},
+                                              std::uint64_t step = 0);
 
 /// One row of `gradwire info --algorithms`.
 struct AlgorithmInfo {

@@ -16,10 +16,10 @@ namespace gradwire {
 
 /// What an algorithm may assume of a compressor.
 struct CompressorTraits {
-  bool fixed_size = true;       ///< frame size depends on count and dtype only, never on the data
-  bool additive = false;        ///< the sum of frames is the frame of the sum
-  bool unbiased = false;        ///< E[decode(encode(x))] == x
-  bool lossless = false;        ///< decode(encode(x)) == x for f32 input
+  bool fixed_size = true;  ///< frame size depends on count and dtype only, never on the data
+  bool additive = false;   ///< the sum of frames is the frame of the sum
+  bool unbiased = false;   ///< E[decode(encode(x))] == x
+  bool lossless = false;   ///< decode(encode(x)) == x for f32 input
   bool on_host = true;
   bool on_device = false;
   std::size_t block_elems = 1;  ///< elements that share metadata: chunks are cut at multiples of it
@@ -40,8 +40,10 @@ struct RandomKey {
 template <class C>
 concept CompressorImpl = requires(const C& c, std::size_t n, DType dtype, ConstTensor x, Tensor y, Bytes out,
                                   ConstBytes in, const RandomKey& key, Write write, StreamRef stream) {
+  // clang-format off
   { c.spec() } noexcept -> std::convertible_to<std::string_view>;
   { c.traits() } noexcept -> std::same_as<CompressorTraits>;
+  // clang-format on
   { c.max_frame_size(n, dtype) } -> std::same_as<std::size_t>;
   { c.encode(x, out, y, key, stream) } -> std::same_as<std::size_t>;
   { c.decode(in, y, write, stream) } -> std::same_as<std::size_t>;
@@ -117,7 +119,7 @@ struct CompressorInfo {
   std::string example;  ///< a spec make_compressor accepts
   std::string options;  ///< "bits=1..8 bucket=32..8192 ..."
   std::string summary;
-  std::string source;   ///< paper or repository
+  std::string source;  ///< paper or repository
 };
 [[nodiscard]] GRADWIRE_API std::vector<CompressorInfo> list_compressors();
 

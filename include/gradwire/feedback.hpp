@@ -17,9 +17,9 @@ struct NamedState {
 
 /// Error feedback for one parameter (docs/design.md has the table of rules). One step is
 ///
-///     compensate(g)  ->  collective over `input`, residual into residual()  ->  absorb(result)
+///     compensate(g)  ->  collective over `input`, residual into residual()  ->  absorb(result)  ->  commit()
 ///
-/// State advances in absorb() alone: a step that fails before it leaves no trace.
+/// State changes in commit() alone: a step that fails before it leaves no trace.
 class GRADWIRE_API FeedbackRule {
  public:
   FeedbackRule() = default;
@@ -32,11 +32,13 @@ class GRADWIRE_API FeedbackRule {
   virtual void compensate(ConstTensor gradient, float scale, Tensor input, StreamRef stream) = 0;
   /// Where the collective writes this step's residual; null data where the rule keeps none.
   [[nodiscard]] virtual Tensor residual() noexcept = 0;
-  /// Takes the residual in and turns `result` (in place) into the update.
+  /// Turns `result` (f32, in place) into the update, once the residual is written.
   virtual void absorb(Tensor result, StreamRef stream) = 0;
-  /// What survives the step.
+  /// The whole step succeeded on every rank: what compensate and absorb prepared becomes the state.
+  virtual void commit() noexcept = 0;
+  /// What survives a step.
   [[nodiscard]] virtual std::vector<NamedState> state() = 0;
-  /// Bytes held, pending residual included.
+  /// Bytes held, what is prepared but not yet committed included.
   [[nodiscard]] virtual std::size_t bytes() const noexcept = 0;
 };
 

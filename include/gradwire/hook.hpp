@@ -26,12 +26,13 @@ struct HookOptions {
   std::string compressor = "q4";
   std::string rule = "ef";
   std::string algorithm = "auto";
-  std::size_t bucket_bytes = 4u << 20;        ///< f32 bytes after which a bucket is closed
-  std::size_t dense_below_elems = 1024;       ///< smaller and 1-D parameters are grouped and sent dense
+  std::size_t bucket_bytes = 4u << 20;   ///< f32 bytes after which a bucket is closed
+  std::size_t dense_below_elems = 1024;  ///< smaller and 1-D parameters are grouped and sent dense
   std::uint64_t seed = 0;
-  std::chrono::milliseconds timeout{0};       ///< of every operation; 0 means GRADWIRE_TIMEOUT_MS
-  bool average = true;                        ///< the update is the mean over ranks; false: the sum
-  bool library_thread = true;                 ///< false: the caller drives, by progress() and the Work of finish_step()
+  std::chrono::milliseconds timeout{0};  ///< of every operation; 0 means GRADWIRE_TIMEOUT_MS
+  bool average = true;                   ///< the update is the mean over ranks; false: the sum
+  Slot first_slot{0};                    ///< one slot a bucket from here on: hooks that share a communicator keep apart
+  bool library_thread = true;            ///< false: the caller drives, by progress() and the Work of finish_step()
 };
 
 /// What became of one parameter in the last step.
@@ -45,13 +46,13 @@ struct ParamReport {
 
 /// The last step, on this rank. Times of different buckets overlap; exposed time is what the training loop waited.
 struct StepReport {
-  std::uint64_t step = 0;        ///< steps completed so far
-  std::uint64_t dense_bytes = 0; ///< what an optimal dense allreduce would have sent: 2(n-1)/n of the gradients
-  std::uint64_t wire_bytes = 0;  ///< what was sent
+  std::uint64_t step = 0;         ///< steps completed so far
+  std::uint64_t dense_bytes = 0;  ///< what an optimal dense allreduce would have sent: 2(n-1)/n of the gradients
+  std::uint64_t wire_bytes = 0;   ///< what was sent
   double encode_us = 0;
-  double wire_us = 0;    ///< waiting for peers and network
+  double wire_us = 0;  ///< waiting for peers and network
   double decode_us = 0;
-  double exposed_us = 0; ///< from finish_step() to completion
+  double exposed_us = 0;  ///< from finish_step() to completion
   std::vector<ParamReport> params;
 };
 

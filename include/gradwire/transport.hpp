@@ -35,7 +35,8 @@ struct TransportInfo {
 };
 
 /// What a backend's author implements, and nothing else: it moves bytes and knows nothing of compressors.
-/// No call blocks. A failure leaves through the Work that suffers it; after `abort` every Work fails with Errc::aborted.
+/// No call blocks. A failure leaves through the Work that suffers it; after `abort` every Work fails with
+/// Errc::aborted.
 class GRADWIRE_API Transport {
  public:
   Transport() = default;

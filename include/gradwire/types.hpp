@@ -17,9 +17,12 @@ enum class Space : std::uint8_t { host = 0, device = 1 };
 /// A parameter's identity, stable for the life of the model. All state is keyed by it.
 enum class ParamId : std::uint32_t {};
 
-/// Tells concurrent operations on one communicator apart. At most kMaxSlot; larger values are reserved.
+/// Tells concurrent operations on one communicator apart. Users' slots are at most kMaxSlot; the ones after it are
+/// gradwire's own: agreement between ranks, and a backend's abort messages.
 enum class Slot : std::uint32_t {};
 inline constexpr std::uint32_t kMaxSlot = 0x3fff;
+inline constexpr Slot kAgreementSlot{kMaxSlot + 1};
+inline constexpr Slot kAbortSlot{kMaxSlot + 2};
 
 using Deadline = std::chrono::steady_clock::time_point;
 

@@ -19,7 +19,8 @@ class GRADWIRE_API Completion {
   /// Throws the operation's failure, the same one each time.
   virtual bool poll() = 0;
 
-  /// Blocks until complete. The default polls with a growing pause; throws Errc::timeout with describe() in the message.
+  /// Blocks until complete. The default polls with a growing pause; throws Errc::timeout with describe() in the
+  /// message.
   virtual void wait(Deadline deadline);
 
   /// Later work on `stream` waits, the host does not. The default accepts only the host stream.

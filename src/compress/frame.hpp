@@ -9,6 +9,8 @@ namespace gradwire::frame {
 
 inline constexpr std::size_t kAlign = 16;
 inline constexpr std::size_t kHeaderBytes = 16;
+/// The count field has 32 bits.
+inline constexpr std::size_t kMaxCount = 0xffff'ffff;
 
 /// docs/wire-format.md section 1. The values are pinned.
 enum class Codec : std::uint8_t { none = 1, f16 = 2, bf16 = 3, quantize = 4 };
@@ -21,17 +23,34 @@ struct Header {
   std::uint32_t blocks = 0;  ///< frame size in units of kAlign, header included
 };
 
-[[nodiscard]] constexpr std::size_t align_up(std::size_t bytes) noexcept { return (bytes + kAlign - 1) / kAlign * kAlign; }
+[[nodiscard]] constexpr std::size_t align_up(std::size_t bytes) noexcept {
+  return (bytes + kAlign - 1) / kAlign * kAlign;
+}
 
 /// Writes the 16 header bytes.
 void write_header(std::byte* out, const Header& header) noexcept;
 
-/// Reads and checks a header against what the reader expects, `spec` naming the reader in messages.
-/// `size_for(dtype)` is not needed: the caller compares blocks itself through check_size. Throws Errc::bad_frame.
-[[nodiscard]] Header read_header(ConstBytes in, Codec codec, std::uint32_t options, std::size_t count,
-                                 std::string_view spec);
+/// What a reader takes for its own.
+struct Expected {
+  Codec codec{};
+  std::uint32_t options = 0;
+  std::size_t count = 0;
+  std::string_view spec;  ///< names the reader in messages
+};
 
-/// Throws Errc::bad_frame unless the header's size is `expected` and `in` holds that much.
-void check_size(ConstBytes in, const Header& header, std::size_t expected, std::string_view spec);
+/// Reads a header and checks all of it but its size, which depends on the dtype found: check_size does that.
+/// Throws Errc::bad_frame.
+[[nodiscard]] Header read_header(ConstBytes in, const Expected& expected);
+
+/// Throws Errc::bad_frame unless the header's size is `frame_bytes` and `in` holds that much.
+void check_size(ConstBytes in, const Header& header, std::size_t frame_bytes, std::string_view spec);
+
+/// What every host codec asks of the arguments of encode and decode.
+/// Throws Errc::unsupported for device memory or a device stream, Errc::invalid_argument for what does not fit.
+void check_encode(ConstTensor x, Bytes out, Tensor residual, std::size_t frame_bytes, std::string_view spec);
+void check_decode(ConstBytes in, Tensor y, std::string_view spec);
+void check_host(StreamRef stream, std::string_view spec);
+/// Throws Errc::invalid_argument when a frame cannot carry `count` elements.
+void check_count(std::size_t count, std::string_view spec);
 
 }  // namespace gradwire::frame

@@ -1,0 +1,325 @@
+#include "gradwire/hook.hpp"
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+
+#include "base/backoff.hpp"
+#include "base/env.hpp"
+#include "base/fail.hpp"
+#include "base/log.hpp"
+#include "train/step_engine.hpp"
+
+namespace gradwire {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double us_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
+}
+
+std::vector<Agreement> describe_registration(std::span<const ParamInfo> params, const HookOptions& options,
+                                             const StepEngine& engine) {
+  std::vector<Agreement> entries;
+  entries.push_back({"the number of parameters", std::to_string(params.size())});
+  entries.push_back(
+      {"the hook's options",
+       fmt::format("algorithm {}, {} bucket bytes, seed {}, {}, first slot {}", options.algorithm, options.bucket_bytes,
+                   options.seed, options.average ? "mean" : "sum", static_cast<std::uint32_t>(options.first_slot))});
+  for (std::size_t i = 0; i < params.size(); ++i) {
+    const ParamScheme& scheme = engine.scheme(i);
+    entries.push_back(
+        {fmt::format("parameter '{}'", params[i].name),
+         fmt::format("id {} {}[{}] {} + {}", static_cast<std::uint32_t>(params[i].id), name(params[i].dtype),
+                     shape_text(params[i].shape), scheme.compressor, scheme.rule)});
+  }
+  return entries;
+}
+
+}  // namespace
+
+/// Shared between the training thread, which registers gradients and waits, and the progress thread (or, without one,
+/// the caller), which drives the engine. Everything but the engine is under mutex_.
+class GradientHook::Impl final : public Completion {
+ public:
+  Impl(Communicator comm, std::vector<ParamInfo> params, HookOptions options)
+      : comm_(std::move(comm)),
+        params_(std::move(params)),
+        options_(std::move(options)),
+        engine_(comm_, params_, options_),
+        gradients_(params_.size()),
+        missing_(engine_.bucket_count()) {
+    const TransportInfo& transport = comm_.transport().info();
+    if (options_.library_thread && !transport.any_thread) {
+      fail(Errc::unsupported,
+           "transport '{}' ({}) may be used from one thread only, so the hook cannot have a progress thread: "
+           "initialise MPI "
+           "with MPI_THREAD_MULTIPLE, or set HookOptions::library_thread = false and drive the hook yourself",
+           transport.name, transport.detail);
+    }
+    for (std::size_t i = 0; i < params_.size(); ++i) index_.emplace(params_[i].id, i);
+    const auto timeout = options_.timeout.count() > 0 ? options_.timeout : environment().timeout;
+    comm_.agree(describe_registration(params_, options_, engine_), Clock::now() + timeout);
+    begin_step();
+    if (options_.library_thread) thread_ = std::thread([this] { run(); });
+  }
+
+  ~Impl() override = default;
+
+  /// Called once, by the hook's destructor: nobody else may call from now on, but the step's Work stays answerable.
+  void shut_down() noexcept {
+    bool in_mid_step = false;
+    {
+      const std::lock_guard lock(mutex_);
+      in_mid_step = !failure_ && (ready_count_ > 0 || finishing_) && !done_;
+      stop_ = true;
+      if (in_mid_step) {
+        failure_ = std::make_exception_ptr(Error(Errc::aborted, "the hook was destroyed in mid-step"));
+      }
+    }
+    if (in_mid_step) comm_.transport().abort("the hook was destroyed in mid-step");
+    changed_.notify_all();
+    if (thread_.joinable()) thread_.join();
+  }
+
+  void ready(ParamId id, const Tensor& gradient, StreamRef stream) {
+    const auto found = index_.find(id);
+    require(found != index_.end(), "ready: no parameter has id {}", static_cast<std::uint32_t>(id));
+    const std::size_t i = found->second;
+    check_gradient(i, gradient, stream);
+    {
+      const std::lock_guard lock(mutex_);
+      if (failure_) std::rethrow_exception(failure_);
+      require(!finishing_, "ready: parameter '{}' came after finish_step() and before its Work was done",
+              params_[i].name);
+      require(gradients_[i].data == nullptr, "ready: parameter '{}' was ready already in this step", params_[i].name);
+      gradients_[i] = gradient;
+      ++ready_count_;
+      --missing_[engine_.bucket_of(i)];
+    }
+    options_.library_thread ? changed_.notify_all() : progress();
+  }
+
+  void finish_step() {
+    {
+      const std::lock_guard lock(mutex_);
+      if (failure_) std::rethrow_exception(failure_);
+      require(!finishing_, "finish_step: the last step's Work is not done yet");
+      finishing_ = true;
+      done_ = false;
+      finish_called_ = Clock::now();
+      if (ready_count_ < params_.size()) log_missing();
+    }
+    options_.library_thread ? changed_.notify_all() : progress();
+  }
+
+  void progress() {
+    require(!options_.library_thread, "progress: the hook's own thread drives it (HookOptions::library_thread)");
+    drive();
+  }
+
+  bool poll() override {
+    if (!options_.library_thread) drive();
+    const std::lock_guard lock(mutex_);
+    return outcome();
+  }
+
+  void wait(Deadline deadline) override {
+    if (!options_.library_thread) return Completion::wait(deadline);
+    std::unique_lock lock(mutex_);
+    const auto settled = [this] { return done_ || failure_ != nullptr; };
+    if (deadline == Deadline::max()) {
+      changed_.wait(lock, settled);  // every operation inside has a deadline of its own
+    } else if (!changed_.wait_until(lock, deadline, settled)) {
+      fail(Errc::timeout, "deadline passed in {}", describe());
+    }
+    outcome();
+  }
+
+  [[nodiscard]] std::string describe() const override {
+    return fmt::format("the hook's step on rank {}", comm_.rank());
+  }
+
+  [[nodiscard]] StepReport report() const {
+    StepReport report;
+    {
+      const std::lock_guard lock(mutex_);
+      require(!finishing_ || done_, "report: the step's Work is not done yet");
+      report = report_;
+    }
+    for (std::size_t i = 0; i < params_.size(); ++i) {
+      const ParamScheme& scheme = engine_.scheme(i);
+      report.params.push_back({params_[i].name, scheme.dense ? "dense" : scheme.compressor, scheme.rule, scheme.count,
+                               engine_.residual_norm(i)});
+    }
+    return report;
+  }
+
+  [[nodiscard]] const StepEngine& engine() const noexcept { return engine_; }
+
+ private:
+  void check_gradient(std::size_t i, const Tensor& gradient, StreamRef stream) const {
+    const ParamInfo& param = params_[i];
+    const std::size_t count = engine_.scheme(i).count;
+    require(gradient.count == count && gradient.dtype == param.dtype,
+            "ready: parameter '{}' is registered as {}[{}], its gradient is {}[{}]", param.name, name(param.dtype),
+            count, name(gradient.dtype), gradient.count);
+    require(gradient.data != nullptr, "ready: parameter '{}' has no memory", param.name);
+    if (gradient.space != Space::host || !stream.is_host()) {
+      fail(Errc::unsupported, "ready: parameter '{}' is in device memory, and this build has no device kernels",
+           param.name);
+    }
+  }
+
+  void log_missing() const {
+    std::string names;
+    for (std::size_t i = 0; i < params_.size(); ++i) {
+      if (gradients_[i].data == nullptr) names += " '" + params_[i].name + "'";
+    }
+    log::line(log::Level::warn, comm_.rank(), "finish_step: gradients missing:{}", names);
+  }
+
+  void begin_step() {
+    std::fill(gradients_.begin(), gradients_.end(), Tensor{});
+    for (std::size_t bucket = 0; bucket < missing_.size(); ++bucket) missing_[bucket] = engine_.bucket_size(bucket);
+    ready_count_ = 0;
+    finishing_ = false;
+  }
+
+  /// Reports how the step ended; false while it has not.
+  bool outcome() {
+    if (failure_) std::rethrow_exception(failure_);
+    if (!done_) return false;
+    if (agreed_failure_) std::rethrow_exception(agreed_failure_);
+    return true;
+  }
+
+  /// Whether the next bucket can go: all its gradients are there, or the step ends without some of them.
+  [[nodiscard]] bool launchable() const {
+    return engine_.has_room() && (missing_[engine_.next_bucket()] == 0 || finishing_);
+  }
+
+  /// Hands the next bucket's gradients to the engine; a verdict if some never came.
+  std::optional<Verdict> hand_over() {
+    const std::size_t bucket = engine_.next_bucket();
+    std::optional<Verdict> refusal;
+    for (std::size_t i = params_.size(); i-- > 0;) {
+      if (engine_.bucket_of(i) != bucket) continue;
+      engine_.set_gradient(i, gradients_[i], StreamRef::host());
+      if (gradients_[i].data == nullptr) refusal = Verdict{Errc::invalid_argument, comm_.rank(), params_[i].id};
+    }
+    return refusal;
+  }
+
+  /// One round of launching and advancing; true when anything moved.
+  bool drive() {
+    bool moved = false;
+    try {
+      for (;;) {
+        std::optional<Verdict> refusal;
+        {
+          const std::lock_guard lock(mutex_);
+          if (failure_ || stop_ || !launchable()) break;
+          refusal = hand_over();
+        }
+        engine_.launch(refusal);
+        moved = true;
+      }
+      if (engine_.in_flight()) moved = engine_.advance() || moved;
+      if (engine_.step_done()) end_step();
+    } catch (...) {
+      fail_hook(std::current_exception());
+    }
+    return moved;
+  }
+
+  void end_step() {
+    const std::lock_guard lock(mutex_);
+    if (!finishing_) return;
+    agreed_failure_ = nullptr;
+    try {
+      engine_.end_step();
+    } catch (const Error&) {
+      agreed_failure_ = std::current_exception();
+    }
+    report_ = engine_.totals();
+    report_.step = engine_.step();
+    report_.exposed_us = us_since(finish_called_);
+    begin_step();
+    done_ = true;
+    changed_.notify_all();
+  }
+
+  /// Ranks are out of step: every call from now on gives this error.
+  void fail_hook(std::exception_ptr failure) {
+    const std::lock_guard lock(mutex_);
+    if (!failure_) failure_ = std::move(failure);
+    changed_.notify_all();
+  }
+
+  void run() {
+    Backoff backoff;
+    for (;;) {
+      {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [this] {
+          return stop_ || failure_ || launchable() || engine_.in_flight() || (engine_.step_done() && finishing_);
+        });
+        if (stop_ || failure_) return;
+      }
+      if (drive()) {
+        backoff.reset();
+      } else {
+        backoff.pause();
+      }
+    }
+  }
+
+  Communicator comm_;
+  const std::vector<ParamInfo> params_;
+  const HookOptions options_;
+  std::unordered_map<ParamId, std::size_t> index_;
+  StepEngine engine_;  // touched by the driving thread only, once a step is under way
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Tensor> gradients_;     // of this step; null data: not ready
+  std::vector<std::size_t> missing_;  // gradients that each bucket waits for
+  std::size_t ready_count_ = 0;
+  bool finishing_ = false;
+  bool done_ = false;  // the last finished step's Work
+  bool stop_ = false;
+  Clock::time_point finish_called_;
+  std::exception_ptr failure_;         // for good
+  std::exception_ptr agreed_failure_;  // of the last step
+  StepReport report_;
+  std::thread thread_;
+};
+
+GradientHook::GradientHook(Communicator comm, std::vector<ParamInfo> params, HookOptions options)
+    : impl_(std::make_shared<Impl>(std::move(comm), std::move(params), std::move(options))) {}
+GradientHook::GradientHook(GradientHook&&) noexcept = default;
+GradientHook& GradientHook::operator=(GradientHook&& other) noexcept {
+  std::swap(impl_, other.impl_);
+  return *this;
+}
+GradientHook::~GradientHook() {
+  if (impl_) impl_->shut_down();
+}
+
+void GradientHook::ready(ParamId param, Tensor gradient, StreamRef stream) { impl_->ready(param, gradient, stream); }
+
+Work GradientHook::finish_step() {
+  impl_->finish_step();
+  return Work(impl_);
+}
+
+void GradientHook::progress() { impl_->progress(); }
+StepReport GradientHook::report() const { return impl_->report(); }
+std::size_t GradientHook::workspace_bytes() const noexcept { return impl_->engine().workspace_bytes(); }
+std::size_t GradientHook::state_bytes() const noexcept { return impl_->engine().state_bytes(); }
+std::size_t GradientHook::bucket_count() const noexcept { return impl_->engine().bucket_count(); }
+
+}  // namespace gradwire

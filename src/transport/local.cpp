@@ -1,0 +1,315 @@
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <optional>
+
+#include "base/env.hpp"
+#include "base/fail.hpp"
+#include "base/half.hpp"
+#include "transport/pool.hpp"
+
+#include "gradwire/transport.hpp"
+
+namespace gradwire {
+namespace {
+
+constexpr int kMaxLocalRanks = 1024;
+
+/// What makes every waiter of the process's n ranks fail.
+class AbortFlag {
+ public:
+  void raise(int rank, std::string_view why) noexcept {
+    try {
+      const std::lock_guard lock(mutex_);
+      if (!raised_.load(std::memory_order_relaxed)) why_ = fmt::format("rank {} aborted: {}", rank, why);
+    } catch (...) {
+      why_.clear();  // out of memory: the flag alone has to do
+    }
+    raised_.store(true, std::memory_order_release);
+  }
+  void check() const {
+    if (!raised_.load(std::memory_order_acquire)) return;
+    const std::lock_guard lock(mutex_);
+    throw Error(Errc::aborted, why_);
+  }
+
+ private:
+  std::atomic<bool> raised_{false};
+  mutable std::mutex mutex_;
+  std::string why_;
+};
+
+/// One rank's side of an exchange: counts down as its messages are copied, by whichever side comes second.
+class LocalExchange final : public Completion {
+ public:
+  void begin(const AbortFlag* abort_flag, std::span<const Send> sends, std::span<const Recv> recvs, Slot slot) {
+    abort_ = abort_flag;
+    slot_ = slot;
+    too_long_.store(-1, std::memory_order_relaxed);
+    remaining_.store(sends.size() + recvs.size(), std::memory_order_relaxed);
+    peers_.clear();
+    for (const Send& send : sends) peers_.push_back(send.to);
+    for (const Recv& recv : recvs) peers_.push_back(recv.from);
+  }
+  void message_done() noexcept { remaining_.fetch_sub(1, std::memory_order_acq_rel); }
+  void message_too_long(int peer) noexcept {
+    too_long_.store(peer, std::memory_order_relaxed);
+    message_done();
+  }
+
+  bool poll() override {
+    if (remaining_.load(std::memory_order_acquire) == 0) {
+      if (const int peer = too_long_.load(std::memory_order_relaxed); peer >= 0) {
+        fail(Errc::rank_mismatch,
+             "a message between this rank and rank {} in slot {} is longer than its receiver expects: the ranks differ "
+             "in "
+             "count or compressor; GRADWIRE_CHECK=1 tells which",
+             peer, static_cast<std::uint32_t>(slot_));
+      }
+      return true;
+    }
+    abort_->check();
+    return false;
+  }
+
+  [[nodiscard]] std::string describe() const override {
+    std::string text = fmt::format("exchange in slot {}: {} messages pending with ranks",
+                                   static_cast<std::uint32_t>(slot_), remaining_.load(std::memory_order_relaxed));
+    for (const int peer : peers_) text += fmt::format(" {}", peer);
+    return text;
+  }
+
+ private:
+  const AbortFlag* abort_ = nullptr;
+  Slot slot_{};
+  std::atomic<std::size_t> remaining_{0};
+  std::atomic<int> too_long_{-1};
+  std::vector<int> peers_;
+};
+
+/// First-in first-out queue that keeps its memory.
+template <class T>
+class Fifo {
+ public:
+  [[nodiscard]] bool empty() const noexcept { return head_ == items_.size(); }
+  void push(T item) { items_.push_back(std::move(item)); }
+  T pop() {
+    T item = std::move(items_[head_++]);
+    if (head_ == items_.size()) {
+      items_.clear();
+      head_ = 0;
+    }
+    return item;
+  }
+
+ private:
+  std::vector<T> items_;
+  std::size_t head_ = 0;
+};
+
+struct PendingSend {
+  ConstBytes bytes;
+  std::shared_ptr<LocalExchange> owner;
+};
+struct PendingRecv {
+  Bytes bytes;
+  std::shared_ptr<LocalExchange> owner;
+};
+
+/// Messages of one (from, to, slot) that wait for their other side.
+struct Mailbox {
+  Fifo<PendingSend> sends;
+  Fifo<PendingRecv> recvs;
+};
+
+/// A dense all-reduce that ranks join one by one. Each then sums its share of the elements for everybody.
+struct Reduction {
+  void begin(int ranks) {
+    tensors.assign(static_cast<std::size_t>(ranks), std::nullopt);
+    joined.store(0, std::memory_order_relaxed);
+    shares_done.store(0, std::memory_order_relaxed);
+    mismatch = false;
+  }
+  std::vector<std::optional<Tensor>> tensors;  // by rank, once it has joined
+  std::atomic<int> joined{0};
+  std::atomic<int> shares_done{0};
+  bool mismatch = false;
+};
+
+struct Hub {
+  explicit Hub(int size) : ranks(size) {}
+  const int ranks;
+  AbortFlag abort_flag;
+  std::mutex mutex;
+  std::map<std::uint64_t, Mailbox> mailboxes;
+  std::map<Slot, std::vector<std::shared_ptr<Reduction>>> reductions;  // that lack a rank, oldest first
+  Pool<Reduction> reduction_pool;
+
+  Mailbox& mailbox(int from, int to, Slot slot) {
+    const auto pair = static_cast<std::uint64_t>(from) * kMaxLocalRanks + static_cast<std::uint64_t>(to);
+    return mailboxes[pair << 32 | static_cast<std::uint64_t>(slot)];
+  }
+};
+
+void transfer(const PendingSend& send, int from, const PendingRecv& recv, int to) {
+  if (send.bytes.size > recv.bytes.size) {
+    send.owner->message_too_long(to);
+    recv.owner->message_too_long(from);
+    return;
+  }
+  if (send.bytes.size > 0) std::memcpy(recv.bytes.data, send.bytes.data, send.bytes.size);
+  send.owner->message_done();
+  recv.owner->message_done();
+}
+
+class LocalAllReduce final : public Completion {
+ public:
+  void begin(Hub* hub, std::shared_ptr<Reduction> reduction, int rank) {
+    hub_ = hub;
+    reduction_ = std::move(reduction);
+    rank_ = static_cast<std::size_t>(rank);
+    share_done_ = false;
+  }
+
+  bool poll() override {
+    if (!share_done_ && reduction_->joined.load(std::memory_order_acquire) == hub_->ranks) {
+      if (reduction_->mismatch) fail(Errc::rank_mismatch, "ranks differ in the count or dtype of a dense all-reduce");
+      sum_share();
+      share_done_ = true;
+      reduction_->shares_done.fetch_add(1, std::memory_order_acq_rel);
+    }
+    if (share_done_ && reduction_->shares_done.load(std::memory_order_acquire) == hub_->ranks) return true;
+    hub_->abort_flag.check();
+    return false;
+  }
+
+  [[nodiscard]] std::string describe() const override {
+    return fmt::format("dense all-reduce: {} of {} ranks have joined",
+                       reduction_->joined.load(std::memory_order_relaxed), hub_->ranks);
+  }
+
+ private:
+  void sum_share() const {
+    const Tensor& mine = *reduction_->tensors[rank_];
+    const auto n = static_cast<std::size_t>(hub_->ranks);
+    const std::size_t r = rank_;
+    const std::size_t first = mine.count / n * r + std::min(r, mine.count % n);
+    const std::size_t last = first + mine.count / n + (r < mine.count % n ? 1 : 0);
+    constexpr std::size_t kBlock = 1024;
+    float sums[kBlock];
+    for (std::size_t begin = first; begin < last; begin += kBlock) {
+      const std::size_t block = std::min(kBlock, last - begin);
+      std::fill_n(sums, block, 0.0F);
+      for (const auto& tensor : reduction_->tensors) {
+        for (std::size_t i = 0; i < block; ++i) sums[i] += load_f32(tensor->data, tensor->dtype, begin + i);
+      }
+      for (const auto& tensor : reduction_->tensors) {
+        for (std::size_t i = 0; i < block; ++i) store_f32(tensor->data, tensor->dtype, begin + i, sums[i]);
+      }
+    }
+  }
+
+  Hub* hub_ = nullptr;
+  std::shared_ptr<Reduction> reduction_;
+  std::size_t rank_ = 0;
+  bool share_done_ = false;
+};
+
+class LocalTransport final : public Transport {
+ public:
+  LocalTransport(std::shared_ptr<Hub> hub, int rank) : hub_(std::move(hub)) {
+    info_ = {
+        .name = "local", .rank = rank, .size = hub_->ranks, .any_thread = true, .detail = "threads of one process"};
+  }
+
+  [[nodiscard]] const TransportInfo& info() const noexcept override { return info_; }
+  [[nodiscard]] bool reaches(Space space) const noexcept override { return space == Space::host; }
+
+  [[nodiscard]] Work exchange(std::span<const Send> sends, std::span<const Recv> recvs, Slot slot, StreamRef) override {
+    for (const Send& send : sends) check_peer(send.to);
+    for (const Recv& recv : recvs) check_peer(recv.from);
+    hub_->abort_flag.check();
+    std::shared_ptr<LocalExchange> own = pool_.acquire();
+    own->begin(&hub_->abort_flag, sends, recvs, slot);
+    for (const Recv& recv : recvs) post_recv({recv.bytes, own}, recv.from, slot);
+    for (const Send& send : sends) post_send({send.bytes, own}, send.to, slot);
+    return Work(std::move(own));
+  }
+
+  [[nodiscard]] Work all_reduce_sum(Tensor inout, Slot slot, StreamRef) override {
+    hub_->abort_flag.check();
+    std::shared_ptr<LocalAllReduce> own = all_reduce_pool_.acquire();
+    own->begin(hub_.get(), join(inout, slot), info_.rank);
+    return Work(std::move(own));
+  }
+
+  void progress() override {}
+  void abort(std::string_view why) noexcept override { hub_->abort_flag.raise(info_.rank, why); }
+
+ private:
+  void check_peer(int peer) const {
+    require(peer >= 0 && peer < info_.size && peer != info_.rank, "rank {} cannot exchange with rank {} of {}",
+            info_.rank, peer, info_.size);
+  }
+
+  void post_recv(PendingRecv recv, int from, Slot slot) {
+    std::unique_lock lock(hub_->mutex);
+    Mailbox& box = hub_->mailbox(from, info_.rank, slot);
+    if (box.sends.empty()) return box.recvs.push(std::move(recv));
+    const PendingSend send = box.sends.pop();
+    lock.unlock();
+    transfer(send, from, recv, info_.rank);
+  }
+
+  void post_send(PendingSend send, int to, Slot slot) {
+    std::unique_lock lock(hub_->mutex);
+    Mailbox& box = hub_->mailbox(info_.rank, to, slot);
+    if (box.recvs.empty()) return box.sends.push(std::move(send));
+    const PendingRecv recv = box.recvs.pop();
+    lock.unlock();
+    transfer(send, info_.rank, recv, to);
+  }
+
+  /// Joins the oldest all-reduce of the slot that lacks this rank, or opens one.
+  std::shared_ptr<Reduction> join(Tensor inout, Slot slot) {
+    const auto self = static_cast<std::size_t>(info_.rank);
+    const std::lock_guard lock(hub_->mutex);
+    auto& open = hub_->reductions[slot];
+    auto found = std::find_if(open.begin(), open.end(), [&](const auto& r) { return !r->tensors[self].has_value(); });
+    if (found == open.end()) {
+      found = open.insert(open.end(), hub_->reduction_pool.acquire());
+      (*found)->begin(hub_->ranks);
+    }
+    std::shared_ptr<Reduction> reduction = *found;
+    for (const auto& other : reduction->tensors) {
+      if (other && (other->count != inout.count || other->dtype != inout.dtype)) reduction->mismatch = true;
+    }
+    reduction->tensors[self] = inout;
+    const int joined = reduction->joined.load(std::memory_order_relaxed) + 1;
+    if (joined == hub_->ranks) open.erase(found);
+    reduction->joined.store(joined, std::memory_order_release);
+    return reduction;
+  }
+
+  std::shared_ptr<Hub> hub_;
+  TransportInfo info_;
+  Pool<LocalExchange> pool_;
+  Pool<LocalAllReduce> all_reduce_pool_;
+};
+
+}  // namespace
+
+std::vector<Communicator> make_local(int size) {
+  require(size >= 1 && size <= kMaxLocalRanks, "make_local({}): expected 1 to {} ranks", size, kMaxLocalRanks);
+  const auto hub = std::make_shared<Hub>(size);
+  std::vector<Communicator> ranks;
+  for (int rank = 0; rank < size; ++rank) {
+    Communicator comm(std::make_shared<LocalTransport>(hub, rank));
+    ranks.push_back(environment().check ? make_checked(comm) : comm);
+  }
+  return ranks;
+}
+
+}  // namespace gradwire

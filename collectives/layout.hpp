@@ -1,0 +1,50 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "gradwire/allreduce.hpp"
+
+namespace gradwire {
+
+/// A contiguous part of one item: what one frame carries.
+struct Piece {
+  std::uint32_t item = 0;
+  std::size_t first = 0;  ///< element of the item
+  std::size_t count = 0;
+  std::size_t scratch_first = 0;  ///< f32 element in its segment's scratch, for 16-bit items
+};
+
+/// Cuts a bucket (its items laid end to end) into chunks, one per owner, and every chunk into the same number of
+/// segments. Cuts fall on multiples of each compressor's block, so that values do not depend on them. Pure: all ranks
+/// that know the items compute the same layout.
+class Layout {
+ public:
+  Layout(std::span<const BucketItem> items, int chunks, std::size_t segment_bytes);
+
+  [[nodiscard]] int chunks() const noexcept { return chunks_; }
+  [[nodiscard]] int segments() const noexcept { return segments_; }
+  /// In bucket order; empty where the chunk is shorter than its segments.
+  [[nodiscard]] std::span<const Piece> pieces(int chunk, int segment) const noexcept;
+  /// Bytes that hold the message of any segment of `chunk`: envelope and frames.
+  [[nodiscard]] std::size_t max_message_bytes(int chunk) const noexcept;
+  /// f32 elements of scratch that any segment of `chunk` needs.
+  [[nodiscard]] std::size_t max_scratch_elems(int chunk) const noexcept;
+
+ private:
+  struct Range {
+    std::size_t first = 0;
+    std::size_t last = 0;
+  };
+  void add_pieces(std::span<const BucketItem> items, Range elements);
+
+  int chunks_;
+  int segments_ = 1;
+  std::vector<Piece> pieces_;
+  std::vector<Range> ranges_;  // of pieces_, by chunk * segments_ + segment
+  std::vector<std::size_t> message_bytes_;
+  std::vector<std::size_t> scratch_elems_;
+};
+
+}  // namespace gradwire

@@ -1,0 +1,61 @@
+#pragma once
+#include <cstddef>
+#include <span>
+
+#include "collectives/layout.hpp"
+#include "collectives/operation.hpp"
+
+namespace gradwire {
+
+/// docs/wire-format.md section 3.
+inline constexpr std::size_t kEnvelopeBytes = 32;
+
+/// Where in its run a message belongs.
+struct MessageId {
+  int stage = 0;
+  int segment = 0;
+};
+
+/// Where the sums of one segment are built: in the tensors themselves where they are f32, else in scratch.
+class Sums {
+ public:
+  Sums(Operation& op, Bytes scratch) : op_(op), scratch_(scratch) {}
+  [[nodiscard]] Tensor of(const Piece& piece) const;
+  /// Brings this rank's input in, where it is not in place already.
+  void load(std::span<const Piece> pieces) const;
+
+ private:
+  Operation& op_;
+  Bytes scratch_;
+};
+
+/// Writes the message that carries this rank's input, residuals too, and returns its size. With a verdict, or when a
+/// non-finite input now causes one, the message is the envelope alone.
+std::size_t pack_input(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out);
+
+/// The same for sums under way, whose residual is credited to this rank.
+std::size_t pack_sums(Operation& op, MessageId id, std::span<const Piece> pieces, const Sums& sums, Bytes out);
+
+/// Checks a message from `from` (Errc::rank_mismatch names it) and adds its frames to the sums, or assigns them.
+/// Adopts a verdict instead when the message carries one.
+void unpack_into_sums(Operation& op, MessageId id, std::span<const Piece> pieces, ConstBytes message, int from,
+                      const Sums& sums, Write write);
+
+/// The same, assigning the frames to the result tensors.
+void unpack_into_results(Operation& op, MessageId id, std::span<const Piece> pieces, ConstBytes message, int from);
+
+/// Turns this rank's own final message into results, so that all ranks hold the same bits, and credits the rounding of
+/// 16-bit results to this rank's residual.
+void publish(Operation& op, MessageId id, std::span<const Piece> pieces, ConstBytes message, const Sums& sums);
+
+/// Rounds sums to 16-bit results in place of `publish`, where no final frame exists. `credit`: this rank owes the
+/// rounding.
+void round_sums(Operation& op, std::span<const Piece> pieces, const Sums& sums, bool credit);
+
+/// A message that is passed on as it came: its stage is rewritten. Returns its size.
+std::size_t restamp(Bytes message, MessageId id);
+
+/// "parameter 'fc1.weight'".
+[[nodiscard]] std::string describe(const BucketItem& item);
+
+}  // namespace gradwire

@@ -1,0 +1,58 @@
+#pragma once
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "gradwire/allreduce.hpp"
+
+namespace gradwire {
+
+/// Verdict::rank where finite inputs have an infinite sum.
+inline constexpr int kNobody = -1;
+
+/// What an algorithm works on: the bucket, and the run that is under way.
+struct Operation {
+  Communicator comm;
+  std::vector<BucketItem> items;
+  Slot slot{};
+  std::uint64_t seed = 0;
+  std::uint64_t fingerprint = 0;  ///< of everything ranks must have in common; in every envelope
+
+  std::vector<ItemBuffers> buffers{};  ///< by item
+  std::uint64_t step = 0;
+  std::uint32_t number = 0;  ///< of the run in its slot
+  StreamRef stream = StreamRef::host();
+  std::optional<Verdict> verdict{};  ///< once set, messages carry it instead of frames
+  OperationStats stats{};
+
+  [[nodiscard]] int rank() const noexcept { return comm.rank(); }
+  [[nodiscard]] int size() const noexcept { return comm.size(); }
+
+  /// The first verdict stays.
+  void refuse(const Verdict& found) {
+    if (!verdict) verdict = found;
+  }
+  /// Posts an exchange and counts what it sends.
+  [[nodiscard]] Work exchange(std::span<const Send> sends, std::span<const Recv> recvs) {
+    for (const Send& send : sends) stats.wire_bytes += send.bytes.size;
+    return comm.transport().exchange(sends, recvs, slot, stream);
+  }
+};
+
+/// Adds its lifetime to one of the stats.
+class Stopwatch {
+ public:
+  explicit Stopwatch(double& total_us) : total_us_(total_us), start_(std::chrono::steady_clock::now()) {}
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+  ~Stopwatch() {
+    total_us_ += std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  double& total_us_;
+  std::chrono::steady_clock::time_point start_;
+};
+
+}  // namespace gradwire

@@ -1,0 +1,66 @@
+#include "compress/cast.hpp"
+
+#include <cstring>
+
+#include "compress/isa.hpp"
+#include "compress/refuse.hpp"
+
+namespace gradwire {
+
+static_assert(CompressorImpl<CastCompressor>);
+
+std::string_view CastCompressor::spec() const noexcept {
+  switch (codec_) {
+    case frame::Codec::f16: return "f16";
+    case frame::Codec::bf16: return "bf16";
+    default: return "none";
+  }
+}
+
+CompressorTraits CastCompressor::traits() const noexcept {
+  CompressorTraits traits;
+  traits.lossless = codec_ == frame::Codec::none;
+  traits.unbiased = traits.lossless;
+  return traits;
+}
+
+DType CastCompressor::payload_dtype(DType input) const noexcept {
+  switch (codec_) {
+    case frame::Codec::f16: return DType::f16;
+    case frame::Codec::bf16: return DType::bf16;
+    default: return input;
+  }
+}
+
+std::size_t CastCompressor::max_frame_size(std::size_t count, DType dtype) const {
+  frame::check_count(count, spec());
+  return frame::kHeaderBytes + frame::align_up(count * size_of(payload_dtype(dtype)));
+}
+
+std::size_t CastCompressor::encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey&,
+                                   StreamRef stream) const {
+  frame::check_host(stream, spec());
+  const std::size_t frame_bytes = max_frame_size(x.count, x.dtype);
+  frame::check_encode(x, out, residual, frame_bytes, spec());
+  frame::write_header(out.data, {codec_, x.dtype, 0, static_cast<std::uint32_t>(x.count),
+                                 static_cast<std::uint32_t>(frame_bytes / frame::kAlign)});
+  std::byte* const payload = out.data + frame::kHeaderBytes;
+  const DType to = payload_dtype(x.dtype);
+  if (!isa::kernels_in_use().cast_encode({x, payload, to, static_cast<float*>(residual.data)}))
+    refuse_non_finite(x, {0, x.count, spec()});
+  const std::size_t written = x.count * size_of(to);
+  std::memset(payload + written, 0, frame_bytes - frame::kHeaderBytes - written);
+  return frame_bytes;
+}
+
+std::size_t CastCompressor::decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const {
+  frame::check_host(stream, spec());
+  frame::check_decode(in, y, spec());
+  const frame::Header header = frame::read_header(in, {codec_, 0, y.count, spec()});
+  const std::size_t frame_bytes = max_frame_size(y.count, header.dtype);
+  frame::check_size(in, header, frame_bytes, spec());
+  isa::kernels_in_use().cast_decode({in.data + frame::kHeaderBytes, payload_dtype(header.dtype), y, write});
+  return frame_bytes;
+}
+
+}  // namespace gradwire

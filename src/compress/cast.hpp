@@ -1,0 +1,28 @@
+#pragma once
+#include <string_view>
+
+#include "compress/frame.hpp"
+
+#include "gradwire/compressor.hpp"
+
+namespace gradwire {
+
+/// `none`, `f16` and `bf16`: the elements themselves, possibly in 16 bits.
+class CastCompressor {
+ public:
+  /// `codec` is none, f16 or bf16.
+  explicit CastCompressor(frame::Codec codec) noexcept : codec_(codec) {}
+
+  [[nodiscard]] std::string_view spec() const noexcept;
+  [[nodiscard]] CompressorTraits traits() const noexcept;
+  [[nodiscard]] std::size_t max_frame_size(std::size_t count, DType dtype) const;
+  std::size_t encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key, StreamRef stream) const;
+  std::size_t decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const;
+
+ private:
+  [[nodiscard]] DType payload_dtype(DType input) const noexcept;
+
+  frame::Codec codec_;
+};
+
+}  // namespace gradwire

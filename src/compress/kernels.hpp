@@ -1,0 +1,67 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "compress/quantize_params.hpp"
+
+#include "gradwire/compressor.hpp"
+#include "gradwire/types.hpp"
+
+/// \file The inner loops behind the compressors and vector_ops, as one table per instruction set. Arguments are checked
+/// by the callers; all memory is host memory, any alignment.
+namespace gradwire::kernels {
+
+/// x to `payload` as dtype `to`, saturating; residual = x - payload unless null.
+struct CastEncode {
+  ConstTensor x;
+  std::byte* payload;
+  DType to;
+  float* residual;
+};
+
+/// `payload` of dtype `from` to y.
+struct CastDecode {
+  const std::byte* payload;
+  DType from;
+  Tensor y;
+  Write write;
+};
+
+struct QuantizeEncode {
+  QuantizeParams params;
+  ConstTensor x;
+  std::byte* payload;
+  float* residual;  ///< or null; may be x
+  RandomKey key;
+};
+
+struct QuantizeDecode {
+  QuantizeParams params;
+  const std::byte* payload;
+  Tensor y;
+  Write write;
+};
+
+/// out = x * scale + addend, each rounded on its own.
+struct ScaleAdd {
+  ConstTensor x;
+  float scale;
+  const float* addend;  ///< or null
+  float* out;           ///< may be x or addend
+};
+
+struct Table {
+  std::string_view isa;
+  bool (*cast_encode)(const CastEncode&);  ///< false when x holds NaN or Inf
+  void (*cast_decode)(const CastDecode&);
+  /// Elements encoded before the first bucket without a finite scale: x.count when all is well.
+  std::size_t (*quantize_encode)(const QuantizeEncode&);
+  void (*quantize_decode)(const QuantizeDecode&);
+  void (*scale_add)(const ScaleAdd&);
+  bool (*all_finite)(ConstTensor);
+  /// As 16 interleaved partial sums, added pairwise: the same on every instruction set.
+  double (*sum_squares)(const float*, std::size_t);
+};
+
+}  // namespace gradwire::kernels

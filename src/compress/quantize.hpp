@@ -1,0 +1,27 @@
+#pragma once
+#include <string>
+#include <string_view>
+
+#include "compress/quantize_params.hpp"
+
+#include "gradwire/compressor.hpp"
+
+namespace gradwire {
+
+/// `quantize(...)`: uniform codes of 1 to 8 bits with a scale per bucket of elements.
+class QuantizeCompressor {
+ public:
+  explicit QuantizeCompressor(const QuantizeParams& params);
+
+  [[nodiscard]] std::string_view spec() const noexcept { return spec_; }
+  [[nodiscard]] CompressorTraits traits() const noexcept;
+  [[nodiscard]] std::size_t max_frame_size(std::size_t count, DType dtype) const;
+  std::size_t encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key, StreamRef stream) const;
+  std::size_t decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const;
+
+ private:
+  QuantizeParams params_;
+  std::string spec_;
+};
+
+}  // namespace gradwire

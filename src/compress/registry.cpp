@@ -1,0 +1,88 @@
+#include <fmt/ranges.h>
+
+#include <string>
+
+#include "base/fail.hpp"
+#include "compress/cast.hpp"
+#include "compress/quantize.hpp"
+#include "compress/spec.hpp"
+
+#include "gradwire/compressor.hpp"
+
+namespace gradwire {
+namespace {
+
+template <frame::Codec codec>
+Compressor make_cast(const Spec& spec) {
+  OptionReader(spec).finish();
+  return CastCompressor(codec);
+}
+
+void read_quantize_options(OptionReader& options, QuantizeParams& params) {
+  params.bucket = options.number("bucket", params.bucket, 32, QuantizeParams::kMaxBucket, 32);
+  params.norm = static_cast<Norm>(options.choice("norm", 0, {"linf", "l2", "minmax"}));
+  params.round = static_cast<Round>(options.choice("round", 0, {"nearest", "stochastic"}));
+  options.finish();
+}
+
+Compressor make_quantize(const Spec& spec) {
+  QuantizeParams params;
+  OptionReader options(spec);
+  params.bits = options.number("bits", params.bits, 1, 8);
+  read_quantize_options(options, params);
+  return QuantizeCompressor(params);
+}
+
+/// "q4" is quantize(bits=4); the other options may follow.
+Compressor make_short_quantize(const Spec& spec) {
+  QuantizeParams params;
+  params.bits = static_cast<std::uint32_t>(spec.name[1] - '0');
+  OptionReader options(spec);
+  read_quantize_options(options, params);
+  return QuantizeCompressor(params);
+}
+
+bool is_short_quantize(std::string_view name) {
+  return name.size() == 2 && name[0] == 'q' && name[1] >= '1' && name[1] <= '8';
+}
+
+struct Entry {
+  CompressorInfo info;
+  Compressor (*make)(const Spec&);
+};
+
+const std::vector<Entry>& entries() {
+  static const std::vector<Entry> all = {
+      {{"none", "none", "", "the elements as they are", "-"}, make_cast<frame::Codec::none>},
+      {{"f16", "f16", "", "IEEE binary16, to nearest even, saturating", "IEEE 754-2019"}, make_cast<frame::Codec::f16>},
+      {{"bf16", "bf16", "", "bfloat16: the leading 16 bits of f32, to nearest even, saturating", "-"},
+       make_cast<frame::Codec::bf16>},
+      {{"quantize", "quantize(bits=4,bucket=512,norm=linf,round=nearest)",
+        "bits=1..8 bucket=32..8192 (multiples of 32) norm=linf|l2|minmax round=nearest|stochastic",
+        "uniform codes with a scale per bucket; q1..q8 are short for quantize(bits=1..8)", "QSGD, arXiv:1610.02132"},
+       make_quantize},
+  };
+  return all;
+}
+
+}  // namespace
+
+Compressor make_compressor(std::string_view text) {
+  const Spec spec = parse_spec(text);
+  if (is_short_quantize(spec.name)) return make_short_quantize(spec);
+  std::vector<std::string> names;
+  for (const Entry& entry : entries()) {
+    if (entry.info.name == spec.name) return entry.make(spec);
+    names.push_back(entry.info.name);
+  }
+  fail(Errc::invalid_argument, "compressor \"{}\": unknown name {}; accepted: {}, q1..q8", text, spec.name,
+       fmt::join(names, ", "));
+}
+
+std::vector<CompressorInfo> list_compressors() {
+  std::vector<CompressorInfo> rows;
+  for (const Entry& entry : entries()) rows.push_back(entry.info);
+  return rows;
+}
+
+}  // namespace gradwire

@@ -1,0 +1,170 @@
+// What a transport says of itself, refuses, reports and survives.
+#include "ranks/transport_suite.hpp"
+
+namespace gradwire::test {
+namespace {
+
+class TransportFailure : public TransportTest {};
+INSTANTIATE_TEST_SUITE_P(Worlds, TransportFailure, ::testing::ValuesIn(worlds()), world_name);
+
+using ::testing::ContainsRegex;
+using ::testing::HasSubstr;
+constexpr Slot kSlot{5};
+
+Work receive_from(Communicator& comm, int from, std::vector<std::byte>& into) {
+  const Recv recv{view(into), from};
+  return comm.transport().exchange({}, {&recv, 1}, kSlot, StreamRef::host());
+}
+
+TEST_P(TransportFailure, InfoAndReach) {
+  run([](Communicator& comm) {
+    const TransportInfo& info = comm.transport().info();
+    EXPECT_FALSE(info.name.empty());
+    EXPECT_FALSE(info.detail.empty());
+    EXPECT_EQ(info.rank, comm.rank());
+    EXPECT_EQ(info.size, comm.size());
+    EXPECT_GE(comm.rank(), 0);
+    EXPECT_LT(comm.rank(), comm.size());
+    EXPECT_TRUE(comm.transport().reaches(Space::host));
+    EXPECT_FALSE(comm.transport().reaches(Space::device));
+  });
+}
+
+TEST_P(TransportFailure, PeersThatAreNone) {
+  run([](Communicator& comm) {
+    std::vector<std::byte> bytes(4);
+    for (const int peer : {-1, comm.rank(), comm.size()}) {
+      const Send send{view(bytes), peer};
+      const Outcome sending = outcome_of([&] {
+        (void)comm.transport().exchange({&send, 1}, {}, kSlot, StreamRef::host());
+      });
+      EXPECT_EQ(sending.code, Errc::invalid_argument);
+      EXPECT_THAT(sending.message, HasSubstr(fmt::format("rank {}", peer)));
+      EXPECT_EQ(outcome_of([&] { (void)receive_from(comm, peer, bytes); }).code, Errc::invalid_argument);
+    }
+    comm.barrier(patience());
+  });
+}
+
+/// The receiver hears of it; what the sender hears is the backend's affair, as long as it hears something in time.
+void send_too_much(Communicator& comm, std::size_t sent, std::size_t expected) {
+  if (comm.rank() == 0) {
+    std::vector<std::byte> in(expected);
+    const Work work = receive_from(comm, 1, in);
+    for (int again = 0; again < 2; ++again) {
+      const Outcome outcome = outcome_of([&] { work.wait(patience()); });
+      EXPECT_EQ(outcome.code, Errc::rank_mismatch) << outcome.message;
+      EXPECT_THAT(outcome.message, HasSubstr("rank 1"));
+      EXPECT_THAT(outcome.message, HasSubstr("count or compressor"));
+      EXPECT_THAT(outcome.message, HasSubstr("GRADWIRE_CHECK=1"));
+    }
+  } else if (comm.rank() == 1) {
+    const auto out = pattern(1, 0, sent);
+    const Send send{view(out), 0};
+    const Work work = comm.transport().exchange({&send, 1}, {}, kSlot, StreamRef::host());
+    const Outcome outcome = outcome_of([&] { work.wait(patience()); });
+    EXPECT_THAT(outcome.code, ::testing::AnyOf(Errc::ok, Errc::rank_mismatch)) << outcome.message;
+  }
+}
+
+TEST_P(TransportFailure, LongerMessageThanExpectedIsAMismatch) {
+  run([](Communicator& comm) {
+    if (comm.size() > 1) send_too_much(comm, 100, 50);
+  });
+}
+
+TEST_P(TransportFailure, MuchLongerMessageThanExpectedIsAMismatch) {
+  run([](Communicator& comm) {
+    if (comm.size() > 1) send_too_much(comm, 1'000'003, 17);
+  });
+}
+
+TEST_P(TransportFailure, DeadlineNamesTheSilentPeer) {
+  run([](Communicator& comm) {
+    if (comm.size() == 1) return;
+    const int silent = comm.size() - 1;
+    if (comm.rank() != silent) {
+      std::vector<std::byte> in(16);
+      const Work work = receive_from(comm, silent, in);
+      EXPECT_FALSE(work.done());
+      const Outcome outcome =
+          outcome_of([&] { work.wait(std::chrono::steady_clock::now() + std::chrono::milliseconds(20)); });
+      EXPECT_EQ(outcome.code, Errc::timeout);
+      EXPECT_THAT(outcome.message, HasSubstr("exchange in slot 5"));
+      EXPECT_THAT(outcome.message, ContainsRegex(fmt::format("ranks? {}$", silent)));
+      comm.barrier(patience());
+      work.wait(patience());  // a deadline that passed is the waiter's, not the operation's: the message may still come
+      EXPECT_EQ(in, pattern(silent, comm.rank(), 16));
+    } else {
+      comm.barrier(patience());
+      for (int peer = 0; peer < silent; ++peer) {
+        const auto out = pattern(silent, peer, 16);
+        const Send send{view(out), peer};
+        comm.transport().exchange({&send, 1}, {}, kSlot, StreamRef::host()).wait(patience());
+      }
+    }
+  });
+}
+
+TEST_P(TransportFailure, AbortWakesEveryRank) {
+  run([](Communicator& comm) {
+    if (comm.size() == 1) return;
+    const int aborter = comm.size() - 1;
+    std::vector<std::byte> in(300'007);
+    if (comm.rank() == aborter) {
+      comm.transport().abort("the disk is full");
+      comm.transport().abort("a later reason");
+    }
+    const Outcome waiting = outcome_of([&] {
+      const int peer = comm.rank() == aborter ? 0 : aborter;
+      receive_from(comm, peer, in).wait(patience());
+    });
+    EXPECT_EQ(waiting.code, Errc::aborted);
+    EXPECT_EQ(waiting.message, fmt::format("rank {} aborted: the disk is full", aborter));
+
+    const Outcome later = outcome_of([&] { receive_from(comm, (comm.rank() + 1) % comm.size(), in).wait(patience()); });
+    EXPECT_EQ(later.code, Errc::aborted);
+    std::vector<float> values(10);
+    const Outcome reducing = outcome_of([&] {
+      const Tensor tensor{values.data(), values.size(), DType::f32, Space::host};
+      comm.transport().all_reduce_sum(tensor, kSlot, StreamRef::host()).wait(patience());
+    });
+    EXPECT_EQ(reducing.code, Errc::aborted);
+    EXPECT_EQ(reducing.message, waiting.message);
+  });
+}
+
+TEST_P(TransportFailure, AbortFailsWorkInFlightTheSameWayEachTime) {
+  run([](Communicator& comm) {
+    if (comm.size() == 1) return;
+    std::vector<std::byte> in(1000);
+    const Work exchange = receive_from(comm, (comm.rank() + 1) % comm.size(), in);
+    EXPECT_FALSE(exchange.done());
+    if (comm.rank() == 0) comm.transport().abort("enough");
+    for (int again = 0; again < 2; ++again) {
+      const Outcome outcome = outcome_of([&] { exchange.wait(patience()); });
+      EXPECT_EQ(outcome.code, Errc::aborted);
+      EXPECT_EQ(outcome.message, "rank 0 aborted: enough");
+    }
+    EXPECT_THAT(exchange.describe(), HasSubstr("exchange in slot 5"));
+  });
+}
+
+TEST_P(TransportFailure, AbortEndsAnAllReduceThatSomeoneNeverJoins) {
+  run([](Communicator& comm) {
+    if (comm.size() == 1) return;
+    static thread_local std::vector<float> values(50'021);  // not freed here: see the contract of exchange()
+    if (comm.rank() == 0) {
+      comm.transport().abort("no gradient");
+    } else {
+      const Tensor tensor{values.data(), values.size(), DType::f32, Space::host};
+      const Outcome outcome =
+          outcome_of([&] { comm.transport().all_reduce_sum(tensor, kSlot, StreamRef::host()).wait(patience()); });
+      EXPECT_EQ(outcome.code, Errc::aborted);
+      EXPECT_EQ(outcome.message, "rank 0 aborted: no gradient");
+    }
+  });
+}
+
+}  // namespace
+}  // namespace gradwire::test

@@ -1,0 +1,118 @@
+#include "arguments.hpp"
+
+#include <boost/program_options/parsers.hpp>
+#include <boost/program_options/positional_options.hpp>
+#include <fmt/format.h>
+
+#include <charconv>
+#include <limits>
+
+#include "gradwire/compressor.hpp"
+
+namespace gradwire::tools {
+namespace {
+
+namespace po = boost::program_options;
+
+template <class... Args>
+[[noreturn]] void usage(fmt::format_string<Args...> format, Args&&... args) {
+  throw UsageError(fmt::format(format, std::forward<Args>(args)...));
+}
+
+template <class T>
+bool read_number(std::string_view text, T& value) {
+  const char* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  return error == std::errc{} && stop == end;
+}
+
+}  // namespace
+
+po::variables_map parse_arguments(const po::options_description& options, const Arguments& arguments) {
+  namespace style = po::command_line_style;
+  po::variables_map values;
+  try {
+    const po::positional_options_description no_positionals;  // without it, they would be ignored in silence
+    po::command_line_parser parser(arguments);
+    parser.options(options).positional(no_positionals).style(style::unix_style & ~style::allow_guessing);
+    po::store(parser.run(), values);
+    po::notify(values);
+  } catch (const po::too_many_positional_options_error&) {
+    usage("unexpected argument: every value follows a flag");
+  } catch (const po::error& error) {
+    usage("{}", error.what());
+  }
+  return values;
+}
+
+std::uint64_t parse_whole(std::string_view flag, std::string_view text, std::uint64_t low, std::uint64_t high) {
+  std::uint64_t value = 0;
+  if (!read_number(text, value) || value < low || value > high) {
+    usage("{} {}: expected a whole number from {} to {}", flag, text, low, high);
+  }
+  return value;
+}
+
+std::size_t parse_bytes(std::string_view flag, std::string_view text) {
+  int shift = 0;
+  std::string_view digits = text;
+  if (!text.empty()) {
+    switch (text.back()) {
+      case 'k':
+      case 'K': shift = 10; break;
+      case 'm':
+      case 'M': shift = 20; break;
+      case 'g':
+      case 'G': shift = 30; break;
+      default: break;
+    }
+    if (shift > 0) digits.remove_suffix(1);
+  }
+  std::size_t value = 0;
+  if (!read_number(digits, value) || value > (std::size_t{1} << 50) >> shift) {
+    usage("{} {}: expected bytes as a whole number, with K, M or G for powers of two", flag, text);
+  }
+  return value << shift;
+}
+
+std::chrono::milliseconds parse_seconds(std::string_view flag, std::string_view text) {
+  double seconds = 0;
+  if (!read_number(text, seconds) || !(seconds >= 0 && seconds <= 86'400)) {
+    usage("{} {}: expected seconds from 0 to 86400", flag, text);
+  }
+  const auto rounded = static_cast<std::int64_t>(seconds * 1000 + 0.5);
+  if (seconds > 0 && rounded == 0) usage("{} {}: less than a millisecond", flag, text);
+  return std::chrono::milliseconds(rounded);
+}
+
+DType parse_dtype(std::string_view flag, std::string_view text) {
+  if (text == "f32" || text == "float") return DType::f32;
+  if (text == "f16" || text == "half") return DType::f16;
+  if (text == "bf16" || text == "bfloat16") return DType::bf16;
+  usage("{} {}: expected f32, f16 or bf16", flag, text);
+}
+
+std::vector<std::string> parse_specs(std::string_view flag, std::string_view text) {
+  std::vector<std::string> specs;
+  if (text == "all") {
+    for (const CompressorInfo& row : list_compressors()) specs.push_back(row.example);
+    return specs;
+  }
+  int depth = 0;
+  std::string spec;
+  for (const char c : text) {
+    depth += c == '(' ? 1 : c == ')' ? -1 : 0;
+    if (c == ',' && depth == 0) {
+      specs.push_back(std::exchange(spec, {}));
+    } else {
+      spec += c;
+    }
+  }
+  specs.push_back(spec);
+  for (const std::string& each : specs) {
+    if (each.empty()) usage("{} {}: an empty spec; expected specs separated by commas, or 'all'", flag, text);
+  }
+  return specs;
+}
+
+}  // namespace gradwire::tools

@@ -1,0 +1,86 @@
+#include <fmt/format.h>
+
+#include <array>
+#include <cstdio>
+#include <new>
+#include <string_view>
+
+#include "command.hpp"
+
+#include "gradwire/error.hpp"
+#include "gradwire/version.hpp"
+
+namespace gradwire::tools {
+namespace {
+
+struct Subcommand {
+  std::string_view name;
+  std::string_view summary;
+  int (*run)(const Arguments&);
+};
+
+constexpr std::array kSubcommands{
+    Subcommand{"info", "what this build has: compressors, algorithms, rules, transports, environment", run_info},
+    Subcommand{"perf", "time compressed allreduce beside the dense one, as nccl-tests does", run_perf},
+    Subcommand{"apply", "what a compressor does to an array of your own (.npy)", run_apply},
+};
+
+std::string help() {
+  std::string text = "Usage: gradwire SUBCOMMAND [OPTIONS]\n\nSubcommands:\n";
+  for (const Subcommand& subcommand : kSubcommands) {
+    text += fmt::format("  {:<8}{}\n", subcommand.name, subcommand.summary);
+  }
+  return text +
+         "\nOptions:\n"
+         "  --help      this text; 'gradwire SUBCOMMAND --help' for a subcommand's options\n"
+         "  --version   version\n"
+         "\nExit codes: 0 success, 1 failure, 2 wrong usage.\n";
+}
+
+int dispatch(const Arguments& arguments) {
+  if (arguments.empty()) throw UsageError("no subcommand given");
+  const std::string& first = arguments.front();
+  if (first == "--help" || first == "-h" || first == "help") {
+    fmt::print("{}", help());
+    return 0;
+  }
+  if (first == "--version") {
+    fmt::print("gradwire {}\n", GRADWIRE_VERSION);
+    return 0;
+  }
+  for (const Subcommand& subcommand : kSubcommands) {
+    if (subcommand.name == first) return subcommand.run({arguments.begin() + 1, arguments.end()});
+  }
+  throw UsageError(fmt::format("unknown {} '{}'", first.starts_with('-') ? "option" : "subcommand", first));
+}
+
+}  // namespace
+
+int report_failure(const std::exception_ptr& failure) noexcept {
+  std::fflush(stdout);
+  try {
+    std::rethrow_exception(failure);
+  } catch (const UsageError& error) {
+    std::fprintf(stderr, "gradwire: error: %s (see --help)\n", error.what());
+    return kExitUsage;
+  } catch (const Error& error) {
+    std::fprintf(stderr, "gradwire: error (%s): %s\n", name(error.code()).data(), error.what());
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "gradwire: error (internal): out of memory\n");
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "gradwire: error (internal): %s\n", error.what());
+  } catch (...) {
+    std::fprintf(stderr, "gradwire: error (internal): unknown exception\n");
+  }
+  return kExitFailed;
+}
+
+}  // namespace gradwire::tools
+
+int main(int argc, char** argv) {
+  try {
+    return gradwire::tools::dispatch({argv + 1, argv + argc});
+  } catch (...) {
+    return gradwire::tools::report_failure(std::current_exception());
+  }
+}

@@ -1,0 +1,123 @@
+#include "ranks.hpp"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <mutex>
+#include <thread>
+
+#include "base/fail.hpp"
+#include "command.hpp"
+#if GRADWIRE_HAVE_MPI
+#include "gradwire/mpi.hpp"
+#endif
+
+namespace gradwire::tools {
+namespace {
+
+constexpr Slot kGatherSlot{kMaxSlot};
+
+/// The failure that came first. Others are its echo: ranks that abort woke up.
+class FirstFailure {
+ public:
+  void record(int rank, const std::exception_ptr& failure) {
+    const std::lock_guard lock(mutex_);
+    if (failure_ != nullptr) return;
+    failure_ = failure;
+    rank_ = rank;
+  }
+  void rethrow() const {
+    if (failure_ == nullptr) return;
+    try {
+      std::rethrow_exception(failure_);
+    } catch (const Error& error) {
+      fail(error.code(), "rank {}: {}", rank_, error.what());
+    }
+  }
+
+ private:
+  std::mutex mutex_;
+  std::exception_ptr failure_;
+  int rank_ = 0;
+};
+
+void run_local(int threads, const std::function<void(const Communicator&)>& body) {
+  FirstFailure first;
+  {
+    const std::vector<Communicator> communicators = make_local(threads);
+    std::vector<std::jthread> running;
+    for (const Communicator& comm : communicators) {
+      running.emplace_back([&comm, &body, &first] {
+        try {
+          body(comm);
+        } catch (...) {
+          first.record(comm.rank(), std::current_exception());
+          comm.transport().abort(fmt::format("rank {} failed", comm.rank()));
+        }
+      });
+    }
+  }
+  first.rethrow();
+}
+
+#if GRADWIRE_HAVE_MPI
+void run_mpi(const std::function<void(const Communicator&)>& body) {
+  const Communicator comm = make_mpi({.threads = MpiThreads::caller});
+  try {
+    body(comm);
+    return;
+  } catch (const Error& error) {
+    if (error.code() != Errc::aborted) {  // then the rank that failed first has reported it
+      std::fprintf(stderr, "gradwire: rank %d failed\n", comm.rank());
+      static_cast<void>(report_failure(std::current_exception()));
+    }
+  } catch (...) {
+    static_cast<void>(report_failure(std::current_exception()));
+  }
+  comm.transport().abort(fmt::format("rank {} failed", comm.rank()));
+  // Leaving without MPI_Finalize, which could wait for the others: the launcher sees it and ends them.
+  std::fflush(stdout);
+  std::_Exit(kExitFailed);
+}
+#endif
+
+}  // namespace
+
+#if GRADWIRE_HAVE_MPI
+bool under_mpi() { return launched_by_mpi(); }
+#else
+bool under_mpi() {
+  for (const char* const variable : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"}) {
+    if (std::getenv(variable) == nullptr) continue;
+    fail(Errc::unsupported, "started by an MPI launcher ({} is set), and this gradwire was built without MPI",
+         variable);
+  }
+  return false;
+}
+#endif
+
+void run_ranks(int threads, const std::function<void(const Communicator&)>& body) {
+#if GRADWIRE_HAVE_MPI
+  if (under_mpi()) return run_mpi(body);
+#endif
+  run_local(threads, body);
+}
+
+void gather(const Communicator& comm, ConstBytes mine, Bytes all, Deadline deadline) {
+  if (mine.size == 0) return;
+  if (comm.rank() != 0) {
+    const Send send{mine, 0};
+    comm.transport().exchange({&send, 1}, {}, kGatherSlot, StreamRef::host()).wait(deadline);
+    return;
+  }
+  std::vector<Recv> receives;
+  for (int rank = 1; rank < comm.size(); ++rank) {
+    receives.push_back({all.slice(static_cast<std::size_t>(rank) * mine.size, mine.size), rank});
+  }
+  const Work work = comm.transport().exchange({}, receives, kGatherSlot, StreamRef::host());
+  std::memcpy(all.data, mine.data, mine.size);
+  work.wait(deadline);
+}
+
+}  // namespace gradwire::tools
