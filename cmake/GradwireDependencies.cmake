@@ -61,6 +61,11 @@ if(GRADWIRE_ABSENT)
   message(FATAL_ERROR "gradwire needs what is not there:\n${GRADWIRE_ABSENT}\nscripts/install-deps build installs all of it.")
 endif()
 
+add_library(gradwire_xxhash INTERFACE)  # as a header: nothing to link, for us or for users of a static build
+add_library(gradwire::xxhash ALIAS gradwire_xxhash)
+target_include_directories(gradwire_xxhash SYSTEM INTERFACE ${GRADWIRE_XXHASH_INCLUDE})
+target_compile_definitions(gradwire_xxhash INTERFACE XXH_INLINE_ALL)
+
 set(GRADWIRE_HAVE_MPI OFF)
 if(NOT GRADWIRE_MPI STREQUAL "OFF")
   set(MPI_CXX_SKIP_MPICXX ON)  # MPI's C interface only: its old C++ one is another library to link

@@ -3,6 +3,7 @@
 add_library(gradwire_flags INTERFACE)
 target_compile_options(gradwire_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:
   -Wall -Wextra -Wconversion -Wshadow $<$<BOOL:${GRADWIRE_WERROR}>:-Werror>
+  $<$<AND:$<CXX_COMPILER_ID:GNU>,$<VERSION_LESS:$<CXX_COMPILER_VERSION>,13>>:-Wno-restrict>  # false in std::string: GCC bug 105651
   -ffp-contract=off>)  # frames are bit-identical on every instruction set: no fused multiply-add behind our back
 if(GRADWIRE_SANITIZE)
   target_compile_options(gradwire_flags INTERFACE

@@ -159,6 +159,7 @@ class PersistentAllreduce::Impl final : public Completion {
   void give_up(const Error& error) {
     failure_ = std::current_exception();
     state_ = State::failed;
+    if (error.code() == Errc::aborted) return;  // another rank's failure, which it has reported
     log::line(log::Level::error, op_.rank(), "allreduce failed: {}", error.what());
     op_.comm.transport().abort(error.what());
   }

@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include <charconv>
-#include <limits>
+#include <utility>
 
 #include "gradwire/compressor.hpp"
 
@@ -94,24 +94,22 @@ DType parse_dtype(std::string_view flag, std::string_view text) {
 
 std::vector<std::string> parse_specs(std::string_view flag, std::string_view text) {
   std::vector<std::string> specs;
-  if (text == "all") {
+  const auto add = [&](const std::string& spec) {
+    if (spec.empty()) usage("{} {}: an empty spec; expected specs separated by commas, or 'all'", flag, text);
+    if (spec != "all") return specs.push_back(spec);
     for (const CompressorInfo& row : list_compressors()) specs.push_back(row.example);
-    return specs;
-  }
+  };
   int depth = 0;
   std::string spec;
   for (const char c : text) {
     depth += c == '(' ? 1 : c == ')' ? -1 : 0;
     if (c == ',' && depth == 0) {
-      specs.push_back(std::exchange(spec, {}));
+      add(std::exchange(spec, {}));
     } else {
       spec += c;
     }
   }
-  specs.push_back(spec);
-  for (const std::string& each : specs) {
-    if (each.empty()) usage("{} {}: an empty spec; expected specs separated by commas, or 'all'", flag, text);
-  }
+  add(spec);
   return specs;
 }
 

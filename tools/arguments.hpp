@@ -30,7 +30,8 @@ namespace gradwire::tools {
 /// f32, f16, bf16 or nccl-tests' float, half, bfloat16.
 [[nodiscard]] DType parse_dtype(std::string_view flag, std::string_view text);
 
-/// Cuts "q4,quantize(bits=2,norm=l2)" at the commas outside parentheses; "all" becomes an example of every compressor.
+/// Cuts "q4,quantize(bits=2,norm=l2)" at the commas outside parentheses; "all" stands for an example of each
+/// compressor.
 [[nodiscard]] std::vector<std::string> parse_specs(std::string_view flag, std::string_view text);
 
 }  // namespace gradwire::tools

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <numeric>
 #include <sstream>
 
 #include "arguments.hpp"
@@ -102,26 +103,43 @@ constexpr Section kSections[] = {
 };
 
 std::string cell(const Json& value) {
-  if (value.is_string()) return value.get<std::string>();
+  if (value.is_string()) return value.get<std::string>().empty() ? "-" : value.get<std::string>();
   if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
   if (value.is_array()) return fmt::format("{}", fmt::join(value.get<std::vector<std::string>>(), " "));
   return value.dump();
 }
 
+/// Each row under its first cell: for rows too wide for a line.
+void print_records(const Json& rows) {
+  for (const Json& row : rows) {
+    bool first = true;
+    for (const auto& [key, value] : row.items()) {
+      if (first) {
+        fmt::print("  {}\n", cell(value));
+      } else {
+        fmt::print("    {:<14}  {}\n", key, cell(value));
+      }
+      first = false;
+    }
+  }
+}
+
 /// Rows of equal keys, as aligned columns under their names.
 void print_rows(const Json& rows) {
   if (rows.empty()) return;
+  constexpr std::size_t kMaxWidth = 120;
   std::vector<std::size_t> widths;
   for (const auto& [key, first] : rows.front().items()) {
     std::size_t width = key.size();
     for (const Json& row : rows) width = std::max(width, cell(row[key]).size());
     widths.push_back(width);
   }
+  if (std::accumulate(widths.begin(), widths.end(), 2 * widths.size()) > kMaxWidth) return print_records(rows);
   const auto print_line = [&widths](const Json& row, bool names) {
-    std::string line = " ";
+    std::string line;
     std::size_t column = 0;
     for (const auto& [key, value] : row.items()) {
-      line += fmt::format(" {:<{}} ", names ? key : cell(value), widths[column++]);
+      line += fmt::format("  {:<{}}", names ? key : cell(value), widths[column++]);
     }
     line.erase(line.find_last_not_of(' ') + 1);
     fmt::print("{}\n", line);

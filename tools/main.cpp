@@ -1,13 +1,10 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <cstdio>
-#include <new>
 #include <string_view>
 
 #include "command.hpp"
 
-#include "gradwire/error.hpp"
 #include "gradwire/version.hpp"
 
 namespace gradwire::tools {
@@ -55,25 +52,6 @@ int dispatch(const Arguments& arguments) {
 }
 
 }  // namespace
-
-int report_failure(const std::exception_ptr& failure) noexcept {
-  std::fflush(stdout);
-  try {
-    std::rethrow_exception(failure);
-  } catch (const UsageError& error) {
-    std::fprintf(stderr, "gradwire: error: %s (see --help)\n", error.what());
-    return kExitUsage;
-  } catch (const Error& error) {
-    std::fprintf(stderr, "gradwire: error (%s): %s\n", name(error.code()).data(), error.what());
-  } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "gradwire: error (internal): out of memory\n");
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "gradwire: error (internal): %s\n", error.what());
-  } catch (...) {
-    std::fprintf(stderr, "gradwire: error (internal): unknown exception\n");
-  }
-  return kExitFailed;
-}
 
 }  // namespace gradwire::tools
 

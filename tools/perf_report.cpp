@@ -94,10 +94,10 @@ std::uint64_t PerfTable::print_footer(const std::vector<PerfRow>& rows) const {
   return wrong;
 }
 
-nlohmann::json to_json(const std::vector<PerfRow>& rows) {
-  nlohmann::json out = nlohmann::json::array();
+nlohmann::ordered_json to_json(const std::vector<PerfRow>& rows) {
+  nlohmann::ordered_json out = nlohmann::ordered_json::array();
   for (const PerfRow& row : rows) {
-    nlohmann::json each = {
+    nlohmann::ordered_json each = {
         {"size", row.count * size_of(row.dtype)},
         {"count", row.count},
         {"type", name(row.dtype)},

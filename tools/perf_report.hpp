@@ -68,6 +68,6 @@ class PerfTable {
 };
 
 /// The rows for `--json`: an array of objects.
-[[nodiscard]] nlohmann::json to_json(const std::vector<PerfRow>& rows);
+[[nodiscard]] nlohmann::ordered_json to_json(const std::vector<PerfRow>& rows);
 
 }  // namespace gradwire::tools

@@ -18,6 +18,14 @@ namespace {
 
 constexpr Slot kGatherSlot{kMaxSlot};
 
+[[noreturn]] void rethrow_with_rank(const std::exception_ptr& failure, int rank) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const Error& error) {
+    fail(error.code(), "rank {}: {}", rank, error.what());
+  }
+}
+
 /// The failure that came first. Others are its echo: ranks that abort woke up.
 class FirstFailure {
  public:
@@ -29,11 +37,7 @@ class FirstFailure {
   }
   void rethrow() const {
     if (failure_ == nullptr) return;
-    try {
-      std::rethrow_exception(failure_);
-    } catch (const Error& error) {
-      fail(error.code(), "rank {}: {}", rank_, error.what());
-    }
+    rethrow_with_rank(failure_, rank_);
   }
 
  private:
@@ -62,18 +66,24 @@ void run_local(int threads, const std::function<void(const Communicator&)>& body
 }
 
 #if GRADWIRE_HAVE_MPI
+/// A rank that another's abort woke up says nothing: the other has reported what went wrong.
+void report_unless_echo(const std::exception_ptr& failure, int rank) {
+  try {
+    rethrow_with_rank(failure, rank);
+  } catch (const Error& error) {
+    if (error.code() != Errc::aborted) static_cast<void>(report_failure(std::current_exception()));
+  } catch (...) {
+    static_cast<void>(report_failure(std::current_exception()));
+  }
+}
+
 void run_mpi(const std::function<void(const Communicator&)>& body) {
   const Communicator comm = make_mpi({.threads = MpiThreads::caller});
   try {
     body(comm);
     return;
-  } catch (const Error& error) {
-    if (error.code() != Errc::aborted) {  // then the rank that failed first has reported it
-      std::fprintf(stderr, "gradwire: rank %d failed\n", comm.rank());
-      static_cast<void>(report_failure(std::current_exception()));
-    }
   } catch (...) {
-    static_cast<void>(report_failure(std::current_exception()));
+    report_unless_echo(std::current_exception(), comm.rank());
   }
   comm.transport().abort(fmt::format("rank {} failed", comm.rank()));
   // Leaving without MPI_Finalize, which could wait for the others: the launcher sees it and ends them.

@@ -50,8 +50,11 @@ class LocalExchange final : public Completion {
     too_long_.store(-1, std::memory_order_relaxed);
     remaining_.store(sends.size() + recvs.size(), std::memory_order_relaxed);
     peers_.clear();
-    for (const Send& send : sends) peers_.push_back(send.to);
-    for (const Recv& recv : recvs) peers_.push_back(recv.from);
+    const auto add_peer = [this](int peer) {
+      if (std::find(peers_.begin(), peers_.end(), peer) == peers_.end()) peers_.push_back(peer);
+    };
+    for (const Send& send : sends) add_peer(send.to);
+    for (const Recv& recv : recvs) add_peer(recv.from);
   }
   void message_done() noexcept { remaining_.fetch_sub(1, std::memory_order_acq_rel); }
   void message_too_long(int peer) noexcept {

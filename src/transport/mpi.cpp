@@ -1,5 +1,6 @@
 #include "gradwire/mpi.hpp"
 
+#include <algorithm>
 #include <climits>
 #include <cstdlib>
 
@@ -8,6 +9,7 @@
 #include "transport/mpi_endpoint.hpp"
 #include "transport/mpi_half.hpp"
 #include "transport/mpi_session.hpp"
+#include "transport/pool.hpp"
 
 namespace gradwire {
 namespace {
@@ -29,24 +31,30 @@ class MpiTransport final : public Transport {
     check_place(slot, stream);
     for (const Send& send : sends) check_message(send.to, send.bytes.space);
     for (const Recv& recv : recvs) check_message(recv.from, recv.bytes.space);
-    const auto operation = endpoint_->start(MpiOperation::Kind::exchange, slot);
-    if (!operation->post_exchange(sends, recvs)) endpoint_->forget(*operation);
-    return Work(operation);
+    return start(MpiOperation::Kind::exchange, slot, [&](MpiOperation& op) { op.post_exchange(sends, recvs); });
   }
 
   [[nodiscard]] Work all_reduce_sum(Tensor inout, Slot slot, StreamRef stream) override {
     check_place(slot, stream);
     check_space(inout.space);
-    const auto operation = endpoint_->start(MpiOperation::Kind::all_reduce, slot);
-    const bool posted = operation->post_all_reduce(inout, sums_.type(inout.dtype), sums_.op(inout.dtype));
-    if (!posted) endpoint_->forget(*operation);
-    return Work(operation);
+    return start(MpiOperation::Kind::all_reduce, slot,
+                 [&](MpiOperation& op) { op.post_all_reduce(inout, sums_.type(inout.dtype), sums_.op(inout.dtype)); });
   }
 
   void progress() override { endpoint_->progress(); }
   void abort(std::string_view why) noexcept override { endpoint_->abort(why); }
 
  private:
+  template <class Post>
+  Work start(MpiOperation::Kind kind, Slot slot, Post&& post) {
+    std::shared_ptr<MpiOperation> operation = pool_.acquire();
+    const std::lock_guard lock(endpoint_->mutex());
+    operation->begin(endpoint_, kind, slot);
+    post(*operation);
+    if (operation->active()) endpoint_->track(operation);
+    return Work(std::move(operation));
+  }
+
   void check_message(int peer, Space space) const {
     require(peer >= 0 && peer < info_.size && peer != info_.rank,
             "rank {} cannot exchange with rank {}: expected another rank from 0 to {}", info_.rank, peer,
@@ -65,6 +73,7 @@ class MpiTransport final : public Transport {
   std::shared_ptr<MpiEndpoint> endpoint_;
   TransportInfo info_;
   MpiSums sums_;
+  Pool<MpiOperation> pool_;
 };
 
 /// "Open MPI v4.1.4, MPI 3.1, MPI_THREAD_MULTIPLE": the first words of a version text that may run over many lines.

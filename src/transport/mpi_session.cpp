@@ -162,6 +162,15 @@ void mpi_retire(MPI_Comm duplicate, bool clean) noexcept {
   }
 }
 
+std::size_t mpi_message_size(const MPI_Status& status) {
+  int count = 0;
+  mpi_check(MPI_Get_count(&status, MPI_BYTE, &count), "MPI_Get_count");
+  if (count != MPI_UNDEFINED) return static_cast<std::size_t>(count);
+  MPI_Count large = 0;  // more than an int holds
+  mpi_check(MPI_Get_elements_x(&status, MPI_BYTE, &large), "MPI_Get_elements_x");
+  return static_cast<std::size_t>(large);
+}
+
 MpiMessage::MpiMessage(std::size_t size, std::size_t max_count) : count_(static_cast<int>(size)) {
   if (size <= max_count) return;
   // blocks of max_count bytes, and what remains after the last of them

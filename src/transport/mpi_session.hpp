@@ -29,6 +29,9 @@ int mpi_initialise(MpiThreads threads);
 /// The owner of a duplicate needs it no more. `clean`: nothing is outstanding on it. Local, never blocks.
 void mpi_retire(MPI_Comm duplicate, bool clean) noexcept;
 
+/// Bytes of the message that a probe has found.
+[[nodiscard]] std::size_t mpi_message_size(const MPI_Status& status);
+
 /// An MPI datatype and count that stand for `size` bytes, however large: one message either way, so that a long
 /// receive matches a short send.
 class MpiMessage {

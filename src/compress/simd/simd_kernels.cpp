@@ -9,11 +9,17 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+// Highway's plain C++ targets, one of which is always there as the fallback, get no kernels: the reference code serves.
+#if HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
 #include "compress/simd/dequantize-inl.hpp"
+#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace gradwire::HWY_NAMESPACE {
 
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+const kernels::Table* simd_table() { return nullptr; }
+#else
 constexpr std::string_view isa_name() {
   switch (HWY_TARGET) {
     case HWY_AVX3_DL: return "avx3_dl";
@@ -21,9 +27,7 @@ constexpr std::string_view isa_name() {
     case HWY_AVX2: return "avx2";
     case HWY_SSE4: return "sse4";
     case HWY_NEON: return "neon";
-    case HWY_PPC8: return "ppc8";
-    case HWY_WASM: return "wasm";
-    default: return "emu128";  // Highway's plain C++
+    default: return "simd128";
   }
 }
 
@@ -32,6 +36,7 @@ const kernels::Table* simd_table() {
                                          quantize_decode, scale_add,   all_finite,  sum_squares};
   return &kTable;
 }
+#endif
 
 }  // namespace gradwire::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -43,15 +48,17 @@ HWY_EXPORT(simd_table);
 
 std::vector<const kernels::Table*> simd_kernels() {
   std::vector<const kernels::Table*> tables;
+  const auto add = [&](const kernels::Table* table) {
+    if (table != nullptr) tables.push_back(table);
+  };
 #if (HWY_TARGETS & (HWY_TARGETS - 1)) == 0
-  tables.push_back(HWY_STATIC_DISPATCH(simd_table)());
+  add(HWY_STATIC_DISPATCH(simd_table)());
 #else
   // Highway's own choice is one for the whole process; a choice of ours leaves other users of Highway alone.
-  const std::int64_t usable = HWY_TARGETS & (hwy::SupportedTargets() | HWY_STATIC_TARGET);
-  for (std::int64_t left = usable; left != 0; left &= left - 1) {  // better ones have lower bits
-    hwy::ChosenTarget chosen;
+  for (std::int64_t left = HWY_TARGETS & hwy::SupportedTargets(); left != 0; left &= left - 1) {
+    hwy::ChosenTarget chosen;  // better targets have lower bits
     chosen.Update(left & -left);
-    tables.push_back(HWY_DISPATCH_TABLE(simd_table)[chosen.GetIndex()]());
+    add(HWY_DISPATCH_TABLE(simd_table)[chosen.GetIndex()]());
   }
 #endif
   return tables;

@@ -1,0 +1,115 @@
+#include "options.hpp"
+
+#include <boost/program_options.hpp>
+
+#include <cmath>
+#include <iostream>
+
+#include "fail.hpp"
+
+#include "gradwire/compressor.hpp"
+#include "gradwire/feedback.hpp"
+
+namespace demo {
+namespace {
+
+namespace po = boost::program_options;
+
+constexpr const char* kIntroduction =
+    R"(Trains a small convolutional network on Fashion-MNIST, data-parallel, with gradients sent by gradwire.
+
+  mpirun -np 4 train_fashion_mnist --compressor q4     four processes over MPI
+  train_fashion_mnist --ranks 4 --compressor dense     four threads of one process
+  train_fashion_mnist --compare dense.json q4.json     a table of earlier runs, trains nothing
+
+The table and --json tell the training loss of the last epoch, the accuracy on the test images (percent in the table, a
+fraction from 0 to 1 in JSON as test_accuracy), the bytes one rank sends a step (dense: what an optimal uncompressed
+allreduce sends; wire: what was sent), their ratio, the seconds of training, and the seconds of them that a rank stood
+waiting for communication (exposed; the mean over ranks).
+
+Options)";
+
+po::options_description describe(Options& o) {
+  po::options_description description(kIntroduction, 100);
+  auto add = description.add_options();
+  add("help,h", "print this");
+  add("compressor", po::value(&o.compressor)->value_name("SPEC")->default_value(o.compressor),
+      "a compressor of gradwire, such as q4, q8 or quantize(bits=4,bucket=512), or dense: no compression");
+  add("feedback", po::value(&o.feedback)->value_name("RULE"),
+      "none or ef (error feedback); default: ef, and none with --compressor dense");
+  add("algorithm", po::value(&o.algorithm)->value_name("NAME")->default_value(o.algorithm),
+      "allreduce algorithm; auto: the library chooses, and dense with --compressor dense");
+  add("ranks", po::value<int>()->value_name("N"),
+      "threads that train together, default 4; under mpirun that decides, and N may only repeat it");
+  add("epochs", po::value(&o.epochs)->value_name("N")->default_value(o.epochs), "passes over the training images");
+  add("batch", po::value(&o.batch)->value_name("N")->default_value(o.batch), "images per rank and step");
+  add("lr",
+      po::value(&o.learning_rate)->value_name("X")->default_value(o.learning_rate, fmt::format("{}", o.learning_rate)),
+      "highest learning rate: linear warm-up over half an epoch, then a cosine down to 0");
+  add("momentum", po::value(&o.momentum)->value_name("X")->default_value(o.momentum, fmt::format("{}", o.momentum)),
+      "of SGD, from 0 to below 1");
+  add("seed", po::value<std::int64_t>()->value_name("N")->default_value(static_cast<std::int64_t>(o.seed)),
+      "of the initial weights, the shuffling and stochastic rounding");
+  add("data", po::value(&o.data)->value_name("DIR")->default_value(o.data),
+      "directory of the four *-ubyte.gz files (Debian package dataset-fashion-mnist)");
+  add("json", po::value(&o.json)->value_name("FILE"), "write the figures to FILE");
+  add("quiet,q", po::bool_switch(&o.is_quiet), "no progress bar and no table");
+  add("compare", po::value(&o.compare)->value_name("FILE...")->multitoken(),
+      "print the figures that earlier runs wrote with --json beside each other, and train nothing");
+  return description;
+}
+
+po::variables_map read(int argc, const char* const* argv, const po::options_description& description) {
+  namespace style = po::command_line_style;
+  po::variables_map values;
+  po::store(po::command_line_parser(argc, argv)
+                .options(description)
+                .positional({})  // a stray word is an error
+                .style(style::unix_style & ~style::allow_guessing)
+                .run(),
+            values);
+  po::notify(values);
+  return values;
+}
+
+void check(const Options& o) {
+  require(!o.ranks || *o.ranks >= 1, "--ranks {}: expected at least 1", o.ranks.value_or(0));
+  require(o.epochs >= 1, "--epochs {}: expected at least 1", o.epochs);
+  require(o.batch >= 1, "--batch {}: expected at least 1", o.batch);
+  require(std::isfinite(o.learning_rate) && o.learning_rate > 0, "--lr {}: expected a number above 0", o.learning_rate);
+  require(o.momentum >= 0 && o.momentum < 1, "--momentum {}: expected 0 or more and less than 1", o.momentum);
+  require(!o.is_dense() || o.feedback == "none",
+          "--feedback {}: --compressor dense loses nothing that could be fed back; expected none", o.feedback);
+  if (!o.is_dense()) static_cast<void>(gradwire::make_compressor(o.compressor));
+  static_cast<void>(gradwire::make_rule(o.feedback, 1));
+}
+
+}  // namespace
+
+std::optional<Options> parse_options(int argc, const char* const* argv) {
+  Options options;
+  const po::options_description description = describe(options);
+  const po::variables_map values = read(argc, argv, description);
+  if (values.count("help") > 0) {
+    std::cout << description << '\n';
+    return std::nullopt;
+  }
+  if (values.count("ranks") > 0) options.ranks = values["ranks"].as<int>();
+  const auto seed = values["seed"].as<std::int64_t>();
+  require(seed >= 0, "--seed {}: expected 0 or more", seed);
+  options.seed = static_cast<std::uint64_t>(seed);
+  if (options.feedback.empty()) options.feedback = options.is_dense() ? "none" : "ef";
+  check(options);
+  return options;
+}
+
+gradwire::HookOptions hook_options(const Options& options) {
+  gradwire::HookOptions hook;
+  hook.compressor = options.is_dense() ? "none" : options.compressor;
+  hook.rule = options.feedback;
+  hook.algorithm = options.is_dense() && options.algorithm == "auto" ? "dense" : options.algorithm;
+  hook.seed = options.seed;
+  return hook;
+}
+
+}  // namespace demo

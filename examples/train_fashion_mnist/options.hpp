@@ -1,0 +1,36 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "gradwire/hook.hpp"
+
+namespace demo {
+
+/// What the command line says.
+struct Options {
+  std::string compressor = "q4";  ///< a gradwire spec, or "dense"
+  std::string feedback;           ///< never empty after parsing: "none" or "ef"
+  std::string algorithm = "auto";
+  std::optional<int> ranks;  ///< as asked for; under an MPI launcher it may only repeat what that says
+  int epochs = 6;
+  int batch = 64;  ///< images per rank and step
+  double learning_rate = 0.1;
+  double momentum = 0.9;
+  std::uint64_t seed = 1;
+  std::string json;  ///< where to write the figures; empty: nowhere
+  std::string data = "/usr/share/datasets/fashion-mnist";
+  bool is_quiet = false;
+  std::vector<std::string> compare;  ///< JSON files to print beside each other instead of training
+
+  [[nodiscard]] bool is_dense() const { return compressor == "dense"; }
+};
+
+/// Nothing when only help was asked for and printed. Throws std::exception naming the option that is wrong.
+[[nodiscard]] std::optional<Options> parse_options(int argc, const char* const* argv);
+
+/// How the hook is to send gradients. "dense" sends all of them uncompressed through the transport's own allreduce.
+[[nodiscard]] gradwire::HookOptions hook_options(const Options& options);
+
+}  // namespace demo

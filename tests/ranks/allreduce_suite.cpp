@@ -1,0 +1,172 @@
+// What an allreduce promises beyond the law: closed forms, mixed buckets, independence of segmentation, verdicts.
+#include "ranks/allreduce_suite.hpp"
+
+namespace gradwire::test {
+namespace {
+
+class Allreduce : public TransportTest {};
+INSTANTIATE_TEST_SUITE_P(Worlds, Allreduce, ::testing::ValuesIn(worlds()), world_name);
+
+constexpr const char* kLossyAlgorithms[] = {"scatter_reduce", "ring", "gather_sum"};
+
+std::vector<std::byte> bits_of(const TestParam& param) { return param.tensor; }
+
+TEST_P(Allreduce, SumsIntegersExactly) {
+  run([](Communicator& comm) {
+    for (const char* algorithm : {"dense", "scatter_reduce", "ring", "gather_sum"}) {
+      std::vector<TestParam> params;
+      params.emplace_back("none", 10'007);
+      params[0].fill([&](std::size_t i) { return static_cast<float>((comm.rank() + 1) * static_cast<int>(i % 1000)); });
+      reduce(comm, params, {.algorithm = algorithm, .segment_bytes = 4096});
+      const auto n = static_cast<float>(comm.size());
+      std::size_t wrong = 0;
+      for (std::size_t i = 0; i < 10'007; ++i) {
+        wrong += params[0].result(i) != n * (n + 1) / 2 * static_cast<float>(i % 1000) ? 1 : 0;
+        wrong += params[0].residual[i] != 0 ? 1 : 0;
+      }
+      EXPECT_EQ(wrong, 0u) << algorithm;
+    }
+  });
+}
+
+/// A constant tensor is its own norm: every level it needs is exact, up to the rounding of its scale.
+TEST_P(Allreduce, SumsConstantsThroughQuantisers) {
+  run([](Communicator& comm) {
+    for (const char* algorithm : kLossyAlgorithms) {
+      for (const char* spec : {"q8", "q4", "q2", "quantize(bits=6,norm=minmax)"}) {
+        std::vector<TestParam> params;
+        params.emplace_back(spec, 5000);
+        params[0].fill([&](std::size_t) { return static_cast<float>(comm.rank() + 1); });
+        reduce(comm, params, {.algorithm = algorithm, .segment_bytes = 4096});
+        const auto n = static_cast<float>(comm.size());
+        for (std::size_t i = 0; i < 5000; i += 499) {
+          ASSERT_NEAR(params[0].result(i), n * (n + 1) / 2, n * n * 1e-6F) << algorithm << " " << spec;
+        }
+      }
+    }
+  });
+}
+
+std::vector<TestParam> mixed_bucket(const Communicator& comm) {
+  std::vector<TestParam> params;
+  params.emplace_back("q4", 3001);
+  params.emplace_back("none", 17);
+  params.emplace_back("q8(bucket=64)", 1, DType::f16);
+  params.emplace_back("f16", 2048);
+  params.emplace_back("q2(round=stochastic)", 40'000, DType::bf16);
+  params.emplace_back("quantize(bits=7,bucket=1024,norm=minmax)", 999, DType::f16);
+  for (unsigned i = 0; i < params.size(); ++i) params[i].fill_random(comm.rank(), i + 1);
+  return params;
+}
+
+TEST_P(Allreduce, CarriesBucketsOfManyKinds) {
+  run([](Communicator& comm) {
+    for (const char* algorithm : kLossyAlgorithms) {
+      for (const std::size_t segment_bytes : {1024u, 16u << 10, 1u << 20}) {
+        std::vector<TestParam> params = mixed_bucket(comm);
+        reduce(comm, params, {.algorithm = algorithm, .segment_bytes = segment_bytes});
+        for (const TestParam& param : params) {
+          if (param.spec == "none" && param.dtype != DType::f32) continue;
+          expect_law(comm, param, fmt::format("{} {} {}", algorithm, segment_bytes, param.spec));
+        }
+      }
+    }
+  });
+}
+
+/// Scale, cut and random numbers of an element depend on its place in its parameter, not on how it travelled.
+TEST_P(Allreduce, ResultDoesNotDependOnSegments) {
+  run([](Communicator& comm) {
+    for (const char* algorithm : {"scatter_reduce", "gather_sum"}) {
+      std::vector<TestParam> coarse = mixed_bucket(comm);
+      std::vector<TestParam> fine = mixed_bucket(comm);
+      reduce(comm, coarse, {.algorithm = algorithm, .segment_bytes = 1u << 20, .seed = 7}, 3);
+      reduce(comm, fine, {.algorithm = algorithm, .segment_bytes = 1024, .seed = 7}, 3);
+      for (std::size_t i = 0; i < coarse.size(); ++i) {
+        EXPECT_EQ(bits_of(coarse[i]), bits_of(fine[i])) << algorithm << " " << coarse[i].spec;
+      }
+    }
+  });
+}
+
+TEST_P(Allreduce, SeedAndStepDrawTheNumbers) {
+  run([](Communicator& comm) {
+    const auto draw = [&](std::uint64_t seed, std::uint64_t step) {
+      std::vector<TestParam> params;
+      params.emplace_back("q2(round=stochastic)", 4096);
+      params[0].fill_random(comm.rank());
+      reduce(comm, params, {.algorithm = "scatter_reduce", .seed = seed}, step);
+      return bits_of(params[0]);
+    };
+    EXPECT_EQ(draw(1, 1), draw(1, 1));
+    EXPECT_NE(draw(1, 1), draw(1, 2));
+    EXPECT_NE(draw(1, 1), draw(2, 1));
+  });
+}
+
+TEST_P(Allreduce, NonFiniteInputIsAVerdictOnAllRanks) {
+  run([](Communicator& comm) {
+    const int culprit = comm.size() / 2;
+    for (const char* algorithm : {"dense", "scatter_reduce", "ring", "gather_sum"}) {
+      const bool dense = std::string(algorithm) == "dense";
+      for (const float poison : {std::nanf(""), HUGE_VALF, -HUGE_VALF}) {
+        std::vector<TestParam> params;
+        for (const std::size_t count : {100u, 30'000u, 5u}) params.emplace_back(dense ? "none" : "q4", count);
+        for (TestParam& param : params) param.fill_random(comm.rank());
+        if (comm.rank() == culprit) store_f32(params[1].tensor.data(), DType::f32, 12'345, poison);
+        const Outcome outcome =
+            outcome_of([&] { reduce(comm, params, {.algorithm = algorithm, .segment_bytes = 4096}); });
+        EXPECT_EQ(outcome.code, Errc::non_finite) << algorithm << ": " << outcome.message;
+        EXPECT_THAT(outcome.message, ::testing::HasSubstr(fmt::format("parameter 1 on rank {}", culprit))) << algorithm;
+
+        std::vector<TestParam> next;
+        next.emplace_back("q4", 1000);
+        next[0].fill_random(comm.rank());
+        reduce(comm, next, {.algorithm = "ring"});
+        expect_law(comm, next[0], "the operation after a verdict");
+      }
+    }
+  });
+}
+
+TEST_P(Allreduce, SumThatOverflowsIsAVerdict) {
+  run([](Communicator& comm) {
+    if (comm.size() == 1) return;
+    std::vector<TestParam> params;
+    params.emplace_back("none", 10);
+    params[0].fill([](std::size_t) { return 3e38F; });
+    EXPECT_EQ(outcome_of([&] { reduce(comm, params, {.algorithm = "dense"}); }).code, Errc::non_finite);
+    params[0].fill([](std::size_t) { return 3e38F; });
+    EXPECT_EQ(outcome_of([&] { reduce(comm, params, {.algorithm = "scatter_reduce"}); }).code, Errc::non_finite);
+  });
+}
+
+TEST_P(Allreduce, RefusalIsAVerdictOnAllRanks) {
+  run([](Communicator& comm) {
+    for (const char* algorithm : {"dense", "scatter_reduce", "ring", "gather_sum"}) {
+      const Compressor compressor = make_compressor(std::string(algorithm) == "dense" ? "none" : "q8");
+      std::vector<BucketItem> items;
+      items.push_back({ParamId{8}, 3000, DType::f32, compressor, "weight"});
+      PersistentAllreduce operation(comm, items, Slot{2}, {.algorithm = algorithm, .segment_bytes = 2048});
+      const Buffer workspace(operation.workspace_bytes());
+      std::vector<float> values(3000, 1.0F);
+      const ItemBuffers buffers{{values.data(), values.size()}, {}};
+      std::optional<Verdict> refusal;
+      if (comm.rank() == comm.size() - 1) refusal = Verdict{Errc::invalid_argument, comm.rank(), ParamId{8}};
+      const Outcome outcome = outcome_of([&] {
+        operation.start({&buffers, 1}, workspace.bytes(), 0, StreamRef::host(), refusal).wait(patience());
+      });
+      EXPECT_EQ(outcome.code, Errc::invalid_argument) << algorithm;
+      EXPECT_THAT(outcome.message,
+                  ::testing::HasSubstr(fmt::format("'weight' was missing on rank {}", comm.size() - 1)));
+      EXPECT_TRUE(operation.in_step());
+
+      std::fill(values.begin(), values.end(), 2.0F);
+      operation.start({&buffers, 1}, workspace.bytes(), 1, StreamRef::host()).wait(patience());
+      EXPECT_NEAR(values[1234], 2.0F * static_cast<float>(comm.size()), 1e-4F) << algorithm;
+    }
+  });
+}
+
+}  // namespace
+}  // namespace gradwire::test

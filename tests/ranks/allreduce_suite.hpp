@@ -1,0 +1,115 @@
+#pragma once
+#include <cmath>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/half.hpp"
+#include "ranks/transport_suite.hpp"
+
+#include "gradwire/allreduce.hpp"
+#include "gradwire/buffer.hpp"
+
+namespace gradwire::test {
+
+/// One rank's part of one parameter: memory, what went in, and what came out.
+struct TestParam {
+  TestParam(std::string spec_, std::size_t count, DType dtype_ = DType::f32)
+      : spec(std::move(spec_)), dtype(dtype_), tensor(count * size_of(dtype_)), residual(count, 0.0F), input(count) {}
+
+  std::string spec;
+  DType dtype;
+  std::vector<std::byte> tensor;
+  std::vector<float> residual;
+  std::vector<float> input;  // what the tensor held, widened
+
+  [[nodiscard]] Tensor view() { return {tensor.data(), input.size(), dtype, Space::host}; }
+  [[nodiscard]] Tensor residual_view() { return {residual.data(), residual.size(), DType::f32, Space::host}; }
+  [[nodiscard]] float result(std::size_t i) const { return load_f32(tensor.data(), dtype, i); }
+  [[nodiscard]] std::vector<float> results() const {
+    std::vector<float> all(input.size());
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = result(i);
+    return all;
+  }
+
+  template <class Value>
+  void fill(Value&& value) {
+    for (std::size_t i = 0; i < input.size(); ++i) {
+      store_f32(tensor.data(), dtype, i, value(i));
+      input[i] = result(i);
+    }
+  }
+  /// Gradient-like: normal, of a scale that drifts along the tensor; different on each rank.
+  void fill_random(int rank, unsigned seed = 1) {
+    std::minstd_rand engine(seed * 1000003u + static_cast<unsigned>(rank) * 7919u + 17u);
+    std::normal_distribution<float> normal;
+    fill([&](std::size_t i) { return normal(engine) * std::exp2(static_cast<float>(i / 700 % 9) - 4.0F); });
+  }
+};
+
+/// Items with ids 0, 1, ... over a rank's params.
+inline std::vector<Item> items_of(std::vector<TestParam>& params) {
+  std::vector<Item> items;
+  for (std::size_t i = 0; i < params.size(); ++i) {
+    items.push_back({params[i].view(), params[i].residual_view(), make_compressor(params[i].spec),
+                     ParamId{static_cast<std::uint32_t>(i)}});
+  }
+  return items;
+}
+
+inline void reduce(const Communicator& comm, std::vector<TestParam>& params, const AllreduceOptions& options = {},
+                   std::uint64_t step = 0) {
+  const std::vector<Item> items = items_of(params);
+  allreduce_sum(comm, items, Slot{5}, StreamRef::host(), options, step).wait(patience());
+}
+
+/// Rank r receives slice r of everybody's values.
+inline std::vector<std::vector<float>> gather_slices(const Communicator& comm, const std::vector<float>& mine) {
+  const auto n = static_cast<std::size_t>(comm.size());
+  const auto bound = [&](std::size_t rank) { return mine.size() * rank / n; };
+  const auto self = static_cast<std::size_t>(comm.rank());
+  std::vector<std::vector<float>> slices(n);
+  std::vector<Send> sends;
+  std::vector<Recv> recvs;
+  for (std::size_t peer = 0; peer < n; ++peer) {
+    slices[peer].resize(bound(self + 1) - bound(self));
+    const auto* part = reinterpret_cast<const std::byte*>(mine.data() + bound(peer));
+    const std::size_t part_bytes = (bound(peer + 1) - bound(peer)) * sizeof(float);
+    if (peer == self) {
+      std::copy_n(mine.data() + bound(self), slices[self].size(), slices[self].data());
+      continue;
+    }
+    sends.push_back({{part, part_bytes}, static_cast<int>(peer)});
+    recvs.push_back({{reinterpret_cast<std::byte*>(slices[peer].data()), slices[peer].size() * sizeof(float)},
+                     static_cast<int>(peer)});
+  }
+  comm.transport().exchange(sends, recvs, Slot{6}, StreamRef::host()).wait(patience());
+  return slices;
+}
+
+/// The contract: results bitwise equal on all ranks, and sum of inputs == result + sum of residuals up to f32 rounding.
+inline void expect_law(const Communicator& comm, const TestParam& param, const std::string& what) {
+  const auto inputs = gather_slices(comm, param.input);
+  const auto residuals = gather_slices(comm, param.residual);
+  const auto results = gather_slices(comm, param.results());
+  double magnitude = 0;
+  for (const auto& slice : inputs) {
+    for (const float x : slice) magnitude = std::max(magnitude, std::fabs(static_cast<double>(x)));
+  }
+  const double n = comm.size();
+  const double tolerance = 4 * n * n * magnitude * std::ldexp(1.0, -24);
+  std::size_t unequal = 0;
+  double worst = 0;
+  for (std::size_t i = 0; i < results[0].size(); ++i) {
+    double balance = -static_cast<double>(results[0][i]);
+    for (std::size_t rank = 0; rank < results.size(); ++rank) {
+      unequal += std::memcmp(&results[rank][i], &results[0][i], sizeof(float)) != 0 ? 1 : 0;
+      balance += static_cast<double>(inputs[rank][i]) - static_cast<double>(residuals[rank][i]);
+    }
+    worst = std::isfinite(balance) ? std::max(worst, std::fabs(balance)) : HUGE_VAL;
+  }
+  EXPECT_EQ(unequal, 0u) << what << ": elements that differ between ranks";
+  EXPECT_LE(worst, tolerance) << what << ": sum of inputs != result + sum of residuals";
+}
+
+}  // namespace gradwire::test

@@ -1,0 +1,92 @@
+#pragma once
+#include <random>
+#include <vector>
+
+#include "ranks/transport_suite.hpp"
+
+#include "gradwire/hook.hpp"
+
+namespace gradwire::test {
+
+/// Least squares by gradient descent, with a few parameters of different shapes: rank r pulls parameter p towards
+/// target(r, p), so that the optimum is the mean of the ranks' targets.
+class ToyModel {
+ public:
+  explicit ToyModel(const Communicator& comm) : rank_(comm.rank()), size_(comm.size()) {
+    for (std::size_t p = 0; p < kShapes.size(); ++p) {
+      std::size_t count = 1;
+      for (const std::size_t extent : kShapes[p]) count *= extent;
+      weights.emplace_back(count, 0.0F);
+      gradients.emplace_back(count, 0.0F);
+      params.push_back({ParamId{static_cast<std::uint32_t>(10 + p)},
+                        fmt::format("layer{}.weight", p),
+                        kShapes[p],
+                        DType::f32,
+                        {},
+                        {}});
+    }
+  }
+
+  [[nodiscard]] float target(int rank, std::size_t p, std::size_t i) const {
+    std::minstd_rand engine(static_cast<unsigned>(rank * 131 + static_cast<int>(p) * 17 + 1) +
+                            static_cast<unsigned>(i) * 7u);
+    engine.discard(3);
+    return std::normal_distribution<float>{}(engine);
+  }
+  [[nodiscard]] float optimum(std::size_t p, std::size_t i) const {
+    float sum = 0;
+    for (int rank = 0; rank < size_; ++rank) sum += target(rank, p, i);
+    return sum / static_cast<float>(size_);
+  }
+  void compute_gradient(std::size_t p) {
+    for (std::size_t i = 0; i < weights[p].size(); ++i) gradients[p][i] = weights[p][i] - target(rank_, p, i);
+  }
+  void descend(float rate) {
+    for (std::size_t p = 0; p < weights.size(); ++p) {
+      for (std::size_t i = 0; i < weights[p].size(); ++i) weights[p][i] -= rate * gradients[p][i];
+    }
+  }
+  [[nodiscard]] Tensor gradient(std::size_t p) { return {gradients[p].data(), gradients[p].size()}; }
+  [[nodiscard]] ParamId id(std::size_t p) const { return params[p].id; }
+
+  /// One step: gradients become ready in an order that differs by rank and step.
+  Work step(GradientHook& hook, unsigned number) {
+    std::vector<std::size_t> order(weights.size());
+    for (std::size_t p = 0; p < order.size(); ++p) order[p] = p;
+    std::shuffle(order.begin(), order.end(), std::minstd_rand(number * 31u + static_cast<unsigned>(rank_) + 1u));
+    for (const std::size_t p : order) {
+      compute_gradient(p);
+      hook.ready(id(p), gradient(p));
+    }
+    return hook.finish_step();
+  }
+  [[nodiscard]] double distance() const {
+    double sum = 0;
+    for (std::size_t p = 0; p < weights.size(); ++p) {
+      for (std::size_t i = 0; i < weights[p].size(); i += 13) {
+        const double off = weights[p][i] - optimum(p, i);
+        sum += off * off;
+      }
+    }
+    return std::sqrt(sum);
+  }
+
+  inline static const std::vector<std::vector<std::size_t>> kShapes{{64, 40}, {40}, {50, 70}, {7, 3}, {128, 32}, {128}};
+  std::vector<ParamInfo> params;
+  std::vector<std::vector<float>> weights;
+  std::vector<std::vector<float>> gradients;
+
+ private:
+  int rank_;
+  int size_;
+};
+
+/// Small buckets, so that a toy model has several.
+inline HookOptions toy_options() {
+  HookOptions options;
+  options.bucket_bytes = 12'000;
+  options.timeout = std::chrono::seconds(50);
+  return options;
+}
+
+}  // namespace gradwire::test

@@ -1,0 +1,138 @@
+// Every instruction set gives the reference's bytes.
+#include <fmt/format.h>
+
+#include "compress/reference.hpp"
+#include "unit/compress_support.hpp"
+
+namespace gradwire::testing {
+namespace {
+
+constexpr std::uint64_t kFirstElements[] = {0, 1, (std::uint64_t{1} << 33) - 70, 0xffff'ffff'ffff'fff0u};
+
+struct QuantizeCase {
+  QuantizeParams params;
+  DType dtype;
+  std::size_t count;
+  std::size_t shift;
+
+  [[nodiscard]] std::string describe() const {
+    return fmt::format("bits={} bucket={} norm={} round={} {} count={} shift={}", params.bits, params.bucket,
+                       static_cast<int>(params.norm), static_cast<int>(params.round), name(dtype), count, shift);
+  }
+};
+
+struct QuantizeResult {
+  std::size_t encoded;
+  std::vector<std::byte> payload;
+  Values residual;
+  std::vector<Values> decoded;
+};
+
+/// Encodes with the residual and without, in place and not, and decodes in all ways. `decode_from` replaces the
+/// payload.
+QuantizeResult run(const kernels::Table& table, const QuantizeCase& c, const Values& x) {
+  const std::size_t payload_bytes = QuantizeLayout{c.params, c.count}.payload_bytes();
+  const RandomKey key{7, 11, ParamId{13}, kFirstElements[c.count % 4]};
+  QuantizeResult result{
+      0, std::vector<std::byte>(payload_bytes, std::byte{0x77}), Values(c.count, DType::f32, c.shift), {}};
+  auto* const residual = static_cast<float*>(result.residual.tensor().data);
+  result.encoded = table.quantize_encode({c.params, x.tensor(), result.payload.data(), residual, key});
+
+  std::vector<std::byte> again(payload_bytes, std::byte{0x11});
+  table.quantize_encode({c.params, x.tensor(), again.data(), nullptr, key});
+  EXPECT_EQ(again, result.payload) << c.describe();
+  if (c.dtype == DType::f32) {
+    Values in_place = x;
+    auto* const data = static_cast<float*>(in_place.tensor().data);
+    table.quantize_encode({c.params, in_place.tensor(), again.data(), data, key});
+    EXPECT_EQ(again, result.payload) << c.describe();
+    EXPECT_EQ(in_place.bytes(), result.residual.bytes()) << c.describe();
+  }
+  for (const Write write : {Write::assign, Write::add}) {
+    Values y(mixed_gradients(c.count, 99), c.dtype, c.shift);
+    table.quantize_decode({c.params, result.payload.data(), y.tensor(), write});
+    result.decoded.push_back(y);
+  }
+  return result;
+}
+
+void compare_with_reference(const QuantizeCase& c) {
+  const Values x(mixed_gradients(c.count, static_cast<unsigned>(c.count + c.params.bits)), c.dtype, c.shift);
+  const QuantizeResult expected = run(reference_kernels(), c, x);
+  ASSERT_EQ(expected.encoded, c.count) << c.describe();
+  for (const std::string_view isa : isa::list()) {
+    SCOPED_TRACE(fmt::format("{} {}", isa, c.describe()));
+    const QuantizeResult actual = run(isa::kernels_of(isa), c, x);
+    ASSERT_EQ(actual.encoded, expected.encoded);
+    ASSERT_EQ(actual.payload, expected.payload);
+    ASSERT_EQ(actual.residual.bytes(), expected.residual.bytes());
+    for (std::size_t i = 0; i < 2; ++i) ASSERT_EQ(actual.decoded[i].bytes(), expected.decoded[i].bytes());
+  }
+}
+
+std::vector<std::size_t> counts_for(std::size_t bucket) {
+  return {0, 1, 15, 16, 17, 31, 113, bucket - 1, bucket, bucket + 1, 2 * bucket + 1009};
+}
+
+class QuantizeKernels : public ::testing::TestWithParam<std::uint32_t> {};
+
+TEST_P(QuantizeKernels, EqualTheReferenceForEverySpecAndDtype) {
+  for (const std::uint32_t bits : {1, 2, 3, 4, 5, 6, 7, 8})
+    for (const Norm norm : {Norm::linf, Norm::l2, Norm::minmax})
+      for (const Round round : {Round::nearest, Round::stochastic})
+        for (const DType dtype : kDTypes)
+          for (const std::size_t count : counts_for(GetParam())) {
+            compare_with_reference({{bits, GetParam(), norm, round}, dtype, count, count % 4});
+            if (HasFatalFailure()) return;
+          }
+}
+
+INSTANTIATE_TEST_SUITE_P(Buckets, QuantizeKernels, ::testing::Values(32, 64, 96, 128, 160, 512, 1024),
+                         ::testing::PrintToStringParamName());
+
+TEST(QuantizeKernelsLarge, EqualTheReference) {
+  for (const std::uint32_t bucket : {544u, 8160u, 8192u})
+    for (const std::uint32_t bits : {3, 4, 8})
+      for (const Norm norm : {Norm::linf, Norm::l2, Norm::minmax})
+        for (const Round round : {Round::nearest, Round::stochastic})
+          for (const std::size_t count : {std::size_t{bucket} - 1, std::size_t{5} * bucket + 17}) {
+            compare_with_reference({{bits, bucket, norm, round}, count % 2 == 0 ? DType::f32 : DType::bf16, count, 0});
+            if (HasFatalFailure()) return;
+          }
+}
+
+TEST(QuantizeKernelsDenormalSquares, L2CodesAreClampedAlike) {
+  std::vector<float> x(600);
+  for (std::size_t i = 0; i < x.size(); ++i)
+    x[i] = (i % 3 == 0 ? 1.0f : -1.0f) * 0x1p-75f * (1.0f + static_cast<float>(i) * 0x1p-9f);
+  for (const std::uint32_t bits : {1, 2, 4, 8})
+    for (const Round round : {Round::nearest, Round::stochastic}) {
+      for (std::size_t count : {1u, 16u, 33u, 600u}) {
+        const QuantizeCase c{{bits, 32, Norm::l2, round}, DType::f32, count, 0};
+        const Values values(std::vector<float>(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(count)), DType::f32);
+        const QuantizeResult expected = run(reference_kernels(), c, values);
+        for (const std::string_view isa : isa::list()) {
+          const QuantizeResult actual = run(isa::kernels_of(isa), c, values);
+          ASSERT_EQ(actual.payload, expected.payload) << isa << " " << c.describe();
+          ASSERT_EQ(actual.residual.bytes(), expected.residual.bytes()) << isa << " " << c.describe();
+        }
+      }
+    }
+}
+
+TEST(QuantizeKernelsRefuse, TheSameBucketForTheSameReason) {
+  constexpr float kHuge = 0x1.8p126f;
+  for (const float bad : {std::nanf(""), -std::nanf(""), HUGE_VALF, -HUGE_VALF, kHuge})
+    for (const Norm norm : {Norm::linf, Norm::l2, Norm::minmax})
+      for (const std::size_t where : {0u, 7u, 31u, 32u, 63u, 64u, 96u, 100u}) {
+        Values x(normal_gradients(101, 5), DType::f32);
+        x.set(where, bad);
+        std::vector<std::byte> payload(4096);
+        const kernels::QuantizeEncode job{{4, 32, norm, Round::nearest}, x.tensor(), payload.data(), nullptr, {}};
+        for (const std::string_view isa : isa::list())
+          EXPECT_EQ(isa::kernels_of(isa).quantize_encode(job), where / 32 * 32) << isa << " " << bad << " at " << where;
+      }
+}
+
+}  // namespace
+}  // namespace gradwire::testing
