@@ -19,8 +19,9 @@ gradwire::Tensor view_of(const torch::Tensor& tensor) {
 std::vector<gradwire::ParamInfo> describe_parameters(const torch::nn::Module& module) {
   std::vector<gradwire::ParamInfo> infos;
   for (const auto& parameter : module.named_parameters()) {
-    gradwire::ParamInfo info{.id = gradwire::ParamId{static_cast<std::uint32_t>(infos.size())},
-                             .name = parameter.key()};
+    gradwire::ParamInfo info;
+    info.id = gradwire::ParamId{static_cast<std::uint32_t>(infos.size())};
+    info.name = parameter.key();
     for (const std::int64_t size : parameter.value().sizes()) info.shape.push_back(static_cast<std::size_t>(size));
     infos.push_back(std::move(info));
   }

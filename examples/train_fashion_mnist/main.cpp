@@ -35,14 +35,14 @@ void keep_freed_memory() {
 }
 
 void publish(const Summary& summary, const Options& options) {
-  if (!options.json.empty()) write_json(summary, options.json);
-  if (!options.is_quiet) print_table({&summary, 1});
+  if (!options.json.empty()) demo::write_json(summary, options.json);
+  if (!options.is_quiet) demo::print_table({&summary, 1});
 }
 
 int compare(const std::vector<std::string>& paths) {
   std::vector<Summary> summaries;
   for (const std::string& path : paths) summaries.push_back(demo::read_json(path));
-  print_table(summaries);
+  demo::print_table(summaries);
   return 0;
 }
 

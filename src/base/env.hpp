@@ -33,6 +33,6 @@ struct EnvironmentRow {
   std::string value;
   std::string meaning;
 };
-[[nodiscard]] GRADWIRE_API std::vector<EnvironmentRow> describe_environment();
+[[nodiscard]] std::vector<EnvironmentRow> describe_environment();
 
 }  // namespace gradwire

@@ -51,7 +51,7 @@ struct QuantizeLayout {
   [[nodiscard]] constexpr std::size_t payload_bytes() const noexcept { return plane_offset(0); }
 };
 
-/// How values of one bucket become codes and back. `zero` is the code of 0 (linf and l2), `top` the largest code.
+/// How values of one bucket become codes and back.
 struct BucketScale {
   float unit = 0;
   float inv = 0;
@@ -80,12 +80,15 @@ enum class CodeShape { levels, sign, steps };
   return 0;
 }
 
+/// Norms below this count as zero. Squares of smaller elements lose bits or vanish in f32.
+[[nodiscard]] constexpr float flat_below(Norm norm) noexcept { return norm == Norm::l2 ? 0x1p-60f : 0x1p-100f; }
+
 /// Scale of a bucket of norm `s` (minmax: of range `s` above `min`). False when s is not finite or above 2^126.
 [[nodiscard]] inline bool scale_from_norm(const QuantizeParams& params, float s, float min,
                                           BucketScale& scale) noexcept {
   if (!(s <= 0x1p126f)) return false;
   const auto parts = static_cast<float>(shape_of(params) == CodeShape::steps ? top_code(params) : levels_of(params));
-  const bool flat = s < 0x1p-100f;
+  const bool flat = s < flat_below(params.norm);
   scale.unit = flat ? 0.0f : s / parts;
   scale.inv = flat ? 0.0f : parts / s;
   scale.min = min + 0.0f;  // -0 becomes +0

@@ -1,12 +1,10 @@
 #pragma once
 #include "compress/kernels.hpp"
 
-#include "gradwire/export.hpp"
-
 namespace gradwire {
 
 /// The obvious scalar loops: the oracle that every instruction set equals bit for bit, and the kernels of the
 /// instruction set "scalar".
-[[nodiscard]] GRADWIRE_API const kernels::Table& reference_kernels() noexcept;
+[[nodiscard]] const kernels::Table& reference_kernels() noexcept;
 
 }  // namespace gradwire

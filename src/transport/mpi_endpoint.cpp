@@ -69,7 +69,7 @@ bool MpiEndpoint::raise(int rank, std::string_view why) noexcept {
   try {
     abort_error_.emplace(Errc::aborted, fmt::format("rank {} aborted: {}", rank, why));
   } catch (const std::exception&) {
-    abort_error_.emplace(Errc::aborted, "aborted");  // out of memory; this text is short enough to need none
+    abort_error_ = nameless_abort_;  // out of memory
   }
   return true;
 }

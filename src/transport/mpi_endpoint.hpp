@@ -71,6 +71,7 @@ class MpiEndpoint {
   std::vector<std::shared_ptr<MpiOperation>> in_flight_;
   bool broken_ = false;
   std::optional<Error> abort_error_;
+  const Error nameless_abort_{Errc::aborted, "a rank aborted"};
   std::unique_ptr<std::array<char, kAbortTextBytes>> abort_text_;
   std::vector<MPI_Request> abort_sends_;
 };

@@ -74,16 +74,14 @@ void MpiOperation::post_all_reduce(Tensor inout, MPI_Datatype type, MPI_Op op) {
 }
 
 void MpiOperation::receive(std::size_t part, std::size_t size) {
-  const Part& receiver = parts_[part];
+  const Part receiver = parts_[part];
   const auto slot = static_cast<std::uint32_t>(slot_);
   if (size > receiver.into.size) {
-    const Error mismatch(Errc::rank_mismatch,
-                         fmt::format("a message of {} bytes from rank {} in slot {} is longer than the {} bytes that "
-                                     "rank {} expects: the ranks differ in count or compressor; GRADWIRE_CHECK=1 tells "
-                                     "which",
-                                     size, receiver.peer, slot, receiver.into.size, endpoint_->rank()));
+    fail_with(Error(Errc::rank_mismatch,
+                    fmt::format("a message of {} bytes from rank {} in slot {} is longer than the {} bytes that rank "
+                                "{} expects: the ranks differ in count or compressor; GRADWIRE_CHECK=1 tells which",
+                                size, receiver.peer, slot, receiver.into.size, endpoint_->rank())));
     endpoint_->inbox().discard(receiver.peer, slot_, size);
-    fail_with(mismatch);
     return;
   }
   const MpiMessage message(size, endpoint_->max_count());
@@ -140,8 +138,9 @@ bool MpiOperation::poll() {
   if (!lock.owns_lock()) return false;
   if (active()) {
     endpoint_->pump();
-    if (advance()) endpoint_->forget(*this);
+    advance();
   }
+  if (!active()) endpoint_->forget(*this);
   if (state_ == State::failed) throw Error(*failure_);
   return state_ == State::ended;
 }

@@ -10,6 +10,7 @@ INSTANTIATE_TEST_SUITE_P(Worlds, TransportFailure, ::testing::ValuesIn(worlds())
 using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 constexpr Slot kSlot{5};
+constexpr Slot kOther{6};
 
 Work receive_from(Communicator& comm, int from, std::vector<std::byte>& into) {
   const Recv recv{view(into), from};
@@ -140,7 +141,16 @@ TEST_P(TransportFailure, AbortFailsWorkInFlightTheSameWayEachTime) {
     std::vector<std::byte> in(1000);
     const Work exchange = receive_from(comm, (comm.rank() + 1) % comm.size(), in);
     EXPECT_FALSE(exchange.done());
-    if (comm.rank() == 0) comm.transport().abort("enough");
+    if (comm.rank() == 0) {
+      for (int peer = 1; peer < comm.size(); ++peer) {
+        const Recv ready{{}, peer};
+        comm.transport().exchange({}, {&ready, 1}, kOther, StreamRef::host()).wait(patience());
+      }
+      comm.transport().abort("enough");
+    } else {
+      const Send ready{{}, 0};
+      (void)comm.transport().exchange({&ready, 1}, {}, kOther, StreamRef::host());
+    }
     for (int again = 0; again < 2; ++again) {
       const Outcome outcome = outcome_of([&] { exchange.wait(patience()); });
       EXPECT_EQ(outcome.code, Errc::aborted);

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,8 @@ struct World {
   /// Runs the body once per rank, here or in other processes. A rank that fails aborts the transport.
   std::function<void(const std::function<void(Communicator&)>& body)> run;
 };
+
+inline void PrintTo(const World& world, std::ostream* out) { *out << world.name; }  // NOLINT: gtest's name
 
 /// What this binary tests: several sizes of `local`, or the `mpi` job it is part of.
 std::vector<World> worlds();

@@ -22,7 +22,7 @@ void run_here(const MpiOptions& options, const std::function<void(Communicator&)
 std::vector<World> worlds() {
   return {{"mpi", [](const auto& body) { run_here({}, body); }},
           {"mpi_caller", [](const auto& body) { run_here({.threads = MpiThreads::caller}, body); }},
-          {"mpi_split", [](const auto& body) { run_here({.max_count = 1009}, body); }}};
+          {"mpi_split", [](const auto& body) { run_here({.max_count = 2003}, body); }}};
 }
 
 }  // namespace gradwire::test

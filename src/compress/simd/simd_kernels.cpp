@@ -11,7 +11,7 @@
 
 // Highway's plain C++ targets, one of which is always there as the fallback, get no kernels: the reference code serves.
 #if HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
-#include "compress/simd/dequantize-inl.hpp"
+#include "compress/simd/quantize-inl.hpp"
 #endif
 
 HWY_BEFORE_NAMESPACE();

@@ -1,0 +1,84 @@
+// The dispatcher and `gradwire info`, as a user runs them.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "base/env.hpp"
+#include "compress/isa.hpp"
+#include "run_command.hpp"
+
+#include "gradwire/allreduce.hpp"
+#include "gradwire/compressor.hpp"
+#include "gradwire/feedback.hpp"
+#include "gradwire/version.hpp"
+
+namespace gradwire::test {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+TEST(Command, HelpAndVersion) {
+  const CommandResult help = run_gradwire({"--help"});
+  EXPECT_EQ(help.exit_code, 0);
+  for (const char* const subcommand : {"info", "perf", "apply"}) {
+    EXPECT_THAT(help.out, HasSubstr(subcommand));
+    const CommandResult own = run_gradwire({subcommand, "--help"});
+    EXPECT_EQ(own.exit_code, 0);
+    EXPECT_THAT(own.out, HasSubstr(std::string("Usage: gradwire ") + subcommand));
+  }
+  EXPECT_EQ(run_gradwire({"--version"}).out, "gradwire " GRADWIRE_VERSION "\n");
+}
+
+TEST(Command, WrongUsageIsExitCode2) {
+  for (const std::vector<std::string>& arguments : {std::vector<std::string>{},
+                                                    {"bogus"},
+                                                    {"--bogus"},
+                                                    {"info", "--bogus"},
+                                                    {"info", "bogus"},
+                                                    {"perf", "--bogus"}}) {
+    const CommandResult result = run_gradwire(arguments);
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_EQ(result.out, "");
+    EXPECT_THAT(result.err, HasSubstr("gradwire: error: "));
+    if (!arguments.empty()) {
+      EXPECT_THAT(result.err, HasSubstr("bogus"));
+    }
+  }
+}
+
+TEST(Info, ListsAllThereIs) {
+  const CommandResult result = run_gradwire({"info"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  for (const CompressorInfo& row : list_compressors()) EXPECT_THAT(result.out, HasSubstr(row.example));
+  for (const AlgorithmInfo& row : list_algorithms()) EXPECT_THAT(result.out, HasSubstr(row.suits));
+  for (const RuleInfo& row : list_rules()) EXPECT_THAT(result.out, HasSubstr(row.summary));
+  for (const EnvironmentRow& row : describe_environment()) EXPECT_THAT(result.out, HasSubstr(row.variable));
+  for (const std::string_view isa : isa::list()) EXPECT_THAT(result.out, HasSubstr(std::string(isa)));
+  EXPECT_THAT(result.out, HasSubstr("local"));
+}
+
+TEST(Info, ASectionComesAlone) {
+  const std::string out = run_gradwire({"info", "--algorithms"}).out;
+  EXPECT_THAT(out, HasSubstr("scatter_reduce"));
+  EXPECT_THAT(out, Not(HasSubstr("quantize(")));
+  EXPECT_THAT(out, Not(HasSubstr("GRADWIRE_")));
+}
+
+TEST(Info, JsonHoldsTheSame) {
+  const CommandResult result = run_gradwire({"info", "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const nlohmann::json info = nlohmann::json::parse(result.out);
+  EXPECT_EQ(info["build"]["version"], GRADWIRE_VERSION);
+  EXPECT_TRUE(info["build"]["mpi"].is_boolean());
+  EXPECT_EQ(info["isa"]["available"].size(), isa::list().size());
+  EXPECT_EQ(info["compressors"].size(), list_compressors().size());
+  EXPECT_EQ(info["algorithms"].size(), list_algorithms().size());
+  EXPECT_EQ(info["rules"].size(), list_rules().size());
+  EXPECT_EQ(info["environment"].size(), describe_environment().size());
+  const nlohmann::json rules = nlohmann::json::parse(run_gradwire({"info", "--rules", "--json"}).out);
+  EXPECT_EQ(rules.size(), 1U);
+}
+
+}  // namespace
+}  // namespace gradwire::test
