@@ -18,7 +18,7 @@ function(gradwire_test_support name)
     PRIVATE gradwire_flags)
 endfunction()
 
-gradwire_test_support(gradwire_test_support SOURCES spawn.cpp watchdog.cpp)
+gradwire_test_support(gradwire_test_support SOURCES allocations.cpp spawn.cpp watchdog.cpp)
 gradwire_test_support(gradwire_test_main SOURCES test_main.cpp LINKS gradwire_test_support)
 
 # gradwire_test_binary(NAME MAIN SOURCES ... LINKS ...): shared by the two registrations below.

@@ -23,10 +23,16 @@ std::vector<Agreement> describe_operation(const Operation& op, std::string_view 
   entries.push_back({"segment bytes", std::to_string(segment_bytes)});
   entries.push_back({"seed", std::to_string(op.seed)});
   for (const BucketItem& item : op.items) {
-    entries.push_back({describe(item), fmt::format("id {} {}[{}] {}", static_cast<std::uint32_t>(item.param),
-                                                   name(item.dtype), item.count, item.compressor.spec())});
+    entries.push_back({item.name, fmt::format("id {} {}[{}] {}", static_cast<std::uint32_t>(item.param),
+                                              name(item.dtype), item.count, item.compressor.spec())});
   }
   return entries;
+}
+
+/// What messages call an item: "parameter 'fc1.weight'". Made once, so that checks in steady state allocate nothing.
+std::string label(const BucketItem& item) {
+  if (item.name.empty()) return fmt::format("parameter {}", static_cast<std::uint32_t>(item.param));
+  return fmt::format("parameter '{}'", item.name);
 }
 
 std::uint64_t fingerprint(std::span<const Agreement> entries, int ranks) {
@@ -42,24 +48,24 @@ void check_buffers(const Operation& op, std::span<const ItemBuffers> buffers) {
     const BucketItem& item = op.items[i];
     const auto& [tensor, residual] = buffers[i];
     require(tensor.count == item.count && tensor.dtype == item.dtype, "{}: registered as {}[{}], given {}[{}]",
-            describe(item), name(item.dtype), item.count, name(tensor.dtype), tensor.count);
-    require(tensor.data != nullptr || tensor.count == 0, "{}: its tensor has no memory", describe(item));
+            item.name, name(item.dtype), item.count, name(tensor.dtype), tensor.count);
+    require(tensor.data != nullptr || tensor.count == 0, "{}: its tensor has no memory", item.name);
     if (!op.comm.transport().reaches(tensor.space)) {
-      fail(Errc::unsupported, "{}: transport '{}' does not reach {} memory", describe(item),
-           op.comm.transport().info().name, name(tensor.space));
+      fail(Errc::unsupported, "{}: transport '{}' does not reach {} memory", item.name, op.comm.transport().info().name,
+           name(tensor.space));
     }
     if (residual.data == nullptr) continue;
     require(residual.count == item.count && residual.dtype == DType::f32,
-            "{}: its residual must be f32[{}], given {}[{}]", describe(item), item.count, name(residual.dtype),
+            "{}: its residual must be f32[{}], given {}[{}]", item.name, item.count, name(residual.dtype),
             residual.count);
-    require(residual.data != tensor.data || item.count == 0, "{}: its residual is its tensor's memory", describe(item));
+    require(residual.data != tensor.data || item.count == 0, "{}: its residual is its tensor's memory", item.name);
   }
 }
 
 [[noreturn]] void throw_verdict(const Operation& op, const Verdict& verdict) {
   std::string who = fmt::format("parameter {}", static_cast<std::uint32_t>(verdict.param));
   for (const BucketItem& item : op.items) {
-    if (item.param == verdict.param) who = describe(item);
+    if (item.param == verdict.param) who = item.name;
   }
   if (verdict.code == Errc::non_finite && verdict.rank == kNobody) {
     fail(Errc::non_finite, "the sum over ranks of finite gradients overflows, first in {} or one sent with it", who);
@@ -83,6 +89,7 @@ class PersistentAllreduce::Impl final : public Completion {
     require(static_cast<std::uint32_t>(slot) <= kMaxSlot, "slot {} is above {}", static_cast<std::uint32_t>(slot),
             kMaxSlot);
     const std::size_t segment_bytes = options.segment_bytes > 0 ? options.segment_bytes : environment().segment_bytes;
+    for (BucketItem& item : op_.items) item.name = label(item);
     name_ = select_algorithm(options.algorithm, op_.items, op_.size());
     agreement_ = describe_operation(op_, name_, segment_bytes);
     op_.fingerprint = fingerprint(agreement_, op_.size());

@@ -110,8 +110,8 @@ void unpack(Operation& op, std::span<const Piece> pieces, ConstBytes frames, int
       const std::size_t size = item.compressor.decode(frames, output, write, op.stream);
       frames = frames.slice(size, frames.size - size);
     } catch (const Error& error) {
-      fail(error.code(), "{}, elements {} to {}, from rank {}: {}", describe(item), piece.first,
-           piece.first + piece.count, from, error.what());
+      fail(error.code(), "{}, elements {} to {}, from rank {}: {}", item.name, piece.first, piece.first + piece.count,
+           from, error.what());
     }
   }
 }
@@ -126,11 +126,6 @@ struct Decoding {
 };
 
 }  // namespace
-
-std::string describe(const BucketItem& item) {
-  if (item.name.empty()) return fmt::format("parameter {}", static_cast<std::uint32_t>(item.param));
-  return fmt::format("parameter '{}'", item.name);
-}
 
 Tensor Sums::of(const Piece& piece) const {
   const Tensor& tensor = op_.buffers[piece.item].tensor;

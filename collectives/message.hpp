@@ -55,7 +55,4 @@ void round_sums(Operation& op, std::span<const Piece> pieces, const Sums& sums, 
 /// A message that is passed on as it came: its stage is rewritten. Returns its size.
 std::size_t restamp(Bytes message, MessageId id);
 
-/// "parameter 'fc1.weight'".
-[[nodiscard]] std::string describe(const BucketItem& item);
-
 }  // namespace gradwire

@@ -14,7 +14,7 @@ inline constexpr int kNobody = -1;
 /// What an algorithm works on: the bucket, and the run that is under way.
 struct Operation {
   Communicator comm;
-  std::vector<BucketItem> items;
+  std::vector<BucketItem> items;  ///< named as messages name them: "parameter 'fc1.weight'"
   Slot slot{};
   std::uint64_t seed = 0;
   std::uint64_t fingerprint = 0;  ///< of everything ranks must have in common; in every envelope

@@ -55,8 +55,8 @@ std::string_view select_algorithm(std::string_view name, std::span<const BucketI
   if (!row.needs_lossless || all_lossless(items)) return row.info.name;
   for (const BucketItem& item : items) {
     if (item.compressor.traits().lossless) continue;
-    fail(Errc::unsupported, "algorithm '{}' carries uncompressed tensors only, but parameter {} {} has compressor {}",
-         name, static_cast<std::uint32_t>(item.param), item.name, item.compressor.spec());
+    fail(Errc::unsupported, "algorithm '{}' carries uncompressed tensors only, but {} has compressor {}", name,
+         item.name, item.compressor.spec());
   }
   return row.info.name;
 }

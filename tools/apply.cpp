@@ -6,6 +6,7 @@
 #include <limits>
 #include <optional>
 #include <sstream>
+#include <string_view>
 
 #include "arguments.hpp"
 #include "base/fail.hpp"
@@ -65,11 +66,12 @@ std::string describe_index(std::size_t flat, const std::vector<std::size_t>& sha
   return fmt::format("[{}]", fmt::join(index, ", "));
 }
 
-void require_finite(const NpyArray& array, const std::string& file) {
+/// `what` names the array in the message.
+void require_finite(const NpyArray& array, std::string_view what) {
   for (std::size_t i = 0; i < array.count; ++i) {
     const float value = load_f32(array.data.data(), array.dtype, i);
     if (std::isfinite(value)) continue;
-    fail(Errc::non_finite, "{}: element {} (index {}) is {}", file, i, describe_index(i, array.shape), value);
+    fail(Errc::non_finite, "{}: element {} (index {}) is {}", what, i, describe_index(i, array.shape), value);
   }
 }
 
@@ -137,6 +139,7 @@ int run_apply(const Arguments& arguments) {
   const NpyArray out{in.shape, in.count, in.dtype, Buffer(in_bytes)};
   const Buffer residual(in.count * sizeof(float));
   const std::size_t frame_bytes = encode_and_decode(compressor, in, out, options->seed);
+  require_finite(out, "the decoded array overflows f16");
   const Difference difference = subtract(in, out, residual.tensor(in.count));
   write_files(*options, out, residual.tensor(in.count));
 

@@ -1,7 +1,6 @@
 #include "arguments.hpp"
 
 #include <boost/program_options/parsers.hpp>
-#include <boost/program_options/positional_options.hpp>
 #include <fmt/format.h>
 
 #include <charconv>
@@ -32,13 +31,13 @@ po::variables_map parse_arguments(const po::options_description& options, const 
   namespace style = po::command_line_style;
   po::variables_map values;
   try {
-    const po::positional_options_description no_positionals;  // without it, they would be ignored in silence
-    po::command_line_parser parser(arguments);
-    parser.options(options).positional(no_positionals).style(style::unix_style & ~style::allow_guessing);
-    po::store(parser.run(), values);
+    const po::parsed_options parsed =
+        po::command_line_parser(arguments).options(options).style(style::unix_style & ~style::allow_guessing).run();
+    for (const po::option& option : parsed.options) {
+      if (option.string_key.empty()) usage("unexpected argument '{}': every value follows a flag", option.value.at(0));
+    }
+    po::store(parsed, values);
     po::notify(values);
-  } catch (const po::too_many_positional_options_error&) {
-    usage("unexpected argument: every value follows a flag");
   } catch (const po::error& error) {
     usage("{}", error.what());
   }

@@ -135,8 +135,9 @@ std::size_t count_of(const std::vector<std::size_t>& shape, const std::string& f
   }
   std::size_t count = 1;
   for (const std::size_t extent : shape) {
-    require(!__builtin_mul_overflow(count, extent, &count) && count <= SIZE_MAX / 4, "{}: shape {} is too large", file,
-            format_shape(shape));
+    if (__builtin_mul_overflow(count, extent, &count) || count > SIZE_MAX / sizeof(float)) {
+      fail(Errc::invalid_argument, "{}: shape {} is too large", file, format_shape(shape));
+    }
   }
   return count;
 }

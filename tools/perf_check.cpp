@@ -45,13 +45,13 @@ struct PieceLayout {
   [[nodiscard]] const std::byte* residual(const std::byte* piece) const { return piece + 2 * count * size_of(dtype); }
 
   void pack(const CheckedTensors& mine, std::size_t first, std::byte* piece) const {
-    const std::size_t half = count * size_of(dtype);
-    std::memcpy(piece, mine.input.slice(first, count).data, half);
-    std::memcpy(piece + half, mine.result.slice(first, count).data, half);
+    const std::size_t tensor_bytes = count * size_of(dtype);
+    std::memcpy(piece, mine.input.slice(first, count).data, tensor_bytes);
+    std::memcpy(piece + tensor_bytes, mine.result.slice(first, count).data, tensor_bytes);
     if (mine.residual.data == nullptr) {
-      std::memset(piece + 2 * half, 0, count * sizeof(float));
+      std::memset(piece + 2 * tensor_bytes, 0, count * sizeof(float));
     } else {
-      std::memcpy(piece + 2 * half, mine.residual.slice(first, count).data, count * sizeof(float));
+      std::memcpy(piece + 2 * tensor_bytes, mine.residual.slice(first, count).data, count * sizeof(float));
     }
   }
 

@@ -59,16 +59,24 @@ po::options_description describe(Options& o) {
   return description;
 }
 
+constexpr const char* kStrayWords = "stray words";
+
 po::variables_map read(int argc, const char* const* argv, const po::options_description& description) {
   namespace style = po::command_line_style;
+  po::options_description accepted;
+  accepted.add(description).add_options()(kStrayWords, po::value<std::vector<std::string>>());
   po::variables_map values;
   po::store(po::command_line_parser(argc, argv)
-                .options(description)
-                .positional({})  // a stray word is an error
+                .options(accepted)
+                .positional(po::positional_options_description().add(kStrayWords, -1))
                 .style(style::unix_style & ~style::allow_guessing)
                 .run(),
             values);
   po::notify(values);
+  if (values.count(kStrayWords) > 0) {
+    const auto& words = values[kStrayWords].as<std::vector<std::string>>();
+    require(false, "unexpected word '{}': options start with --", words.front());
+  }
   return values;
 }
 

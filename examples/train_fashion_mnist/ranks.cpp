@@ -1,10 +1,9 @@
 #include "ranks.hpp"
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
-#include <mutex>
-#include <string>
 #include <thread>
 #include <vector>
 
@@ -20,18 +19,27 @@ namespace {
 
 using Body = std::function<void(const gradwire::Communicator&)>;
 
-void report(int rank, const char* what) { fmt::print(stderr, "train_fashion_mnist: rank {}: {}\n", rank, what); }
+/// The first failure of this process is the one to show: the others are its echo, or the same again.
+class FailureReport {
+ public:
+  void show(int rank, const char* what) {
+    if (!is_shown_.exchange(true)) fmt::print(stderr, "train_fashion_mnist: rank {}: {}\n", rank, what);
+  }
+
+ private:
+  std::atomic<bool> is_shown_ = false;
+};
 
 /// False when `body` failed; the other ranks then fail too instead of waiting for this one.
-bool run_rank(const gradwire::Communicator& comm, const Body& body) {
+bool run_rank(const gradwire::Communicator& comm, const Body& body, FailureReport& report) {
   try {
     body(comm);
     return true;
   } catch (const gradwire::Error& error) {
-    // aborted: the rank that failed first has told why
-    if (error.code() != gradwire::Errc::aborted) report(comm.rank(), error.what());
+    // aborted: the rank that failed first tells why
+    if (error.code() != gradwire::Errc::aborted) report.show(comm.rank(), error.what());
   } catch (const std::exception& error) {
-    report(comm.rank(), error.what());
+    report.show(comm.rank(), error.what());
   }
   comm.transport().abort("training failed");
   return false;
@@ -39,25 +47,27 @@ bool run_rank(const gradwire::Communicator& comm, const Body& body) {
 
 int run_threads(int ranks, const Body& body) {
   const std::vector<gradwire::Communicator> comms = gradwire::make_local(ranks);
-  std::vector<char> succeeded(comms.size());
+  std::atomic<int> failures = 0;
+  FailureReport report;
   {
     std::vector<std::jthread> threads;
-    for (std::size_t r = 0; r < comms.size(); ++r) {
-      threads.emplace_back([&, r] { succeeded[r] = run_rank(comms[r], body); });
+    for (const gradwire::Communicator& comm : comms) {
+      threads.emplace_back([&] { failures += run_rank(comm, body, report) ? 0 : 1; });
     }
   }
-  return std::find(succeeded.begin(), succeeded.end(), 0) == succeeded.end() ? 0 : 1;
+  return failures == 0 ? 0 : 1;
 }
 
 #if GRADWIRE_HAVE_MPI
 int run_process(std::optional<int> ranks, const Body& body) {
   const gradwire::Communicator comm = gradwire::make_mpi();
-  const bool is_success = run_rank(comm, [&](const gradwire::Communicator& world) {
+  FailureReport report;
+  const auto checked_body = [&](const gradwire::Communicator& world) {
     require(!ranks || *ranks == world.size(), "--ranks {} contradicts the launcher, which started {} processes",
             ranks.value_or(0), world.size());
     body(world);
-  });
-  if (is_success) return 0;
+  };
+  if (run_rank(comm, checked_body, report)) return 0;
   std::fflush(nullptr);
   std::_Exit(1);  // not by way of MPI_Finalize, which could wait for the other ranks: the launcher ends them
 }

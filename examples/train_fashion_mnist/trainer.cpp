@@ -51,7 +51,7 @@ class Trainer {
       : comm_(comm),
         dataset_(dataset),
         options_(options),
-        steps_per_epoch_(dataset.train.size() / (options.batch * comm.size())),
+        steps_per_epoch_(dataset.train.size() / (std::int64_t{options.batch} * comm.size())),
         network_(options.seed),
         hook_(comm, describe_parameters(network_), hook_options(options)),
         tap_(network_, hook_),

@@ -84,7 +84,7 @@ int code_of(const QuantizeParams& params, const BucketScale& scale, float x, flo
   switch (shape_of(params)) {
     case CodeShape::levels:
       code = nearest ? static_cast<float>(levels) + std::rint(x * scale.inv)
-                     : std::trunc((x * scale.inv + static_cast<float>(levels)) + u);
+                     : std::trunc(x * scale.inv + (static_cast<float>(levels) + u));
       break;
     case CodeShape::sign:
       code = nearest ? (x >= 0 ? 1.0f : 0.0f) : std::trunc((x * scale.inv + 1.0f) * 0.5f + u);

@@ -108,15 +108,17 @@ TEST_P(AllreduceMisuse, ASilentRankIsATimeoutForTheOthers) {
     if (comm.rank() == 0) {  // takes no part, and hears of it where it waits for something else
       std::byte never{};
       const Recv recv{{&never, 1}, 1};
-      const Outcome outcome = outcome_of(
-          [&] { comm.transport().exchange({}, {&recv, 1}, Slot{9}, StreamRef::host()).wait(patience()); });
+      const Outcome outcome = outcome_of([&] {
+        comm.transport().exchange({}, {&recv, 1}, Slot{9}, StreamRef::host()).wait(patience());
+      });
       EXPECT_EQ(outcome.code, Errc::aborted) << outcome.message;
       return;
     }
     const Outcome outcome = run_differing(comm, one_item("q4", 5000), std::chrono::milliseconds(200));
     EXPECT_THAT(outcome.code, AnyOf(Errc::timeout, Errc::aborted)) << outcome.message;
     // `checked` already waits for rank 0 when it compares the operations.
-    EXPECT_THAT(outcome.message, AnyOf(HasSubstr("scatter_reduce of 1 items in slot 0"), HasSubstr("exchange in slot")));
+    EXPECT_THAT(outcome.message,
+                AnyOf(HasSubstr("scatter_reduce of 1 items in slot 0"), HasSubstr("exchange in slot")));
   });
 }
 

@@ -1,28 +1,8 @@
-// Exchanges in steady state allocate nothing. The global operator new of this binary counts, which leaves out what a C
-// library such as MPI allocates for itself.
-#include <atomic>
-#include <cstdlib>
-#include <new>
+// Exchanges in steady state allocate nothing.
+#include <array>
 
 #include "ranks/transport_suite.hpp"
-
-namespace {
-thread_local bool counting = false;
-thread_local std::size_t allocations = 0;
-
-void* count_and_allocate(std::size_t size) {
-  if (counting) ++allocations;
-  if (void* const memory = std::malloc(size == 0 ? 1 : size)) return memory;
-  throw std::bad_alloc();
-}
-}  // namespace
-
-void* operator new(std::size_t size) { return count_and_allocate(size); }
-void* operator new[](std::size_t size) { return count_and_allocate(size); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+#include "support/allocations.hpp"
 
 namespace gradwire::test {
 namespace {
@@ -55,16 +35,14 @@ TEST_P(TransportAllocation, NoneInSteadyState) {
     if (comm.size() == 1) return;
     const auto ring = std::make_unique<Ring>(comm);
     for (int warm_up = 0; warm_up < 50; ++warm_up) ring->round(comm, kInFlight);
-    allocations = 0;
-    counting = true;
-    for (int rounds = 0; rounds < 100; ++rounds) ring->round(comm, 1);
-    counting = false;
-    EXPECT_EQ(allocations, 0u);
-
-    counting = true;
+    {
+      const AllocationCount count;
+      for (int rounds = 0; rounds < 100; ++rounds) ring->round(comm, 1);
+      EXPECT_EQ(count.value(), 0u);
+    }
+    const AllocationCount count;
     const auto proof = std::make_unique<int>(1);
-    counting = false;
-    EXPECT_EQ(allocations, 1u) << "the counter does not count";
+    EXPECT_EQ(count.value(), 1u) << "the counter does not count";
   });
 }
 

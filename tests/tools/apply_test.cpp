@@ -145,6 +145,13 @@ TEST_F(Apply, NamesTheFirstNonFiniteElement) {
   }
 }
 
+TEST_F(Apply, RefusesADecodedArrayBeyondItsDtype) {
+  const NpyArray x = gaussian({512}, DType::f16);
+  for (std::size_t i = 0; i < x.count; ++i) store_f32(x.data.data(), DType::f16, i, 60000);
+  save(x);
+  expect_failure("quantize(bits=1,norm=l2)", "non_finite", "the decoded array overflows f16: element 0");
+}
+
 TEST_F(Apply, RefusesBadInput) {
   expect_failure("q4", "invalid_argument", "x.npy: no such file");
   test::write_file(x_, "not an array at all");

@@ -6,6 +6,8 @@
 #define GRADWIRE_SIMD_CODE_ROWS_INL_
 #endif
 
+#include <hwy/cache_control.h>
+
 #include "compress/simd/coder-inl.hpp"
 #include "compress/simd/tile-inl.hpp"
 
@@ -24,7 +26,15 @@ struct EncodeRows {
   float* residual;             ///< null unless asked for
   const std::uint16_t* noise;  ///< null unless rounding stochastically
   CodeRows codes;
+  std::size_t ahead;  ///< how far in front of x and residual to prefetch, in elements
 };
+
+/// The second pass over a bucket asks for a later one: the hardware's own prefetchers stop at each turn.
+template <bool kResidual>
+HWY_INLINE void prefetch_row(const EncodeRows& job, std::size_t i) {
+  hwy::Prefetch(job.x + i + job.ahead);
+  if constexpr (kResidual) hwy::Prefetch(job.residual + i + job.ahead);
+}
 
 template <CodeShape shape, Round rounding, bool kResidual>
 HWY_INLINE VI encode_vector(const Coder<shape, rounding>& coder, const EncodeRows& job, std::size_t i) {
@@ -41,6 +51,7 @@ void encode_rows(const EncodeRows& job, std::size_t first, std::size_t rows) {
   const VI bias = hn::Set(DI(), Coder<shape, rounding>::bias(job.params));
   for (std::size_t row = first; row < first + rows; ++row) {
     std::uint8_t* const codes = job.codes.row(row);
+    prefetch_row<kResidual>(job, row * kRow);
     for (std::size_t j = 0; j < kRow; j += hn::Lanes(DF())) {
       const VI raw = encode_vector<shape, rounding, kResidual>(coder, job, row * kRow + j);
       hn::StoreU(hn::DemoteTo(DB8(), hn::Sub(raw, bias)), DB8(), codes + j);
@@ -75,6 +86,7 @@ void encode_tiles(const EncodeRows& job, std::size_t tiles) {
   const TileOrder order = job.codes.order();
   std::uint8_t* codes = job.codes.row(0);
   for (std::size_t i = 0; i < tiles * kTile; i += kTile) {
+    for (std::size_t row = 0; row < kTile; row += kRow) prefetch_row<kResidual>(job, i + row);
     for (std::size_t half = 0; half < 2; ++half) {
       const VI words = hn::Sub(
           encode_four_rows<shape, rounding, kResidual>(coder, job, i + half * order.second, order.stride), biases);
@@ -122,6 +134,7 @@ struct DecodeRows {
   BucketScale scale;
   CodeRows codes;
   float* y;
+  std::size_t ahead;  ///< how far in front of y to prefetch, in elements
 };
 
 /// Up to 16 levels fit one vector: looking a value up is cheaper than computing it.
@@ -130,6 +143,7 @@ void decode_rows(const DecodeRows& job, std::size_t rows) {
   const Coder<shape, Round::nearest> coder(job.params, job.scale);
   const auto loop = [&](const auto& value_of) HWY_ATTR {
     const auto decode_row = [&](const std::uint8_t* codes, float* y) HWY_ATTR {
+      hwy::Prefetch(y + job.ahead);
       for (std::size_t j = 0; j < kRow; j += hn::Lanes(DF())) {
         VF v = value_of(hn::PromoteTo(DI(), hn::LoadU(DB8(), codes + j)));
         if constexpr (write == Write::add) v = hn::Add(hn::LoadU(DF(), y + j), v);

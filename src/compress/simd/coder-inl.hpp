@@ -23,11 +23,11 @@ HWY_INLINE VI truncate(VF v) { return VI{_mm_cvttps_epi32(v.raw)}; }
 HWY_INLINE VI truncate(VF v) { return hn::ConvertTo(DI(), v); }
 #endif
 
-/// The number in (0, 1) that is added to the next elements before truncation.
-HWY_INLINE VF unit_interval(const std::uint16_t* noise) {
-  const VF r = hn::ConvertTo(DF(), hn::PromoteTo(DI(), hn::LoadU(DH(), noise)));
-  return hn::Mul(hn::Add(r, hn::Set(DF(), 0.5f)), hn::Set(DF(), 0x1p-16f));
+/// Random numbers of the next elements, times 2^-16: what they lack to be in (0, 1) is kHalf.
+HWY_INLINE VF random_fractions(const std::uint16_t* noise) {
+  return hn::Mul(hn::ConvertTo(DF(), hn::PromoteTo(DI(), hn::LoadU(DH(), noise))), hn::Set(DF(), 0x1p-16f));
 }
+inline constexpr float kHalf = 0x1p-17f;
 
 /// Codes of elements and back, for one bucket.
 ///
@@ -43,6 +43,7 @@ class Coder {
         inv_(hn::Set(DF(), scale.inv)),
         min_(hn::Set(DF(), scale.min)),
         levels_(hn::Set(DF(), zero_level(params))),
+        threshold_(hn::Set(DF(), zero_level(params) + kHalf)),
         top_(hn::Set(DI(), top_code(params))) {}
 
   [[nodiscard]] static std::int32_t bias(const QuantizeParams& params) {
@@ -56,7 +57,7 @@ class Coder {
   };
 
   [[nodiscard]] HWY_INLINE Coded code(VF x, const std::uint16_t* noise) const {
-    if constexpr (rounding == Round::stochastic) return code_stochastic(x, unit_interval(noise));
+    if constexpr (rounding == Round::stochastic) return code_stochastic(x, random_fractions(noise));
     if constexpr (shape == CodeShape::sign) {
       const VI one_or_none = hn::VecFromMask(DI(), hn::RebindMask(DI(), hn::Lt(x, hn::Zero(DF()))));
       return {hn::Add(one_or_none, hn::Set(DI(), 1)), level_of(hn::Add(one_or_none, hn::Set(DI(), 1)))};
@@ -86,9 +87,10 @@ class Coder {
     return shape == CodeShape::levels ? static_cast<float>(levels_of(params)) : 0.0f;
   }
 
-  [[nodiscard]] HWY_INLINE Coded code_stochastic(VF x, VF u) const {
+  [[nodiscard]] HWY_INLINE Coded code_stochastic(VF x, VF fraction) const {
+    const VF u = hn::Add(fraction, threshold_);  // levels: L + u; exact, as 24 bits hold it
     VF v;
-    if constexpr (shape == CodeShape::levels) v = hn::Add(hn::Mul(x, inv_), levels_);
+    if constexpr (shape == CodeShape::levels) v = hn::Mul(x, inv_);
     if constexpr (shape == CodeShape::steps) v = hn::Mul(hn::Sub(x, min_), inv_);
     if constexpr (shape == CodeShape::sign)
       v = hn::Mul(hn::Add(hn::Mul(x, inv_), hn::Set(DF(), 1.0f)), hn::Set(DF(), 0.5f));
@@ -96,7 +98,7 @@ class Coder {
     return {code, level_of(code)};
   }
 
-  VF unit_, inv_, min_, levels_;
+  VF unit_, inv_, min_, levels_, threshold_;
   VI top_;
 };
 

@@ -16,6 +16,9 @@
 HWY_BEFORE_NAMESPACE();
 namespace gradwire::HWY_NAMESPACE {
 
+/// Memory takes about as long to answer as this many bytes take to be coded.
+inline constexpr std::size_t kPrefetchElems = 4096 / sizeof(float);
+
 /// One encode: each bucket to codes while it is in the first-level cache, stripes of codes to planes.
 class QuantizeEncoder {
  public:
@@ -23,6 +26,7 @@ class QuantizeEncoder {
       : job_(job),
         layout_{job.params, job.x.count},
         random_(job.key),
+        ahead_((kPrefetchElems + job.params.bucket - 1) / job.params.bucket * job.params.bucket),
         encode_rows_(choose_encode_rows(job.params, job.residual != nullptr)),
         payload_(reinterpret_cast<std::uint8_t*>(job.payload)) {}
 
@@ -54,7 +58,8 @@ class QuantizeEncoder {
     if (job_.params.round == Round::stochastic) noise = noise_.fill(random_, job_.key.first_element + first, n);
     float* const residual = job_.residual == nullptr ? nullptr : job_.residual + first;
 
-    encode_rows_({job_.params, scale, x, residual, noise, codes}, n / kRow);
+    const bool in_place = x != wide_ && first + n + ahead_ <= job_.x.count;
+    encode_rows_({job_.params, scale, x, residual, noise, codes, in_place ? ahead_ : 0}, n / kRow);
     const std::size_t rest = n % kRow;
     if (rest == 0) return true;
     const std::size_t whole = n - rest;
@@ -62,7 +67,8 @@ class QuantizeEncoder {
     PaddedRow<float> tail_residual;
     const CodeRows tail_codes = codes.from(whole / kRow);
     encode_rows_(
-        {job_.params, scale, tail.data, tail_residual.data, noise == nullptr ? noise : noise + whole, tail_codes}, 1);
+        {job_.params, scale, tail.data, tail_residual.data, noise == nullptr ? noise : noise + whole, tail_codes, 0},
+        1);
     std::memset(tail_codes.row(0) + rest, 0, kRow - rest);
     if (residual != nullptr) tail_residual.copy_to(residual + whole, rest);
     return true;
@@ -85,6 +91,7 @@ class QuantizeEncoder {
   const kernels::QuantizeEncode& job_;
   const QuantizeLayout layout_;
   const RandomStream random_;
+  const std::size_t ahead_;
   const EncodeRowsFunction encode_rows_;
   std::uint8_t* const payload_;
   HWY_ALIGN std::uint8_t codes_[kMaxStripe];
@@ -119,16 +126,17 @@ class QuantizeDecoder {
   void decode_bucket(std::size_t first, std::size_t n, CodeRows codes) {
     const BucketScale scale = read_scale(first / job_.params.bucket);
     if (job_.y.dtype != DType::f32) {
-      decode_rows_({job_.params, scale, codes, wide_}, (n + kRow - 1) / kRow);
+      decode_rows_({job_.params, scale, codes, wide_, 0}, (n + kRow - 1) / kRow);
       cast_decode({reinterpret_cast<const std::byte*>(wide_), DType::f32, job_.y.slice(first, n), job_.write});
       return;
     }
     float* const y = static_cast<float*>(job_.y.data) + first;
-    decode_rows_({job_.params, scale, codes, y}, n / kRow);
+    const std::size_t ahead = first + n + kPrefetchElems <= job_.y.count ? kPrefetchElems : 0;
+    decode_rows_({job_.params, scale, codes, y, ahead}, n / kRow);
     const std::size_t rest = n % kRow;
     if (rest == 0) return;
     PaddedRow<float> tail(y + (n - rest), rest);
-    decode_rows_({job_.params, scale, codes.from(n / kRow), tail.data}, 1);
+    decode_rows_({job_.params, scale, codes.from(n / kRow), tail.data, 0}, 1);
     tail.copy_to(y + (n - rest), rest);
   }
 

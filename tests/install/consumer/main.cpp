@@ -1,7 +1,8 @@
 // Touches each layer of an installed gradwire once: two ranks as threads sum a quantised gradient.
+#include <gradwire/gradwire.hpp>
+
 #include <cmath>
 #include <cstdio>
-#include <gradwire/gradwire.hpp>
 #include <thread>
 #include <vector>
 #ifdef CONSUMER_MPI

@@ -1,0 +1,64 @@
+// Allreduces and training steps allocate nothing in steady state.
+#include "ranks/allreduce_suite.hpp"
+#include "ranks/hook_suite.hpp"
+#include "support/allocations.hpp"
+
+namespace gradwire::test {
+namespace {
+
+class Allocation : public TransportTest {};
+INSTANTIATE_TEST_SUITE_P(Worlds, Allocation, ::testing::ValuesIn(worlds()), world_name);
+
+/// `checked` compares texts, which it builds anew each time: it is for debugging.
+bool is_checked(const Communicator& comm) {
+  return comm.transport().info().detail.find("checked") != std::string::npos;
+}
+
+TEST_P(Allocation, NoneInAPersistentAllreduce) {
+  run([](Communicator& comm) {
+    if (is_checked(comm)) return;
+    for (const char* algorithm : {"dense", "scatter_reduce", "ring", "gather_sum"}) {
+      const Compressor compressor = make_compressor(std::string(algorithm) == "dense" ? "none" : "q4");
+      std::vector<BucketItem> items;
+      items.push_back({ParamId{0}, 20'000, DType::f32, compressor, "a"});
+      items.push_back({ParamId{1}, 3'000, DType::f16, compressor, "b"});
+      PersistentAllreduce operation(comm, items, Slot{1}, {.algorithm = algorithm, .segment_bytes = 8192});
+      const Buffer workspace(operation.workspace_bytes());
+      std::vector<TestParam> params;
+      params.emplace_back("", 20'000);
+      params.emplace_back("", 3'000, DType::f16);
+      const std::array<ItemBuffers, 2> buffers{
+          {{params[0].view(), params[0].residual_view()}, {params[1].view(), params[1].residual_view()}}};
+      const auto round = [&](std::uint64_t step) {
+        for (TestParam& param : params) param.fill([](std::size_t i) { return static_cast<float>(i % 100); });
+        operation.start(buffers, workspace.bytes(), step, StreamRef::host()).wait(patience());
+      };
+      // Pools grow to the most that was ever in flight, which depends on timing: let it settle.
+      for (std::uint64_t step = 0; step < 50; ++step) round(step);
+      const AllocationCount count;
+      for (std::uint64_t step = 50; step < 60; ++step) round(step);
+      EXPECT_EQ(count.value(), 0u) << algorithm;
+    }
+  });
+}
+
+TEST_P(Allocation, NoneInATrainingStep) {
+  run([](Communicator& comm) {
+    if (is_checked(comm)) return;
+    ToyModel model(comm);
+    HookOptions options = toy_options();
+    options.library_thread = false;  // so that all work is this thread's, and counted
+    GradientHook hook(comm, model.params, options);
+    const auto step = [&] {
+      for (std::size_t p = model.params.size(); p-- > 0;) hook.ready(model.id(p), model.gradient(p));
+      hook.finish_step().wait(patience());
+    };
+    for (int i = 0; i < 50; ++i) step();
+    const AllocationCount count;
+    for (int i = 0; i < 10; ++i) step();
+    EXPECT_EQ(count.value(), 0u);
+  });
+}
+
+}  // namespace
+}  // namespace gradwire::test
