@@ -9,9 +9,9 @@
 namespace demo {
 namespace {
 
-constexpr std::int64_t kChannels1 = 32;
-constexpr std::int64_t kChannels2 = 64;
-constexpr std::int64_t kHidden = 128;
+constexpr std::int64_t kChannels1 = 16;
+constexpr std::int64_t kChannels2 = 32;
+constexpr std::int64_t kHidden = 256;
 constexpr std::int64_t kPooledSide = Dataset::kSide / 4;
 
 torch::nn::Conv2d convolution(std::int64_t inputs, std::int64_t outputs) {

@@ -5,7 +5,7 @@
 
 namespace demo {
 
-/// Two convolutions and two fully connected layers: some 420 000 parameters, nearly all of them in matrices.
+/// Two convolutions and two fully connected layers: some 410 000 parameters, nearly all of them in matrices.
 class Network final : public torch::nn::Module {
  public:
   /// The same seed gives the same weights on every rank, also where ranks are threads that share torch's generator.

@@ -19,6 +19,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr double kWeightDecay = 5e-4;
 constexpr gradwire::Slot kTotalsSlot{gradwire::kMaxSlot};
 
 gradwire::Deadline in_a_minute() { return Clock::now() + std::chrono::minutes(1); }
@@ -55,7 +56,9 @@ class Trainer {
         network_(options.seed),
         hook_(comm, describe_parameters(network_), hook_options(options)),
         tap_(network_, hook_),
-        optimizer_(network_.parameters(), torch::optim::SGDOptions(options.learning_rate).momentum(options.momentum)) {
+        optimizer_(
+            network_.parameters(),
+            torch::optim::SGDOptions(options.learning_rate).momentum(options.momentum).weight_decay(kWeightDecay)) {
     require(steps_per_epoch_ >= 1, "--batch {}: {} ranks need {} images a step, there are {}", options.batch,
             comm.size(), std::int64_t{options.batch} * comm.size(), dataset.train.size());
   }

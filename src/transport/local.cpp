@@ -97,7 +97,13 @@ template <class T>
 class Fifo {
  public:
   [[nodiscard]] bool empty() const noexcept { return head_ == items_.size(); }
-  void push(T item) { items_.push_back(std::move(item)); }
+  void push(T item) {
+    if (items_.size() == items_.capacity() && head_ > 0) {  // room at the front comes before more memory
+      items_.erase(items_.begin(), items_.begin() + static_cast<std::ptrdiff_t>(head_));
+      head_ = 0;
+    }
+    items_.push_back(std::move(item));
+  }
   T pop() {
     T item = std::move(items_[head_++]);
     if (head_ == items_.size()) {

@@ -14,6 +14,20 @@ bool is_checked(const Communicator& comm) {
   return comm.transport().info().detail.find("checked") != std::string::npos;
 }
 
+/// Pools and queues grow to the most that was ever in flight, which depends on timing, and then stop: after a warm-up,
+/// most batches of rounds allocate nothing. One allocation a round would leave no such batch.
+template <class Round>
+void expect_steady(Round&& round, const std::string& what) {
+  for (int i = 0; i < 50; ++i) round();
+  int clean = 0;
+  for (int batch = 0; batch < 20; ++batch) {
+    const AllocationCount count;
+    for (int i = 0; i < 5; ++i) round();
+    clean += count.value() == 0 ? 1 : 0;
+  }
+  EXPECT_GE(clean, 15) << what;
+}
+
 TEST_P(Allocation, NoneInAPersistentAllreduce) {
   run([](Communicator& comm) {
     if (is_checked(comm)) return;
@@ -29,15 +43,12 @@ TEST_P(Allocation, NoneInAPersistentAllreduce) {
       params.emplace_back("", 3'000, DType::f16);
       const std::array<ItemBuffers, 2> buffers{
           {{params[0].view(), params[0].residual_view()}, {params[1].view(), params[1].residual_view()}}};
-      const auto round = [&](std::uint64_t step) {
+      std::uint64_t step = 0;
+      const auto round = [&] {
         for (TestParam& param : params) param.fill([](std::size_t i) { return static_cast<float>(i % 100); });
-        operation.start(buffers, workspace.bytes(), step, StreamRef::host()).wait(patience());
+        operation.start(buffers, workspace.bytes(), ++step, StreamRef::host()).wait(patience());
       };
-      // Pools grow to the most that was ever in flight, which depends on timing: let it settle.
-      for (std::uint64_t step = 0; step < 50; ++step) round(step);
-      const AllocationCount count;
-      for (std::uint64_t step = 50; step < 60; ++step) round(step);
-      EXPECT_EQ(count.value(), 0u) << algorithm;
+      expect_steady(round, algorithm);
     }
   });
 }
@@ -53,10 +64,7 @@ TEST_P(Allocation, NoneInATrainingStep) {
       for (std::size_t p = model.params.size(); p-- > 0;) hook.ready(model.id(p), model.gradient(p));
       hook.finish_step().wait(patience());
     };
-    for (int i = 0; i < 50; ++i) step();
-    const AllocationCount count;
-    for (int i = 0; i < 10; ++i) step();
-    EXPECT_EQ(count.value(), 0u);
+    expect_steady(step, "training step");
   });
 }
 
