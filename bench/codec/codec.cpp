@@ -121,7 +121,7 @@ void register_all() {
       {"encode", encode}, {"encode_residual", encode_residual}, {"decode", decode}, {"decode_add", decode_add}};
   for (const auto& [title, operation] : operations)
     for (const std::string spec : kCompressors)
-      for (const std::size_t mebibytes : {1, 64}) {
+      for (const std::size_t mebibytes : {1u, 64u}) {
         const std::string row = fmt::format("{}/{}/{}", title, spec, mebibytes);
         benchmark::RegisterBenchmark(row.c_str(), measure, spec, mebibytes, operation)
             ->UseManualTime()

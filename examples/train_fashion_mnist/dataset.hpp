@@ -1,27 +1,20 @@
 #pragma once
-#include <torch/torch.h>
-
+#include <cstdint>
 #include <string>
+#include <vector>
 
 namespace demo {
 
-/// Images with their classes: `images` u8 [n, 1, 28, 28], `labels` i64 [n].
+/// Grey images with their classes.
 struct Split {
-  torch::Tensor images;
-  torch::Tensor labels;
+  std::vector<std::uint8_t> pixels;  ///< image after image, row after row
+  std::vector<std::uint8_t> labels;
 
-  [[nodiscard]] std::int64_t size() const { return labels.size(0); }
+  [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(labels.size()); }
 };
-
-/// What the network sees of some images at once: f32 of mean 0 and variance 1 over the training set, and classes.
-struct Batch {
-  torch::Tensor images;
-  torch::Tensor labels;
-};
-[[nodiscard]] Batch make_batch(const Split& split, const torch::Tensor& indices);
 
 struct Dataset {
-  static constexpr std::int64_t kSide = 28;
+  static constexpr std::int64_t kSide = 28;  ///< images are square
   static constexpr std::int64_t kClasses = 10;
   Split train;
   Split test;

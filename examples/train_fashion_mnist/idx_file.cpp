@@ -30,7 +30,7 @@ class GzipReader {
       const int got = gzread(file_.get(), out + done, piece);
       int code = Z_OK;
       const char* const message = gzerror(file_.get(), &code);
-      require(got >= 0 && (code == Z_OK || code == Z_STREAM_END), "cannot read {}: {}", path_, message);
+      require(got >= 0 && (code == Z_OK || code == Z_STREAM_END), "cannot read {}", message);
       if (got == 0) break;
       done += static_cast<std::size_t>(got);
     }

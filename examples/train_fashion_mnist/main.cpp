@@ -1,7 +1,5 @@
 /// Trains a network on Fashion-MNIST with compressed gradients: what a training program that uses gradwire looks like.
-#include <dlfcn.h>
 #include <malloc.h>
-#include <torch/torch.h>
 
 #include <cstdio>
 #include <exception>
@@ -18,15 +16,6 @@ namespace {
 
 using demo::Options;
 using demo::Summary;
-
-/// One thread a rank: ranks are the parallelism. libtorch does not pass its own setting on to OpenBLAS, whose function
-/// is looked up because another BLAS may be installed in its place.
-void use_one_thread_a_rank() {
-  using SetThreads = void (*)(int);
-  const auto set_threads = reinterpret_cast<SetThreads>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads"));
-  if (set_threads != nullptr) set_threads(1);
-  torch::set_num_threads(1);
-}
 
 /// Keeps freed tensors for the next step; giving them back to the kernel costs page faults, a tenth of a step here.
 void keep_freed_memory() {
@@ -51,7 +40,6 @@ int train(const Options& options) {
   // read once a process, by whichever rank comes first, and there an error ends all ranks
   const std::shared_future<demo::Dataset> dataset = std::async(std::launch::deferred, demo::load_dataset, options.data);
   return demo::run_ranks(options.ranks, [&](const gradwire::Communicator& comm) {
-    use_one_thread_a_rank();
     const bool is_first = comm.rank() == 0;
     if (is_first && !options.json.empty()) {
       demo::require(std::ofstream(options.json, std::ios::app).is_open(), "cannot write {}", options.json);

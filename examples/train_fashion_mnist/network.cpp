@@ -39,24 +39,12 @@ Network::Network(std::uint64_t seed) {
   }
 }
 
-torch::Tensor Network::forward(torch::Tensor images) {
+torch::Tensor Network::forward(const torch::Tensor& images) {
   // libtorch pools four times faster with channels last; conv1 of a single channel would leave them first
   torch::Tensor x = conv1_(images).contiguous(torch::MemoryFormat::ChannelsLast);
   x = torch::max_pool2d(x.relu_(), 2);
   x = torch::max_pool2d(conv2_(x).relu_(), 2);
   return output_(hidden_(x.flatten(1)).relu_());
-}
-
-std::uint64_t fingerprint(const torch::nn::Module& module) {
-  std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a over the floats' bits
-  for (const torch::Tensor& parameter : module.parameters()) {
-    const torch::Tensor bits = parameter.detach().contiguous().view(torch::kInt32);
-    const auto* const words = bits.data_ptr<std::int32_t>();
-    for (std::int64_t i = 0; i < bits.numel(); ++i) {
-      hash = (hash ^ static_cast<std::uint32_t>(words[i])) * 0x100000001b3;
-    }
-  }
-  return hash;
 }
 
 }  // namespace demo

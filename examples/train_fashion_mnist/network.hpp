@@ -12,7 +12,7 @@ class Network final : public torch::nn::Module {
   explicit Network(std::uint64_t seed);
 
   /// f32 [n, 1, 28, 28] to unnormalised scores [n, 10].
-  [[nodiscard]] torch::Tensor forward(torch::Tensor images);
+  [[nodiscard]] torch::Tensor forward(const torch::Tensor& images);
 
  private:
   torch::nn::Conv2d conv1_{nullptr};
@@ -20,8 +20,5 @@ class Network final : public torch::nn::Module {
   torch::nn::Linear hidden_{nullptr};
   torch::nn::Linear output_{nullptr};
 };
-
-/// Of all values of all parameters: equal on replicas that hold the same bits.
-[[nodiscard]] std::uint64_t fingerprint(const torch::nn::Module& module);
 
 }  // namespace demo

@@ -117,6 +117,7 @@ gradwire::HookOptions hook_options(const Options& options) {
   hook.rule = options.feedback;
   hook.algorithm = options.is_dense() && options.algorithm == "auto" ? "dense" : options.algorithm;
   hook.seed = options.seed;
+  hook.bucket_bytes = 1u << 20;  // the hidden layer closes one, and travels while backward is in the convolutions
   return hook;
 }
 

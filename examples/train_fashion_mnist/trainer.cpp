@@ -1,16 +1,17 @@
 #include "trainer.hpp"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <boost/timer/progress_display.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <iostream>
 #include <numbers>
+#include <numeric>
+#include <random>
 
 #include "fail.hpp"
-#include "gradient_tap.hpp"
-#include "network.hpp"
+#include "learner.hpp"
 
 #include "gradwire/allreduce.hpp"
 
@@ -19,7 +20,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr double kWeightDecay = 5e-4;
 constexpr gradwire::Slot kTotalsSlot{gradwire::kMaxSlot};
 
 gradwire::Deadline in_a_minute() { return Clock::now() + std::chrono::minutes(1); }
@@ -46,6 +46,25 @@ void average_over_ranks(const gradwire::Communicator& comm, std::initializer_lis
   for (double* value : values) *value = *sum++ / static_cast<double>(comm.size());
 }
 
+/// In forward order, as the hook wants them; ids are positions.
+std::vector<gradwire::ParamInfo> describe(const std::vector<Learner::Parameter>& parameters) {
+  std::vector<gradwire::ParamInfo> infos;
+  for (const Learner::Parameter& parameter : parameters) {
+    gradwire::ParamInfo info;
+    info.id = gradwire::ParamId{static_cast<std::uint32_t>(infos.size())};
+    info.name = parameter.name;
+    info.shape = parameter.shape;
+    infos.push_back(std::move(info));
+  }
+  return infos;
+}
+
+std::vector<std::int64_t> first_numbers(std::int64_t count) {
+  std::vector<std::int64_t> numbers(static_cast<std::size_t>(count));
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return numbers;
+}
+
 class Trainer {
  public:
   Trainer(const gradwire::Communicator& comm, const Dataset& dataset, const Options& options)
@@ -53,12 +72,10 @@ class Trainer {
         dataset_(dataset),
         options_(options),
         steps_per_epoch_(dataset.train.size() / (std::int64_t{options.batch} * comm.size())),
-        network_(options.seed),
-        hook_(comm, describe_parameters(network_), hook_options(options)),
-        tap_(network_, hook_),
-        optimizer_(
-            network_.parameters(),
-            torch::optim::SGDOptions(options.learning_rate).momentum(options.momentum).weight_decay(kWeightDecay)) {
+        random_(options.seed),
+        order_(first_numbers(dataset.train.size())),
+        learner_(options.seed, options.momentum),
+        hook_(comm, describe(learner_.parameters()), hook_options(options)) {
     require(steps_per_epoch_ >= 1, "--batch {}: {} ranks need {} images a step, there are {}", options.batch,
             comm.size(), std::int64_t{options.batch} * comm.size(), dataset.train.size());
   }
@@ -72,7 +89,7 @@ class Trainer {
     for (int epoch = 0; epoch < options_.epochs; ++epoch) train_epoch(epoch);
     mine_.seconds = seconds_since(start);
     const double correct = count_correct();
-    comm_.agree({{{"fingerprint of the trained weights", fmt::format("{:016x}", fingerprint(network_))}}},
+    comm_.agree({{{"fingerprint of the trained weights", fmt::format("{:016x}", learner_.fingerprint())}}},
                 in_a_minute());
     return summarise(correct);
   }
@@ -81,26 +98,23 @@ class Trainer {
   [[nodiscard]] std::int64_t total_steps() const { return steps_per_epoch_ * options_.epochs; }
 
   void train_epoch(int epoch) {
-    // Every rank draws the same order and takes its own part of each step: shards never overlap.
-    const auto generator =
-        at::make_generator<at::CPUGeneratorImpl>(options_.seed * 1'000'003 + 1 + static_cast<std::uint64_t>(epoch));
-    const torch::Tensor order = torch::randperm(dataset_.train.size(), generator, torch::kInt64);
+    // Every rank shuffles alike and takes its own part of each step: shards never overlap.
+    std::shuffle(order_.begin(), order_.end(), random_);
     mine_.loss = 0;
     for (std::int64_t step = 0; step < steps_per_epoch_; ++step) {
-      const std::int64_t first = (step * comm_.size() + comm_.rank()) * options_.batch;
-      set_learning_rate(epoch * steps_per_epoch_ + step);
-      train_step(make_batch(dataset_.train, order.slice(0, first, first + options_.batch)));
+      const auto first = order_.begin() + (step * comm_.size() + comm_.rank()) * options_.batch;
+      train_step({first, first + options_.batch}, learning_rate(epoch * steps_per_epoch_ + step));
       if (progress_) ++*progress_;
     }
   }
 
-  void train_step(const Batch& batch) {
-    tap_.zero();
-    const torch::Tensor loss = torch::cross_entropy_loss(network_.forward(batch.images), batch.labels);
-    loss.backward();  // the tap hands gradients over while this runs
+  /// All that a training loop has to do for gradwire: ready() for each gradient, finish_step(), wait.
+  void train_step(const std::vector<std::int64_t>& images, double rate) {
+    mine_.loss += learner_.backward(dataset_.train, images, [this](const Learner::Gradient& gradient) {
+      hook_.ready(gradwire::ParamId{static_cast<std::uint32_t>(gradient.parameter)}, {gradient.data, gradient.count});
+    });
     hook_.finish_step().wait();
-    optimizer_.step();
-    mine_.loss += loss.item<double>();
+    learner_.update(rate);
     account(hook_.report());
   }
 
@@ -112,25 +126,23 @@ class Trainer {
     mine_.decode_seconds += report.decode_us * 1e-6;
   }
 
-  void set_learning_rate(std::int64_t step) {
+  [[nodiscard]] double learning_rate(std::int64_t step) const {
     const auto done = static_cast<double>(step) / static_cast<double>(total_steps());
     const auto warm_up = std::min(1.0, static_cast<double>(step + 1) / (0.5 * static_cast<double>(steps_per_epoch_)));
-    const double rate = options_.learning_rate * warm_up * 0.5 * (1 + std::cos(std::numbers::pi * done));
-    for (auto& group : optimizer_.param_groups()) group.options().set_lr(rate);
+    return options_.learning_rate * warm_up * 0.5 * (1 + std::cos(std::numbers::pi * done));
   }
 
   /// How many test images of this rank's share the network names rightly.
   double count_correct() {
     constexpr std::int64_t kPiece = 500;  // images at once, to bound memory
-    const torch::NoGradGuard no_grad;
-    double correct = 0;
-    const std::int64_t size = dataset_.test.size();
-    const std::int64_t end = size * (comm_.rank() + 1) / comm_.size();
-    for (std::int64_t first = size * comm_.rank() / comm_.size(); first < end; first += kPiece) {
-      const Batch batch = make_batch(dataset_.test, torch::arange(first, std::min(first + kPiece, end)));
-      correct += network_.forward(batch.images).argmax(1).eq(batch.labels).sum().item<double>();
+    const std::vector<std::int64_t> all = first_numbers(dataset_.test.size());
+    const std::int64_t end = dataset_.test.size() * (comm_.rank() + 1) / comm_.size();
+    std::int64_t correct = 0;
+    for (std::int64_t first = dataset_.test.size() * comm_.rank() / comm_.size(); first < end; first += kPiece) {
+      correct +=
+          learner_.count_correct(dataset_.test, {all.begin() + first, all.begin() + std::min(first + kPiece, end)});
     }
-    return correct;
+    return static_cast<double>(correct);
   }
 
   [[nodiscard]] Summary summarise(double correct) const {
@@ -159,10 +171,10 @@ class Trainer {
   const Dataset& dataset_;
   const Options& options_;
   const std::int64_t steps_per_epoch_;
-  Network network_;
+  std::mt19937_64 random_;
+  std::vector<std::int64_t> order_;  // of the training images
+  Learner learner_;
   gradwire::GradientHook hook_;
-  GradientTap tap_;
-  torch::optim::SGD optimizer_;
   std::optional<boost::timer::progress_display> progress_;
   Summary mine_;  // sums over this rank's steps; of the loss, over those of the epoch
 };

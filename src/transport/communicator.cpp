@@ -127,7 +127,14 @@ Communicator::Communicator(std::shared_ptr<Transport> transport)
 
 void Communicator::agree(std::span<const Agreement> entries, Deadline deadline) const {
   if (size_ == 1) return;
-  const std::vector<Blob> blobs = gather_all(*this, serialise(entries), deadline);
+  std::vector<Blob> blobs;
+  try {
+    blobs = gather_all(*this, serialise(entries), deadline);
+  } catch (const Error& error) {
+    // Some rank is late or gone: whoever comes later must not wait for answers that were given up.
+    if (error.code() != Errc::aborted) transport_->abort(error.what());
+    throw;
+  }
   for (std::size_t rank = 1; rank < blobs.size(); ++rank) {
     if (blobs[rank] != blobs[0]) report_difference(blobs, rank);
   }

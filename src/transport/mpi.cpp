@@ -86,6 +86,7 @@ std::string describe_library(bool any_thread) {
   mpi_check(MPI_Get_version(&version, &subversion), "MPI_Get_version");
   text.resize(static_cast<std::size_t>(length));
   text.resize(std::min(text.find_first_of(",\n"), text.size()));
+  std::replace(text.begin(), text.end(), '\t', ' ');
   return fmt::format("{}, MPI {}.{}, {}", text, version, subversion,
                      any_thread ? "MPI_THREAD_MULTIPLE" : "caller's thread only");
 }

@@ -162,7 +162,7 @@ void mpi_retire(MPI_Comm duplicate, bool clean) noexcept {
   }
 }
 
-std::size_t mpi_message_size(const MPI_Status& status) {
+std::size_t mpi_message_size(MPI_Status status) {
   int count = 0;
   mpi_check(MPI_Get_count(&status, MPI_BYTE, &count), "MPI_Get_count");
   if (count != MPI_UNDEFINED) return static_cast<std::size_t>(count);

@@ -30,7 +30,7 @@ int mpi_initialise(MpiThreads threads);
 void mpi_retire(MPI_Comm duplicate, bool clean) noexcept;
 
 /// Bytes of the message that a probe has found.
-[[nodiscard]] std::size_t mpi_message_size(const MPI_Status& status);
+[[nodiscard]] std::size_t mpi_message_size(MPI_Status status);
 
 /// An MPI datatype and count that stand for `size` bytes, however large: one message either way, so that a long
 /// receive matches a short send.

@@ -38,8 +38,8 @@ GENERATED = {"gradwire/version.hpp"}
 
 # Headers of backends, and the files that may include them.
 BACKENDS = [
-    (re.compile(r"mpi\.h|mpi-ext\.h"), re.compile(r"src/transport/mpi|tests/"), "src/transport/mpi*"),
-    (re.compile(r"nccl\w*\.h"), re.compile(r"src/transport/nccl|tests/"), "src/transport/nccl*"),
+    (re.compile(r"mpi\.h|mpi-ext\.h"), re.compile(r"src/transport/mpi|bench/network/|tests/"), "src/transport/mpi*, bench/network and tests"),
+    (re.compile(r"nccl\w*\.h"), re.compile(r"src/transport/nccl|tests/"), "src/transport/nccl* and tests"),
     (
         re.compile(r"(cuda|cooperative_groups|nv_|cublas|curand)\w*\.h|(cub|thrust|cuda|nv)/.*"),
         re.compile(r"src/base/cuda|src/transport/nccl|.*\.cuh?$"),

@@ -79,7 +79,8 @@ class Watchdog final : public ::testing::EmptyTestEventListener {
       } else if (Clock::now() >= *expires_) {
         give_up();
       } else {
-        changed_.wait_until(lock, stop, *expires_, [] { return false; });
+        const Clock::time_point expires = *expires_;  // the wait keeps a reference while the lock is released
+        changed_.wait_until(lock, stop, expires, [] { return false; });
       }
     }
   }

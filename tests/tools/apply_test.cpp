@@ -8,9 +8,9 @@
 #include <limits>
 
 #include "base/half.hpp"
-#include "gaussian.hpp"
-#include "npy.hpp"
-#include "run_command.hpp"
+#include "tools/gaussian.hpp"
+#include "tools/npy.hpp"
+#include "tools/run_command.hpp"
 
 #include "gradwire/compressor.hpp"
 

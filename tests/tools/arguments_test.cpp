@@ -1,11 +1,11 @@
-#include "arguments.hpp"
+#include "tools/arguments.hpp"
 
 #include <gtest/gtest.h>
 
 #include <limits>
 
-#include "perf_options.hpp"
-#include "perf_report.hpp"
+#include "tools/perf_options.hpp"
+#include "tools/perf_report.hpp"
 
 namespace gradwire::tools {
 namespace {

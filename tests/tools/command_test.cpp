@@ -5,7 +5,7 @@
 
 #include "base/env.hpp"
 #include "compress/isa.hpp"
-#include "run_command.hpp"
+#include "tools/run_command.hpp"
 
 #include "gradwire/allreduce.hpp"
 #include "gradwire/compressor.hpp"

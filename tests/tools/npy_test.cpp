@@ -1,4 +1,4 @@
-#include "npy.hpp"
+#include "tools/npy.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,7 +6,7 @@
 #include <cstring>
 #include <numeric>
 
-#include "run_command.hpp"
+#include "tools/run_command.hpp"
 
 #include "gradwire/error.hpp"
 

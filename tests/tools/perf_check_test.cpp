@@ -1,5 +1,5 @@
 // That `gradwire perf -c 1` sees what it is there to see.
-#include "perf_check.hpp"
+#include "tools/perf_check.hpp"
 
 #include <gtest/gtest.h>
 
@@ -9,8 +9,8 @@
 #include <functional>
 #include <vector>
 
-#include "gaussian.hpp"
 #include "support/spawn.hpp"
+#include "tools/gaussian.hpp"
 
 #include "gradwire/buffer.hpp"
 

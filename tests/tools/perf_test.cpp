@@ -5,7 +5,7 @@
 
 #include <sstream>
 
-#include "run_command.hpp"
+#include "tools/run_command.hpp"
 
 #include "gradwire/allreduce.hpp"
 #include "gradwire/compressor.hpp"
@@ -38,7 +38,7 @@ TEST_P(PerfRanks, EveryCompressorIsRightAtEverySize) {
   const json all = rows({"-b", "4K", "-e", "256K", "-f", "8", "-t", std::to_string(GetParam()), "--compressor", "all"});
   ASSERT_EQ(all.size(), 3 * list_compressors().size());
   std::size_t at = 0;
-  for (const std::size_t size : {4096, 32768, 262144}) {
+  for (const std::size_t size : {4096U, 32768U, 262144U}) {
     for (const CompressorInfo& compressor : list_compressors()) {
       const json& row = all[at++];
       EXPECT_EQ(row["size"], size);

@@ -77,7 +77,7 @@ std::vector<std::size_t> counts_for(std::size_t bucket) {
 class QuantizeKernels : public ::testing::TestWithParam<std::uint32_t> {};
 
 TEST_P(QuantizeKernels, EqualTheReferenceForEverySpecAndDtype) {
-  for (const std::uint32_t bits : {1, 2, 3, 4, 5, 6, 7, 8})
+  for (const std::uint32_t bits : {1u, 2u, 3u, 4u, 5u, 6u, 7u, 8u})
     for (const Norm norm : {Norm::linf, Norm::l2, Norm::minmax})
       for (const Round round : {Round::nearest, Round::stochastic})
         for (const DType dtype : kDTypes)
@@ -92,7 +92,7 @@ INSTANTIATE_TEST_SUITE_P(Buckets, QuantizeKernels, ::testing::Values(32, 64, 96,
 
 TEST(QuantizeKernelsLarge, EqualTheReference) {
   for (const std::uint32_t bucket : {544u, 8160u, 8192u})
-    for (const std::uint32_t bits : {3, 4, 8})
+    for (const std::uint32_t bits : {3u, 4u, 8u})
       for (const Norm norm : {Norm::linf, Norm::l2, Norm::minmax})
         for (const Round round : {Round::nearest, Round::stochastic})
           for (const std::size_t count : {std::size_t{bucket} - 1, std::size_t{5} * bucket + 17}) {
@@ -105,7 +105,7 @@ TEST(QuantizeKernelsDenormalSquares, L2CodesAreClampedAlike) {
   std::vector<float> x(600);
   for (std::size_t i = 0; i < x.size(); ++i)
     x[i] = (i % 3 == 0 ? 1.0f : -1.0f) * 0x1p-75f * (1.0f + static_cast<float>(i) * 0x1p-9f);
-  for (const std::uint32_t bits : {1, 2, 4, 8})
+  for (const std::uint32_t bits : {1u, 2u, 4u, 8u})
     for (const Round round : {Round::nearest, Round::stochastic}) {
       for (std::size_t count : {1u, 16u, 33u, 600u}) {
         const QuantizeCase c{{bits, 32, Norm::l2, round}, DType::f32, count, 0};

@@ -1,0 +1,148 @@
+#include "learner.hpp"
+
+#include <dlfcn.h>
+#include <torch/csrc/autograd/utils/lambda_post_hook.h>
+#include <torch/csrc/autograd/variable.h>
+#include <torch/torch.h>
+
+#include "fail.hpp"
+#include "network.hpp"
+
+namespace demo {
+namespace {
+
+using torch::autograd::variable_list;
+
+constexpr double kWeightDecay = 5e-4;
+// of the training images, as fractions of 255
+constexpr double kMean = 0.2860;
+constexpr double kDeviation = 0.3530;
+
+struct Batch {
+  torch::Tensor images;  // f32 [n, 1, 28, 28]
+  torch::Tensor labels;  // i64 [n]
+};
+
+/// A view; torch only reads through it, but has no type to say so.
+torch::Tensor view_of(const std::vector<std::uint8_t>& bytes, torch::IntArrayRef shape) {
+  return torch::from_blob(const_cast<std::uint8_t*>(bytes.data()), shape, torch::kUInt8);
+}
+
+Batch make_batch(const Split& split, const std::vector<std::int64_t>& indices) {
+  const torch::Tensor chosen = torch::tensor(indices, torch::kInt64);
+  const torch::Tensor pixels = view_of(split.pixels, {split.size(), 1, Dataset::kSide, Dataset::kSide});
+  const torch::Tensor labels = view_of(split.labels, {split.size()});
+  const torch::Tensor values = pixels.index_select(0, chosen).to(torch::kFloat32);
+  return {(values / 255.0 - kMean) / kDeviation, labels.index_select(0, chosen).to(torch::kInt64)};
+}
+
+/// Ranks are the parallelism. libtorch does not pass its own setting on to OpenBLAS, whose function is looked up
+/// because another BLAS may be installed in its place.
+void use_one_thread() {
+  torch::set_num_threads(1);  // of this thread
+  using SetThreads = void (*)(int);
+  const auto set_threads = reinterpret_cast<SetThreads>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads"));
+  if (set_threads != nullptr) set_threads(1);  // of the process
+}
+
+torch::optim::SGDOptions sgd(double momentum) {
+  constexpr double kUnset = 0;  // update() is told the rate of each step
+  return torch::optim::SGDOptions(kUnset).momentum(momentum).weight_decay(kWeightDecay);
+}
+
+}  // namespace
+
+class Learner::Impl {
+ public:
+  Impl(std::uint64_t seed, double momentum) : network_(seed), optimizer_(network_.parameters(), sgd(momentum)) {
+    use_one_thread();
+    for (const torch::Tensor& parameter : network_.parameters()) tap(parameter);
+  }
+
+  [[nodiscard]] std::vector<Parameter> parameters() const {
+    std::vector<Parameter> all;
+    for (const auto& named : network_.named_parameters()) {
+      const auto sizes = named.value().sizes();
+      all.push_back({named.key(), {sizes.begin(), sizes.end()}});
+    }
+    return all;
+  }
+
+  double backward(const Batch& batch, const std::function<void(const Gradient&)>& ready) {
+    for (const Tap& tap : taps_) tap.gradient.zero_();
+    ready_ = &ready;
+    const torch::Tensor loss = torch::cross_entropy_loss(network_.forward(batch.images), batch.labels);
+    loss.backward();
+    return loss.item<double>();
+  }
+
+  void update(double learning_rate) {
+    for (auto& group : optimizer_.param_groups()) group.options().set_lr(learning_rate);
+    optimizer_.step();
+  }
+
+  [[nodiscard]] std::int64_t count_correct(const Batch& batch) {
+    const torch::NoGradGuard no_grad;
+    return network_.forward(batch.images).argmax(1).eq(batch.labels).sum().item<std::int64_t>();
+  }
+
+  [[nodiscard]] std::uint64_t fingerprint() const {
+    std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a over the floats' bits
+    for (const torch::Tensor& parameter : network_.parameters()) {
+      const torch::Tensor bits = parameter.detach().contiguous().view(torch::kInt32);
+      const auto* const words = bits.data_ptr<std::int32_t>();
+      for (std::int64_t i = 0; i < bits.numel(); ++i) {
+        hash = (hash ^ static_cast<std::uint32_t>(words[i])) * 0x100000001b3;
+      }
+    }
+    return hash;
+  }
+
+ private:
+  struct Tap {
+    torch::Tensor gradient;
+    std::shared_ptr<torch::autograd::Node> accumulator;  // the parameter itself holds it only weakly
+  };
+
+  /// Gives the parameter a gradient that stays where it is, and listens to the node that adds to it: a hook after that
+  /// node sees the finished sum, where a hook on the tensor would see a summand.
+  void tap(const torch::Tensor& parameter) {
+    const torch::Tensor gradient = torch::zeros(parameter.sizes(), torch::kFloat32);
+    parameter.mutable_grad() = gradient;
+    const Gradient view{taps_.size(), gradient.data_ptr<float>(), static_cast<std::size_t>(gradient.numel())};
+    const auto listen = [this, view, parameter](const variable_list& outputs, const variable_list&) {
+      require(parameter.grad().data_ptr<float>() == view.data, "libtorch moved the gradient of parameter {}",
+              view.parameter);
+      (*ready_)(view);
+      return outputs;
+    };
+    auto accumulator = torch::autograd::impl::grad_accumulator(parameter);
+    accumulator->add_post_hook(std::make_unique<torch::autograd::utils::LambdaPostHook>(listen));
+    taps_.push_back({gradient, std::move(accumulator)});
+  }
+
+  Network network_;
+  torch::optim::SGD optimizer_;
+  std::vector<Tap> taps_;
+  const std::function<void(const Gradient&)>* ready_ = nullptr;  // of the backward under way
+};
+
+Learner::Learner(std::uint64_t seed, double momentum) : impl_(std::make_unique<Impl>(seed, momentum)) {}
+Learner::~Learner() = default;
+
+std::vector<Learner::Parameter> Learner::parameters() const { return impl_->parameters(); }
+
+double Learner::backward(const Split& split, const std::vector<std::int64_t>& indices,
+                         const std::function<void(const Gradient&)>& ready) {
+  return impl_->backward(make_batch(split, indices), ready);
+}
+
+void Learner::update(double learning_rate) { impl_->update(learning_rate); }
+
+std::int64_t Learner::count_correct(const Split& split, const std::vector<std::int64_t>& indices) {
+  return impl_->count_correct(make_batch(split, indices));
+}
+
+std::uint64_t Learner::fingerprint() const { return impl_->fingerprint(); }
+
+}  // namespace demo
