@@ -1,5 +1,6 @@
 #include "ranks.hpp"
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -26,18 +27,27 @@ constexpr Slot kGatherSlot{kMaxSlot};
   }
 }
 
-/// The failure that came first. Others are its echo: ranks that abort woke up.
+bool is_echo(const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const Error& error) {
+    return error.code() == Errc::aborted;
+  } catch (...) {
+    return false;
+  }
+}
+
+/// The failure that came first, not counting echoes: ranks that another's abort woke up.
 class FirstFailure {
  public:
   void record(int rank, const std::exception_ptr& failure) {
     const std::lock_guard lock(mutex_);
-    if (failure_ != nullptr) return;
+    if (failure_ != nullptr && (is_echo(failure) || !is_echo(failure_))) return;
     failure_ = failure;
     rank_ = rank;
   }
   void rethrow() const {
-    if (failure_ == nullptr) return;
-    rethrow_with_rank(failure_, rank_);
+    if (failure_ != nullptr) rethrow_with_rank(failure_, rank_);
   }
 
  private:
@@ -66,12 +76,11 @@ void run_local(int threads, const std::function<void(const Communicator&)>& body
 }
 
 #if GRADWIRE_HAVE_MPI
-/// A rank that another's abort woke up says nothing: the other has reported what went wrong.
-void report_unless_echo(const std::exception_ptr& failure, int rank) {
+/// An echo comes late, so that the rank that failed speaks first; by then the launcher has usually ended this one.
+void report(const std::exception_ptr& failure, int rank) {
+  if (is_echo(failure)) std::this_thread::sleep_for(std::chrono::seconds(1));
   try {
     rethrow_with_rank(failure, rank);
-  } catch (const Error& error) {
-    if (error.code() != Errc::aborted) static_cast<void>(report_failure(std::current_exception()));
   } catch (...) {
     static_cast<void>(report_failure(std::current_exception()));
   }
@@ -83,7 +92,7 @@ void run_mpi(const std::function<void(const Communicator&)>& body) {
     body(comm);
     return;
   } catch (...) {
-    report_unless_echo(std::current_exception(), comm.rank());
+    report(std::current_exception(), comm.rank());
   }
   comm.transport().abort(fmt::format("rank {} failed", comm.rank()));
   // Leaving without MPI_Finalize, which could wait for the others: the launcher sees it and ends them.

@@ -11,11 +11,11 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
-SLOWER_BY = 1.5  # contenders this much slower than the best of their family in round 1 sit the other rounds out
+SLOWER_BY = 2.0  # over a network, contenders this much slower than their family's best in round 1 sit the rest out
 
 # coll_tuned's allreduce algorithms; 0 is its own choice, made as if no rule were given
 TUNED = {0: "own choice", 1: "linear", 2: "reduce+bcast", 3: "doubling", 4: "ring", 5: "segmented", 6: "rabenseifner"}
-SEGMENTS = {"64K": 1 << 16, "256K": 1 << 18, "1M": 1 << 20}
+SEGMENTS = {"32K": 1 << 15, "64K": 1 << 16, "256K": 1 << 18, "1M": 1 << 20}
 
 
 def tuned(algorithm, segment_bytes=0):
@@ -59,6 +59,7 @@ class Launcher:
         self.ranks = options.rate if self.shm else options.hosts
         self.environment = dict(os.environ, PREFIX=f"gwcmp{os.getpid()}x")
         self.netns = str(HERE / "netns.sh")
+        self.prefix = ["chrt", "--rr", "5"] if options.realtime else []
         if not self.shm:
             subprocess.run([self.netns, "up", options.hosts, options.rate], env=self.environment, check=True)
 
@@ -69,12 +70,15 @@ class Launcher:
     def run(self, contender, json_path):
         command = [*contender.command, "--json", json_path]
         if self.shm:
+            # Ranks that spin belong on cores of their own; Gloo has threads besides, which need room.
             crowded = int(self.ranks) > (os.cpu_count() or 1)
-            command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-np", self.ranks,
+            binding = "none" if crowded or contender.family == "Gloo" else "core"
+            command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", binding, "-np", self.ranks,
                        "--mca", "mpi_yield_when_idle", "1" if crowded else "0", *contender.mpi_args.split(), *command]
         else:
             command = [self.netns, "exec", self.ranks, *command]
         environment = dict(self.environment, MPI_ARGS=contender.mpi_args)
+        command = self.prefix + command
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800, check=False)
         if done.returncode != 0:
             sys.exit(f"compare: {' '.join(command)} failed with code {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -104,7 +108,7 @@ def measure(launcher, all_contenders, options):
                 for name, time_us in rows_of(contender, launcher.run(contender, os.path.join(folder, "rows.json"))):
                     times.setdefault((contender.family, name), []).append(time_us)
                 print(".", end="", file=sys.stderr, flush=True)
-            if number == 1:
+            if number == 1 and not launcher.shm:
                 waiting = [c for c in waiting if not c.label or competitive(times, c.family, c.label)]
         print(file=sys.stderr)
     return times
@@ -149,6 +153,8 @@ def parse(arguments):
     parser.add_argument("-w", "--warmup", type=int, default=1, help="iterations before them")
     parser.add_argument("--compressors", default="q4;q8", help="for gradwire, separated by semicolons")
     parser.add_argument("--perf-args", default="", help="further flags of gradwire perf")
+    parser.add_argument("--realtime", action="store_true",
+                        help="run everything at real-time priority: for a machine that has other work (root)")
     parser.add_argument("--json", help="also write the medians of all rounds there")
     options = parser.parse_args(arguments)
     if options.rounds < 1 or options.iters < 1 or options.warmup < 0:

@@ -118,7 +118,7 @@ int main(int argc, char** argv) {
   try {
     const GlooContext context = connect(options);
     code =
-        gradwire::bench::run(options, {ring(context, 256), ring(context, 1024), ring(context, 4096), bcube(context),
+        gradwire::bench::run(options, {ring(context, 64), ring(context, 256), ring(context, 1024), bcube(context),
                                        prepared<gloo::AllreduceRingChunked<float>>("ring_chunked", context),
                                        prepared<gloo::AllreduceHalvingDoubling<float>>("halving_doubling", context)});
     MPI_Barrier(MPI_COMM_WORLD);

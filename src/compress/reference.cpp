@@ -123,6 +123,7 @@ void visit_planes(const QuantizeLayout& layout, std::size_t element, Visit visit
 std::size_t quantize_encode(const kernels::QuantizeEncode& job) {
   const QuantizeLayout layout{job.params, job.x.count};
   const RandomStream random(job.key);
+  if (job.x.count == 0) return 0;
   std::memset(job.payload, 0, layout.payload_bytes());
   for (std::size_t first = 0; first < job.x.count; first += job.params.bucket) {
     std::vector<float> x(std::min<std::size_t>(job.params.bucket, job.x.count - first));

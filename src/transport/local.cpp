@@ -8,6 +8,7 @@
 #include "base/env.hpp"
 #include "base/fail.hpp"
 #include "base/half.hpp"
+#include "transport/abort_gate.hpp"
 #include "transport/pool.hpp"
 
 #include "gradwire/transport.hpp"
@@ -17,35 +18,11 @@ namespace {
 
 constexpr int kMaxLocalRanks = 1024;
 
-/// What makes every waiter of the process's n ranks fail.
-class AbortFlag {
- public:
-  void raise(int rank, std::string_view why) noexcept {
-    try {
-      const std::lock_guard lock(mutex_);
-      if (!raised_.load(std::memory_order_relaxed)) why_ = fmt::format("rank {} aborted: {}", rank, why);
-    } catch (...) {
-      why_.clear();  // out of memory: the flag alone has to do
-    }
-    raised_.store(true, std::memory_order_release);
-  }
-  void check() const {
-    if (!raised_.load(std::memory_order_acquire)) return;
-    const std::lock_guard lock(mutex_);
-    throw Error(Errc::aborted, why_);
-  }
-
- private:
-  std::atomic<bool> raised_{false};
-  mutable std::mutex mutex_;
-  std::string why_;
-};
-
 /// One rank's side of an exchange: counts down as its messages are copied, by whichever side comes second.
 class LocalExchange final : public Completion {
  public:
-  void begin(const AbortFlag* abort_flag, std::span<const Send> sends, std::span<const Recv> recvs, Slot slot) {
-    abort_ = abort_flag;
+  void begin(AbortGate* gate, std::span<const Send> sends, std::span<const Recv> recvs, Slot slot) {
+    gate_ = gate;
     slot_ = slot;
     too_long_.store(-1, std::memory_order_relaxed);
     remaining_.store(sends.size() + recvs.size(), std::memory_order_relaxed);
@@ -73,7 +50,7 @@ class LocalExchange final : public Completion {
       }
       return true;
     }
-    abort_->check();
+    gate_->check();
     return false;
   }
 
@@ -85,7 +62,7 @@ class LocalExchange final : public Completion {
   }
 
  private:
-  const AbortFlag* abort_ = nullptr;
+  AbortGate* gate_ = nullptr;
   Slot slot_{};
   std::atomic<std::size_t> remaining_{0};
   std::atomic<int> too_long_{-1};
@@ -150,7 +127,7 @@ struct Reduction {
 struct Hub {
   explicit Hub(int size) : ranks(size) {}
   const int ranks;
-  AbortFlag abort_flag;
+  AbortGate gate;
   std::mutex mutex;
   std::map<std::uint64_t, Mailbox> mailboxes;
   std::map<Slot, std::vector<std::shared_ptr<Reduction>>> reductions;  // that lack a rank, oldest first
@@ -185,12 +162,15 @@ class LocalAllReduce final : public Completion {
   bool poll() override {
     if (!share_done_ && reduction_->joined.load(std::memory_order_acquire) == hub_->ranks) {
       if (reduction_->mismatch) fail(Errc::rank_mismatch, "ranks differ in the count or dtype of a dense all-reduce");
-      sum_share();
+      {
+        const AbortGate::Passage passage(hub_->gate);
+        sum_share();
+      }
       share_done_ = true;
       reduction_->shares_done.fetch_add(1, std::memory_order_acq_rel);
     }
     if (share_done_ && reduction_->shares_done.load(std::memory_order_acquire) == hub_->ranks) return true;
-    hub_->abort_flag.check();
+    hub_->gate.check();
     return false;
   }
 
@@ -239,23 +219,23 @@ class LocalTransport final : public Transport {
   [[nodiscard]] Work exchange(std::span<const Send> sends, std::span<const Recv> recvs, Slot slot, StreamRef) override {
     for (const Send& send : sends) check_peer(send.to);
     for (const Recv& recv : recvs) check_peer(recv.from);
-    hub_->abort_flag.check();
+    hub_->gate.check();
     std::shared_ptr<LocalExchange> own = pool_.acquire();
-    own->begin(&hub_->abort_flag, sends, recvs, slot);
+    own->begin(&hub_->gate, sends, recvs, slot);
     for (const Recv& recv : recvs) post_recv({recv.bytes, own}, recv.from, slot);
     for (const Send& send : sends) post_send({send.bytes, own}, send.to, slot);
     return Work(std::move(own));
   }
 
   [[nodiscard]] Work all_reduce_sum(Tensor inout, Slot slot, StreamRef) override {
-    hub_->abort_flag.check();
+    hub_->gate.check();
     std::shared_ptr<LocalAllReduce> own = all_reduce_pool_.acquire();
     own->begin(hub_.get(), join(inout, slot), info_.rank);
     return Work(std::move(own));
   }
 
   void progress() override {}
-  void abort(std::string_view why) noexcept override { hub_->abort_flag.raise(info_.rank, why); }
+  void abort(std::string_view why) noexcept override { hub_->gate.shut(info_.rank, why); }
 
  private:
   void check_peer(int peer) const {
@@ -264,6 +244,7 @@ class LocalTransport final : public Transport {
   }
 
   void post_recv(PendingRecv recv, int from, Slot slot) {
+    const AbortGate::Passage passage(hub_->gate);
     std::unique_lock lock(hub_->mutex);
     Mailbox& box = hub_->mailbox(from, info_.rank, slot);
     if (box.sends.empty()) return box.recvs.push(std::move(recv));
@@ -273,6 +254,7 @@ class LocalTransport final : public Transport {
   }
 
   void post_send(PendingSend send, int to, Slot slot) {
+    const AbortGate::Passage passage(hub_->gate);
     std::unique_lock lock(hub_->mutex);
     Mailbox& box = hub_->mailbox(info_.rank, to, slot);
     if (box.recvs.empty()) return box.sends.push(std::move(send));

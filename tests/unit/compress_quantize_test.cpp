@@ -73,7 +73,7 @@ TEST_P(Quantize, StochasticIsUnbiased) {
   const Scheme& scheme = GetParam();
   const Compressor compressor = scheme.compressor("stochastic");
   const std::vector<float> x = normal_gradients(256, 6);
-  constexpr int kSteps = 2000;
+  constexpr int kSteps = 1000;
   std::vector<double> sums(x.size());
   double total = 0;
   for (int step = 0; step < kSteps; ++step) {

@@ -25,7 +25,7 @@ struct EncodeRows {
   const float* x;
   float* residual;             ///< null unless asked for
   const std::uint16_t* noise;  ///< null unless rounding stochastically
-  CodeRows codes;
+  CodeRows<std::uint8_t> codes;
   std::size_t ahead;  ///< how far in front of x and residual to prefetch, in elements
 };
 
@@ -132,7 +132,7 @@ inline EncodeRowsFunction choose_encode_rows(const QuantizeParams& params, bool 
 struct DecodeRows {
   const QuantizeParams& params;
   BucketScale scale;
-  CodeRows codes;
+  CodeRows<const std::uint8_t> codes;
   float* y;
   std::size_t ahead;  ///< how far in front of y to prefetch, in elements
 };
@@ -143,7 +143,7 @@ void decode_rows(const DecodeRows& job, std::size_t rows) {
   const Coder<shape, Round::nearest> coder(job.params, job.scale);
   const auto loop = [&](const auto& value_of) HWY_ATTR {
     const auto decode_row = [&](const std::uint8_t* codes, float* y) HWY_ATTR {
-      hwy::Prefetch(y + job.ahead);
+      __builtin_prefetch(y + job.ahead, 0, 2);
       for (std::size_t j = 0; j < kRow; j += hn::Lanes(DF())) {
         VF v = value_of(hn::PromoteTo(DI(), hn::LoadU(DB8(), codes + j)));
         if constexpr (write == Write::add) v = hn::Add(hn::LoadU(DF(), y + j), v);

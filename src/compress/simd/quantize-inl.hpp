@@ -16,8 +16,11 @@
 HWY_BEFORE_NAMESPACE();
 namespace gradwire::HWY_NAMESPACE {
 
-/// Memory takes about as long to answer as this many bytes take to be coded.
-inline constexpr std::size_t kPrefetchElems = 4096 / sizeof(float);
+/// How far ahead memory is asked for, measured with data out of cache. Encoding wants its next bucket in the
+/// first-level cache, and at least some lines; decoding does best when lines far ahead are on their way to the second
+/// level.
+inline constexpr std::size_t kEncodeAheadElems = 2048 / sizeof(float);
+inline constexpr std::size_t kDecodeAheadElems = 4096 / sizeof(float);
 
 /// One encode: each bucket to codes while it is in the first-level cache, stripes of codes to planes.
 class QuantizeEncoder {
@@ -26,17 +29,18 @@ class QuantizeEncoder {
       : job_(job),
         layout_{job.params, job.x.count},
         random_(job.key),
-        ahead_((kPrefetchElems + job.params.bucket - 1) / job.params.bucket * job.params.bucket),
+        ahead_((kEncodeAheadElems + job.params.bucket - 1) / job.params.bucket * job.params.bucket),
         encode_rows_(choose_encode_rows(job.params, job.residual != nullptr)),
         payload_(reinterpret_cast<std::uint8_t*>(job.payload)) {}
 
   std::size_t run() {
+    if (job_.x.count == 0) return 0;
     const std::size_t bucket = job_.params.bucket;
     const std::size_t stripe = stripe_elems(bucket);
     const bool plain = job_.params.bits == 8;
     for (std::size_t first = 0; first < job_.x.count; first += stripe) {
       const std::size_t end = std::min(first + stripe, job_.x.count);
-      const CodeRows codes(plain ? payload_ + layout_.plane_offset(8) + first : codes_, 0, plain);
+      const CodeRows<std::uint8_t> codes(plain ? payload_ + layout_.plane_offset(8) + first : codes_, 0, plain);
       const std::size_t rows = (end - first + kRow - 1) / kRow;
       if (!plain && rows % kTileRows != 0) std::memset(codes_ + rows / kTileRows * kTile, 0, kTile);
       for (std::size_t i = first; i < end; i += bucket)
@@ -49,7 +53,7 @@ class QuantizeEncoder {
   }
 
  private:
-  bool encode_bucket(std::size_t first, std::size_t n, CodeRows codes) {
+  bool encode_bucket(std::size_t first, std::size_t n, CodeRows<std::uint8_t> codes) {
     const float* const x = values(first, n);
     BucketScale scale;
     if (!find_scale(job_.params, x, n, scale)) return false;
@@ -65,7 +69,7 @@ class QuantizeEncoder {
     const std::size_t whole = n - rest;
     const PaddedRow<float> tail(x + whole, rest);
     PaddedRow<float> tail_residual;
-    const CodeRows tail_codes = codes.from(whole / kRow);
+    const CodeRows<std::uint8_t> tail_codes = codes.from(whole / kRow);
     encode_rows_(
         {job_.params, scale, tail.data, tail_residual.data, noise == nullptr ? noise : noise + whole, tail_codes, 0},
         1);
@@ -115,15 +119,14 @@ class QuantizeDecoder {
     for (std::size_t first = 0; first < job_.y.count; first += stripe) {
       const std::size_t end = std::min(first + stripe, job_.y.count);
       if (!plain) unpack_planes({layout_, first / kRow, (end - first + kRow - 1) / kRow}, payload_, codes_);
-      const CodeRows codes(plain ? const_cast<std::uint8_t*>(payload_) + layout_.plane_offset(8) + first : codes_, 0,
-                           plain);
+      const CodeRows<const std::uint8_t> codes(plain ? payload_ + layout_.plane_offset(8) + first : codes_, 0, plain);
       for (std::size_t i = first; i < end; i += bucket)
         decode_bucket(i, std::min(bucket, end - i), codes.from((i - first) / kRow));
     }
   }
 
  private:
-  void decode_bucket(std::size_t first, std::size_t n, CodeRows codes) {
+  void decode_bucket(std::size_t first, std::size_t n, CodeRows<const std::uint8_t> codes) {
     const BucketScale scale = read_scale(first / job_.params.bucket);
     if (job_.y.dtype != DType::f32) {
       decode_rows_({job_.params, scale, codes, wide_, 0}, (n + kRow - 1) / kRow);
@@ -131,7 +134,7 @@ class QuantizeDecoder {
       return;
     }
     float* const y = static_cast<float*>(job_.y.data) + first;
-    const std::size_t ahead = first + n + kPrefetchElems <= job_.y.count ? kPrefetchElems : 0;
+    const std::size_t ahead = first + n + kDecodeAheadElems <= job_.y.count ? kDecodeAheadElems : 0;
     decode_rows_({job_.params, scale, codes, y, ahead}, n / kRow);
     const std::size_t rest = n % kRow;
     if (rest == 0) return;

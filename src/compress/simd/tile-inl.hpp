@@ -35,13 +35,13 @@ struct TileOrder {
 inline constexpr TileOrder kPlainOrder{kRow, 4 * kRow};
 inline constexpr TileOrder kEvenOddOrder{2 * kRow, kRow};
 
-/// Rows of codes from some row of a stripe on.
+/// Rows of codes, writable or not, from some row of a stripe on.
+template <class Byte>
 class CodeRows {
  public:
-  CodeRows(std::uint8_t* stripe, std::size_t first_row, bool plain)
-      : stripe_(stripe), first_(first_row), plain_(plain) {}
+  CodeRows(Byte* stripe, std::size_t first_row, bool plain) : stripe_(stripe), first_(first_row), plain_(plain) {}
 
-  [[nodiscard]] HWY_INLINE std::uint8_t* row(std::size_t i) const {
+  [[nodiscard]] HWY_INLINE Byte* row(std::size_t i) const {
     const std::size_t row = first_ + i;
     const std::size_t in_tile = row % kTileRows;
     return stripe_ + (plain_ ? row : row - in_tile + in_tile % 2 * (kTileRows / 2) + in_tile / 2) * kRow;
@@ -51,7 +51,7 @@ class CodeRows {
   [[nodiscard]] CodeRows from(std::size_t i) const { return {stripe_, first_ + i, plain_}; }
 
  private:
-  std::uint8_t* stripe_;
+  Byte* stripe_;
   std::size_t first_;
   bool plain_;
 };
