@@ -131,14 +131,14 @@ def print_table(times, size_bytes, options):
     print(f"# {'':<10}{'':<24}{'median ms':>10} {'of rounds':>20} {'GB/s':>7} {'x MPI':>7} {'x Gloo':>7}")
     for (family, name), values in sorted(times.items(), key=lambda item: (item[0][0], statistics.median(item[1]))):
         median = statistics.median(values)
-        spread = f"{min(values) / 1e3:.1f} .. {max(values) / 1e3:.1f}"
+        spread = f"{min(values) / 1e3:.2f} .. {max(values) / 1e3:.2f}"
         if len(values) < options.rounds:
             spread = "round 1 only"
         ratios = ""
         for rival in rivals.values():
             ratios += f" {statistics.median(times[rival]) / median:>7.2f}" if rival else f" {'-':>7}"
         mark = "*" if (family, name) in rivals.values() else " "
-        print(f"{mark} {family:<10}{name:<24}{median / 1e3:>10.1f} {spread:>20} {size_bytes / median / 1e3:>7.3f}{ratios}")
+        print(f"{mark} {family:<10}{name:<24}{median / 1e3:>10.2f} {spread:>20} {size_bytes / median / 1e3:>7.3f}{ratios}")
     print("# * the best of its family, which the speed-ups in the last columns are against")
 
 

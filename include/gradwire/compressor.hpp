@@ -74,9 +74,9 @@ class GRADWIRE_API Compressor {
     return self_->encode(x, out, residual, key, stream);
   }
 
-  /// Assigns or adds the frame at the start of `in` to y (any dtype, rounded to nearest even) and returns the frame's
-  /// size. Never reads past in.size. Throws Errc::bad_frame for a frame that is truncated, corrupt, of another
-  /// compressor or of another count; y is untouched then.
+  /// Assigns or adds the frame at the start of `in` to y (any dtype, rounded to nearest even, saturating) and returns
+  /// the frame's size. Never reads past in.size. Throws Errc::bad_frame for a frame that is truncated, corrupt, of
+  /// another compressor or of another count; y is untouched then.
   std::size_t decode(ConstBytes in, Tensor y, Write write, StreamRef stream = StreamRef::host()) const {
     return self_->decode(in, y, write, stream);
   }

@@ -78,8 +78,8 @@ class GRADWIRE_API Communicator {
   [[nodiscard]] std::shared_ptr<Transport> share_transport() const noexcept { return transport_; }
 
   /// Collective and blocking. Throws Errc::rank_mismatch on all ranks unless every rank passed the same entries in the
-  /// same order; the message names the rank that differs from rank 0, the key and both values. A rank that does not come
-  /// until the deadline aborts the communicator.
+  /// same order; the message names the rank that differs from rank 0, the key and both values. A rank that does not
+  /// come until the deadline aborts the communicator.
   void agree(std::span<const Agreement> entries, Deadline deadline) const;
 
   /// Collective and blocking: returns once every rank has called it.

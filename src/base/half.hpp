@@ -1,5 +1,7 @@
 #pragma once
+#include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -63,6 +65,16 @@ namespace gradwire {
   std::uint16_t bits;
   std::memcpy(&bits, static_cast<const std::byte*>(data) + 2 * i, 2);
   return dtype == DType::f16 ? f32_from_f16(bits) : f32_from_bf16(bits);
+}
+
+inline constexpr float kMaxF16 = 65504.0F;
+inline constexpr float kMaxBf16 = 0x1.fep127F;
+
+/// Finite values beyond the range of `dtype` become the largest of their sign; infinities and NaN stay.
+[[nodiscard]] inline float saturate(float value, DType dtype) noexcept {
+  if (dtype == DType::f32 || !std::isfinite(value)) return value;
+  const float limit = dtype == DType::f16 ? kMaxF16 : kMaxBf16;
+  return std::clamp(value, -limit, limit);
 }
 
 /// Stores element i, rounded to nearest even.

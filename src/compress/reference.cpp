@@ -6,33 +6,15 @@
 #include <cstring>
 #include <vector>
 
-#include "compress/half.hpp"
+#include "base/half.hpp"
 #include "compress/random.hpp"
 
 namespace gradwire {
 namespace {
 
-float load(const void* data, DType dtype, std::size_t i) {
-  const auto* bytes = static_cast<const std::byte*>(data) + i * size_of(dtype);
-  if (dtype == DType::f32) {
-    float value;
-    std::memcpy(&value, bytes, sizeof value);
-    return value;
-  }
-  std::uint16_t value;
-  std::memcpy(&value, bytes, sizeof value);
-  return dtype == DType::f16 ? half::f32_from_f16(value) : half::f32_from_bf16(value);
-}
+float load(const void* data, DType dtype, std::size_t i) { return load_f32(data, dtype, i); }
 
-void store(void* data, DType dtype, std::size_t i, float value) {
-  auto* bytes = static_cast<std::byte*>(data) + i * size_of(dtype);
-  if (dtype == DType::f32) {
-    std::memcpy(bytes, &value, sizeof value);
-    return;
-  }
-  const std::uint16_t bits = dtype == DType::f16 ? half::f16_from_f32(value) : half::bf16_from_f32(value);
-  std::memcpy(bytes, &bits, sizeof bits);
-}
+void store(void* data, DType dtype, std::size_t i, float value) { store_f32(data, dtype, i, saturate(value, dtype)); }
 
 void store_residual(float* residual, std::size_t i, float value) {
   if (residual != nullptr) store(residual, DType::f32, i, value);
@@ -43,12 +25,11 @@ void put(Tensor y, Write write, std::size_t i, float value) {
 }
 
 bool cast_encode(const kernels::CastEncode& job) {
-  const float limit = job.to == DType::f16 ? half::kMaxF16 : job.to == DType::bf16 ? half::kMaxBf16 : HUGE_VALF;
   bool finite = true;
   for (std::size_t i = 0; i < job.x.count; ++i) {
     const float x = load(job.x.data, job.x.dtype, i);
     finite = finite && std::isfinite(x);
-    store(job.payload, job.to, i, std::clamp(x, -limit, limit));
+    store(job.payload, job.to, i, x);
     store_residual(job.residual, i, x - load(job.payload, job.to, i));
   }
   return finite;

@@ -9,7 +9,7 @@ namespace gradwire::ops {
 /// out = x * scale + addend, each rounded on its own; null `addend` means none. `out` may be x (when f32) or addend.
 void scale_add(ConstTensor x, float scale, const float* addend, float* out);
 
-/// To nearest even; what is beyond the target's range becomes infinite. `to` must not overlap `from`.
+/// To nearest even; finite values beyond the target's range saturate. `to` must not overlap `from`.
 void convert(ConstTensor from, Tensor to);
 
 /// y += x.

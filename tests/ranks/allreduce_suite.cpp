@@ -141,6 +141,23 @@ TEST_P(Allreduce, SumThatOverflowsIsAVerdict) {
   });
 }
 
+/// A 16-bit sum beyond the range saturates, and its owner owes the rest.
+TEST_P(Allreduce, SixteenBitSumsSaturate) {
+  run([](Communicator& comm) {
+    if (comm.size() == 1) return;
+    for (const char* algorithm : kLossyAlgorithms) {
+      for (const char* spec : {"q8", "none"}) {
+        std::vector<TestParam> params;
+        params.emplace_back(spec, 600, DType::f16);
+        params[0].fill([](std::size_t i) { return i % 7 == 0 ? 60'000.0F : 3.0F; });
+        reduce(comm, params, {.algorithm = algorithm});
+        EXPECT_EQ(params[0].result(0), 65'504.0F) << algorithm << " " << spec;
+        expect_law(comm, params[0], fmt::format("{} {}", algorithm, spec));
+      }
+    }
+  });
+}
+
 TEST_P(Allreduce, RefusalIsAVerdictOnAllRanks) {
   run([](Communicator& comm) {
     for (const char* algorithm : {"dense", "scatter_reduce", "ring", "gather_sum"}) {

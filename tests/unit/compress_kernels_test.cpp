@@ -101,13 +101,14 @@ TEST(QuantizeKernelsLarge, EqualTheReference) {
           }
 }
 
-TEST(QuantizeKernelsDenormalSquares, L2CodesAreClampedAlike) {
+/// Around the norm below which l2 buckets are flat: further down, squares lose bits and codes would need a clamp.
+TEST(QuantizeKernelsSmallSquares, L2IsFlatBeforeSquaresLoseBits) {
   std::vector<float> x(600);
   for (std::size_t i = 0; i < x.size(); ++i)
-    x[i] = (i % 3 == 0 ? 1.0f : -1.0f) * 0x1p-75f * (1.0f + static_cast<float>(i) * 0x1p-9f);
+    x[i] = (i % 3 == 0 ? 1.0f : -1.0f) * std::exp2(-80.0f + static_cast<float>(i) * 0.05f);
   for (const std::uint32_t bits : {1u, 2u, 4u, 8u})
     for (const Round round : {Round::nearest, Round::stochastic}) {
-      for (std::size_t count : {1u, 16u, 33u, 600u}) {
+      for (const std::size_t count : {1u, 16u, 33u, 600u}) {
         const QuantizeCase c{{bits, 32, Norm::l2, round}, DType::f32, count, 0};
         const Values values(std::vector<float>(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(count)), DType::f32);
         const QuantizeResult expected = run(reference_kernels(), c, values);

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "compress/half.hpp"
+#include "base/half.hpp"
 #include "compress/isa.hpp"
 
 #include "gradwire/compressor.hpp"
@@ -38,13 +38,12 @@ class Values {
   [[nodiscard]] float get(std::size_t i) const {
     const std::byte* p = bytes_.data() + first_ + i * size_of(dtype_);
     if (dtype_ == DType::f32) return read<float>(p);
-    return dtype_ == DType::f16 ? half::f32_from_f16(read<std::uint16_t>(p))
-                                : half::f32_from_bf16(read<std::uint16_t>(p));
+    return dtype_ == DType::f16 ? f32_from_f16(read<std::uint16_t>(p)) : f32_from_bf16(read<std::uint16_t>(p));
   }
   void set(std::size_t i, float value) {
     std::byte* p = bytes_.data() + first_ + i * size_of(dtype_);
     if (dtype_ == DType::f32) return write(p, value);
-    write(p, dtype_ == DType::f16 ? half::f16_from_f32(value) : half::bf16_from_f32(value));
+    write(p, dtype_ == DType::f16 ? f16_from_f32(value) : bf16_from_f32(value));
   }
   [[nodiscard]] std::vector<float> floats() const {
     std::vector<float> all(count_);

@@ -124,8 +124,22 @@ template <DType dtype>
 HWY_INLINE VF load(const typename Element<dtype>::Raw* p) {
   return Element<dtype>::widen(hn::LoadU(typename Element<dtype>::Tag(), p));
 }
+/// |v| as an integer: ordered like the magnitudes, with infinities and then NaN on top.
+HWY_INLINE VU magnitude_bits(VF v) { return hn::And(hn::BitCast(DU(), v), hn::Set(DU(), 0x7fff'ffff)); }
+
+/// Finite values beyond the range of dtype become the largest of their sign; infinities and NaN stay.
+template <DType dtype>
+HWY_INLINE VF saturate(VF v) {
+  const DF df;
+  const VF limit = hn::Set(df, Element<dtype>::kMax);
+  const auto finite = hn::RebindMask(df, hn::Lt(magnitude_bits(v), hn::Set(DU(), 0x7f80'0000)));
+  return hn::IfThenElse(finite, hn::Max(hn::Min(v, limit), hn::Neg(limit)), v);
+}
+
+/// Rounds to nearest even, saturating.
 template <DType dtype>
 HWY_INLINE void store(VF v, typename Element<dtype>::Raw* p) {
+  if constexpr (dtype != DType::f32) v = saturate<dtype>(v);
   hn::StoreU(Element<dtype>::narrow(v), typename Element<dtype>::Tag(), p);
 }
 
@@ -137,9 +151,6 @@ struct PaddedRow {
   PaddedRow(const void* from, std::size_t n) { std::memcpy(data, from, n * sizeof(T)); }
   void copy_to(void* to, std::size_t n) const { std::memcpy(to, data, n * sizeof(T)); }
 };
-
-/// |v| as an integer: ordered like the magnitudes, with infinities and then NaN on top.
-HWY_INLINE VU magnitude_bits(VF v) { return hn::And(hn::BitCast(DU(), v), hn::Set(DU(), 0x7fff'ffff)); }
 
 /// Whether magnitudes up to the largest lane of `most` are all finite.
 HWY_INLINE bool is_finite(VU most) { return hn::GetLane(hn::MaxOfLanes(DU(), most)) < 0x7f80'0000u; }

@@ -6,6 +6,8 @@
 #define GRADWIRE_SIMD_ELEMENTWISE_INL_
 #endif
 
+#include <algorithm>
+
 #include "compress/kernels.hpp"
 #include "compress/simd/element-inl.hpp"
 
@@ -26,6 +28,8 @@ HWY_INLINE auto visit_dtype(DType dtype, Visit visit) {
   }
 }
 
+inline constexpr std::size_t kCastAheadElems = 4096 / sizeof(float);
+
 /// Largest magnitude of n (whole vectors) elements, saturated and written as `To`.
 template <DType From, DType To, bool kResidual>
 VU cast_encode_vectors(const typename Element<From>::Raw* x, typename Element<To>::Raw* out, float* residual,
@@ -33,6 +37,8 @@ VU cast_encode_vectors(const typename Element<From>::Raw* x, typename Element<To
   const VF limit = hn::Set(DF(), Element<To>::kMax);
   VU most = hn::Zero(DU());
   for (std::size_t i = 0; i < n; i += hn::Lanes(DF())) {
+    // Three streams are more than the hardware's prefetchers serve well when two of them are written.
+    if constexpr (kResidual) __builtin_prefetch(residual + std::min(i + kCastAheadElems, n), 0, 2);
     const auto raw_in = hn::LoadU(typename Element<From>::Tag(), x + i);
     const VF v = Element<From>::widen(raw_in);
     most = hn::Max(most, magnitude_bits(v));
