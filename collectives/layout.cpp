@@ -80,7 +80,8 @@ void Layout::add_pieces(std::span<const BucketItem> items, Range elements) {
 }
 
 std::span<const Piece> Layout::pieces(int chunk, int segment) const noexcept {
-  const Range range = ranges_[static_cast<std::size_t>(chunk * segments_ + segment)];
+  const auto row = static_cast<std::size_t>(chunk) * static_cast<std::size_t>(segments_);
+  const Range range = ranges_[row + static_cast<std::size_t>(segment)];
   return std::span(pieces_).subspan(range.first, range.last - range.first);
 }
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <cmath>
 #include <utility>
 
 #include "gradwire/compressor.hpp"
@@ -79,7 +80,7 @@ std::chrono::milliseconds parse_seconds(std::string_view flag, std::string_view 
   if (!read_number(text, seconds) || !(seconds >= 0 && seconds <= 86'400)) {
     usage("{} {}: expected seconds from 0 to 86400", flag, text);
   }
-  const auto rounded = static_cast<std::int64_t>(seconds * 1000 + 0.5);
+  const std::int64_t rounded = std::llround(seconds * 1000);
   if (seconds > 0 && rounded == 0) usage("{} {}: less than a millisecond", flag, text);
   return std::chrono::milliseconds(rounded);
 }

@@ -37,7 +37,7 @@ Spread spread_of(std::vector<double> times_us) {
   return {quantile(times_us, 0.5), times_us.front(), times_us.back(), quantile(times_us, 0.1), quantile(times_us, 0.9)};
 }
 
-PerfTable::PerfTable(const PerfOptions& options) : options_(options), compressor_width_(10) {
+PerfTable::PerfTable(const PerfOptions& options) : options_(options) {
   for (const std::string& spec : options.specs) compressor_width_ = std::max(compressor_width_, spec.size());
 }
 

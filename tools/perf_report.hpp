@@ -64,7 +64,7 @@ class PerfTable {
 
  private:
   const PerfOptions& options_;
-  std::size_t compressor_width_;
+  std::size_t compressor_width_ = 10;
 };
 
 /// The rows for `--json`: an array of objects.

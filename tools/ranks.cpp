@@ -61,6 +61,7 @@ void run_local(int threads, const std::function<void(const Communicator&)>& body
   {
     const std::vector<Communicator> communicators = make_local(threads);
     std::vector<std::jthread> running;
+    running.reserve(communicators.size());
     for (const Communicator& comm : communicators) {
       running.emplace_back([&comm, &body, &first] {
         try {
