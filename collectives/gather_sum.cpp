@@ -58,7 +58,7 @@ class GatherSum final : public Algorithm {
   void sum(int segment, std::span<const Piece> pieces) {
     const Sums sums(op_, lane(segment, lane_bytes_).slice(scratch_, lane_bytes_ - scratch_));
     for (int rank = 0; rank < op_.size(); ++rank) {
-      unpack_into_sums(op_, {0, segment}, pieces, message_of(segment, rank), rank, sums,
+      unpack_into_sums(op_, {{0, segment}, pieces, message_of(segment, rank), rank}, sums,
                        rank == 0 ? Write::assign : Write::add);
     }
     if (!op_.verdict) round_sums(op_, pieces, sums, segment % op_.size() == op_.rank());

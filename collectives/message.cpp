@@ -41,7 +41,8 @@ std::size_t seal(const Operation& op, MessageId id, Bytes out, std::size_t size)
 }
 
 /// Opens a message; returns its frames, or nothing when it carries a verdict, which the operation adopts.
-ConstBytes open(Operation& op, MessageId id, ConstBytes message, int from) {
+ConstBytes open(Operation& op, const Arrival& arrival) {
+  const auto& [id, pieces, message, from] = arrival;
   Envelope envelope;
   std::memcpy(&envelope, message.data, sizeof envelope);
   if (envelope.magic != Envelope{}.magic || envelope.layout != op.fingerprint) {
@@ -101,9 +102,9 @@ std::size_t pack(Operation& op, MessageId id, std::span<const Piece> pieces, Byt
 
 /// Decodes the frames of a message, `target(piece)` taking each.
 template <class Target>
-void unpack(Operation& op, std::span<const Piece> pieces, ConstBytes frames, int from, Target&& target) {
+void unpack(Operation& op, const Arrival& arrival, ConstBytes frames, Target&& target) {
   const Stopwatch watch(op.stats.decode_us);
-  for (const Piece& piece : pieces) {
+  for (const Piece& piece : arrival.pieces) {
     const BucketItem& item = op.items[piece.item];
     const auto [output, write] = target(piece);
     try {
@@ -153,23 +154,22 @@ std::size_t pack_sums(Operation& op, MessageId id, std::span<const Piece> pieces
   });
 }
 
-void unpack_into_sums(Operation& op, MessageId id, std::span<const Piece> pieces, ConstBytes message, int from,
-                      const Sums& sums, Write write) {
-  const ConstBytes frames = open(op, id, message, from);
+void unpack_into_sums(Operation& op, const Arrival& arrival, const Sums& sums, Write write) {
+  const ConstBytes frames = open(op, arrival);
   if (op.verdict) return;
-  unpack(op, pieces, frames, from, [&](const Piece& piece) { return Decoding{sums.of(piece), write}; });
+  unpack(op, arrival, frames, [&](const Piece& piece) { return Decoding{sums.of(piece), write}; });
 }
 
-void unpack_into_results(Operation& op, MessageId id, std::span<const Piece> pieces, ConstBytes message, int from) {
-  const ConstBytes frames = open(op, id, message, from);
+void unpack_into_results(Operation& op, const Arrival& arrival) {
+  const ConstBytes frames = open(op, arrival);
   if (op.verdict) return;
-  unpack(op, pieces, frames, from, [&](const Piece& piece) {
+  unpack(op, arrival, frames, [&](const Piece& piece) {
     return Decoding{op.buffers[piece.item].tensor.slice(piece.first, piece.count), Write::assign};
   });
 }
 
 void publish(Operation& op, MessageId id, std::span<const Piece> pieces, ConstBytes message, const Sums& sums) {
-  unpack_into_results(op, id, pieces, message, op.rank());
+  unpack_into_results(op, {id, pieces, message, op.rank()});
   if (op.verdict) return;
   const Stopwatch watch(op.stats.decode_us);
   for (const Piece& piece : pieces) {

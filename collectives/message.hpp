@@ -16,6 +16,14 @@ struct MessageId {
   int segment = 0;
 };
 
+/// A message that has arrived.
+struct Arrival {
+  MessageId id;
+  std::span<const Piece> pieces;  ///< what its frames carry
+  ConstBytes bytes;
+  int from = 0;
+};
+
 /// Where the sums of one segment are built: in the tensors themselves where they are f32, else in scratch.
 class Sums {
  public:
@@ -36,13 +44,12 @@ std::size_t pack_input(Operation& op, MessageId id, std::span<const Piece> piece
 /// The same for sums under way, whose residual is credited to this rank.
 std::size_t pack_sums(Operation& op, MessageId id, std::span<const Piece> pieces, const Sums& sums, Bytes out);
 
-/// Checks a message from `from` (Errc::rank_mismatch names it) and adds its frames to the sums, or assigns them.
+/// Checks a message (Errc::rank_mismatch names its sender) and adds its frames to the sums, or assigns them.
 /// Adopts a verdict instead when the message carries one.
-void unpack_into_sums(Operation& op, MessageId id, std::span<const Piece> pieces, ConstBytes message, int from,
-                      const Sums& sums, Write write);
+void unpack_into_sums(Operation& op, const Arrival& arrival, const Sums& sums, Write write);
 
 /// The same, assigning the frames to the result tensors.
-void unpack_into_results(Operation& op, MessageId id, std::span<const Piece> pieces, ConstBytes message, int from);
+void unpack_into_results(Operation& op, const Arrival& arrival);
 
 /// Turns this rank's own final message into results, so that all ranks hold the same bits, and credits the rounding of
 /// 16-bit results to this rank's residual.

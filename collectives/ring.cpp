@@ -61,7 +61,7 @@ class Ring final : public Algorithm {
         const Sums sums(op_, lane(segment, lane_bytes_).slice(2 * message_bytes_, scratch_bytes_));
         sums.load(pieces);
         if (stage > 0) {
-          unpack_into_sums(op_, {stage - 1, segment}, pieces, message(segment, 1), left(), sums, Write::add);
+          unpack_into_sums(op_, {{stage - 1, segment}, pieces, message(segment, 1), left()}, sums, Write::add);
         }
         size = pack_sums(op_, id, pieces, sums, out);
         if (stage == size_ - 1) publish(op_, id, pieces, out, sums);
@@ -76,7 +76,7 @@ class Ring final : public Algorithm {
     std::size_t size = 0;
     if (!pieces.empty()) {
       const Bytes bytes = message(segment, arrived);
-      unpack_into_results(op_, {stage - 1, segment}, pieces, bytes, left());
+      unpack_into_results(op_, {{stage - 1, segment}, pieces, bytes, left()});
       size = restamp(bytes, {stage, segment});
     }
     return stage == stages() - 1 ? Work{} : exchange(stage, segment, size, arrived);

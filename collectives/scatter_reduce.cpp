@@ -85,7 +85,7 @@ class ScatterReduce final : public Algorithm {
       sums.load(pieces);
       for (int peer = 0; peer < size_; ++peer) {
         if (peer == rank_) continue;
-        unpack_into_sums(op_, {0, segment}, pieces, peer_message(segment, peer), peer, sums, Write::add);
+        unpack_into_sums(op_, {{0, segment}, pieces, peer_message(segment, peer), peer}, sums, Write::add);
       }
       const Bytes message = owner_message(segment, rank_);
       const std::size_t size = pack_sums(op_, {1, segment}, pieces, sums, message);
@@ -100,7 +100,7 @@ class ScatterReduce final : public Algorithm {
     for (int owner = 0; owner < size_; ++owner) {
       const auto pieces = layout_.pieces(owner, segment);
       if (owner == rank_ || pieces.empty()) continue;
-      unpack_into_results(op_, {1, segment}, pieces, owner_message(segment, owner), owner);
+      unpack_into_results(op_, {{1, segment}, pieces, owner_message(segment, owner), owner});
     }
   }
 

@@ -28,7 +28,7 @@ struct BucketItem {
   std::size_t count = 0;
   DType dtype = DType::f32;
   Compressor compressor;
-  std::string name;  ///< for messages; empty means "parameter <id>"
+  std::string name = {};  ///< for messages; empty means "parameter <id>"
 };
 
 /// Memory of one parameter in one step.

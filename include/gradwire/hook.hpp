@@ -18,8 +18,8 @@ struct ParamInfo {
   std::string name;
   std::vector<std::size_t> shape;
   DType dtype = DType::f32;
-  std::string compressor;  ///< overrides HookOptions::compressor; empty means the default
-  std::string rule;        ///< overrides HookOptions::rule; empty means the default
+  std::string compressor = {};  ///< overrides HookOptions::compressor; empty means the default
+  std::string rule = {};        ///< overrides HookOptions::rule; empty means the default
 };
 
 struct HookOptions {
