@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "collectives/algorithm.hpp"
+#include "compress/frame.hpp"
 #include "compress/vector_ops.hpp"
 
 namespace gradwire {
@@ -34,7 +35,7 @@ class Dense final : public Algorithm {
         group.elems += op.items[i].count;
       }
       if (group.items.empty()) continue;
-      if (group.items.size() > 1) staging_bytes_ += (group.elems * size_of(dtype) + 15) / 16 * 16;
+      if (group.items.size() > 1) staging_bytes_ += frame::align_up(group.elems * size_of(dtype));
       group.testimonies.resize(static_cast<std::size_t>(op.size()));
       groups_.push_back(std::move(group));
     }

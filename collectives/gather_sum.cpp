@@ -18,7 +18,7 @@ class GatherSum final : public Algorithm {
         layout_(op.items, 1, segment_bytes),
         message_bytes_(layout_.max_message_bytes(0)),
         scratch_(message_bytes_ * static_cast<std::size_t>(op.size())),
-        lane_bytes_(scratch_ + (layout_.max_scratch_elems(0) * sizeof(float) + 15) / 16 * 16) {
+        lane_bytes_(scratch_ + layout_.max_scratch_bytes(0)) {
     sends_.reserve(static_cast<std::size_t>(op.size()));
     recvs_.reserve(static_cast<std::size_t>(op.size()));
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "collectives/message.hpp"
+#include "compress/frame.hpp"
 
 namespace gradwire {
 namespace {
@@ -46,7 +47,7 @@ Layout::Layout(std::span<const BucketItem> items, int chunks, std::size_t segmen
     const std::size_t length = cuts[chunk + 1] - cuts[chunk];
     std::size_t first = cuts[chunk];
     message_bytes_.push_back(0);
-    scratch_elems_.push_back(0);
+    scratch_bytes_.push_back(0);
     for (std::size_t segment = 0; segment < s; ++segment) {
       const std::size_t target = cuts[chunk] + length / s * (segment + 1) + length % s * (segment + 1) / s;
       const std::size_t last =
@@ -76,7 +77,7 @@ void Layout::add_pieces(std::span<const BucketItem> items, Range elements) {
   }
   ranges_.push_back({begin, pieces_.size()});
   message_bytes_.back() = std::max(message_bytes_.back(), bytes);
-  scratch_elems_.back() = std::max(scratch_elems_.back(), scratch);
+  scratch_bytes_.back() = std::max(scratch_bytes_.back(), frame::align_up(scratch * sizeof(float)));
 }
 
 std::span<const Piece> Layout::pieces(int chunk, int segment) const noexcept {
@@ -89,8 +90,8 @@ std::size_t Layout::max_message_bytes(int chunk) const noexcept {
   return message_bytes_[static_cast<std::size_t>(chunk)];
 }
 
-std::size_t Layout::max_scratch_elems(int chunk) const noexcept {
-  return scratch_elems_[static_cast<std::size_t>(chunk)];
+std::size_t Layout::max_scratch_bytes(int chunk) const noexcept {
+  return scratch_bytes_[static_cast<std::size_t>(chunk)];
 }
 
 }  // namespace gradwire

@@ -29,8 +29,8 @@ class Layout {
   [[nodiscard]] std::span<const Piece> pieces(int chunk, int segment) const noexcept;
   /// Bytes that hold the message of any segment of `chunk`: envelope and frames.
   [[nodiscard]] std::size_t max_message_bytes(int chunk) const noexcept;
-  /// f32 elements of scratch that any segment of `chunk` needs.
-  [[nodiscard]] std::size_t max_scratch_elems(int chunk) const noexcept;
+  /// Bytes of f32 scratch that any segment of `chunk` needs, a multiple of 16.
+  [[nodiscard]] std::size_t max_scratch_bytes(int chunk) const noexcept;
 
  private:
   struct Range {
@@ -44,7 +44,7 @@ class Layout {
   std::vector<Piece> pieces_;
   std::vector<Range> ranges_;  // of pieces_, by chunk * segments_ + segment
   std::vector<std::size_t> message_bytes_;
-  std::vector<std::size_t> scratch_elems_;
+  std::vector<std::size_t> scratch_bytes_;
 };
 
 }  // namespace gradwire

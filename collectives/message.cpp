@@ -12,7 +12,7 @@ struct Envelope {
   std::uint16_t magic = 0x5747;
   std::uint16_t stage = 0;
   std::uint32_t operation = 0;
-  std::uint64_t layout = 0;
+  std::uint64_t fingerprint = 0;
   std::uint32_t segment = 0;
   std::uint32_t blocks = 0;
   std::uint16_t verdict = 0;
@@ -27,7 +27,7 @@ std::size_t seal(const Operation& op, MessageId id, Bytes out, std::size_t size)
   Envelope envelope;
   envelope.stage = static_cast<std::uint16_t>(id.stage);
   envelope.operation = op.number;
-  envelope.layout = op.fingerprint;
+  envelope.fingerprint = op.fingerprint;
   envelope.segment = static_cast<std::uint32_t>(id.segment);
   if (op.verdict) {
     size = kEnvelopeBytes;
@@ -45,12 +45,12 @@ ConstBytes open(Operation& op, const Arrival& arrival) {
   const auto& [id, pieces, message, from] = arrival;
   Envelope envelope;
   std::memcpy(&envelope, message.data, sizeof envelope);
-  if (envelope.magic != Envelope{}.magic || envelope.layout != op.fingerprint) {
+  if (envelope.magic != Envelope{}.magic || envelope.fingerprint != op.fingerprint) {
     fail(Errc::rank_mismatch,
          "rank {} runs a different operation in slot {} (fingerprint {:016x}, here {:016x}): counts, dtypes, "
          "compressors, "
          "algorithm or segment size differ; GRADWIRE_CHECK=1 tells which",
-         from, static_cast<std::uint32_t>(op.slot), envelope.layout, op.fingerprint);
+         from, static_cast<std::uint32_t>(op.slot), envelope.fingerprint, op.fingerprint);
   }
   if (envelope.operation != op.number || envelope.stage != id.stage ||
       envelope.segment != static_cast<std::uint32_t>(id.segment)) {
@@ -112,7 +112,7 @@ void unpack(Operation& op, const Arrival& arrival, ConstBytes frames, Target&& t
       frames = frames.slice(size, frames.size - size);
     } catch (const Error& error) {
       fail(error.code(), "{}, elements {} to {}, from rank {}: {}", item.name, piece.first, piece.first + piece.count,
-           from, error.what());
+           arrival.from, error.what());
     }
   }
 }

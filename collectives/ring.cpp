@@ -21,7 +21,7 @@ class Ring final : public Algorithm {
       : Algorithm(op), layout_(op.items, op.size(), segment_bytes), rank_(op.rank()), size_(op.size()) {
     for (int chunk = 0; chunk < size_; ++chunk) {
       message_bytes_ = std::max(message_bytes_, layout_.max_message_bytes(chunk));
-      scratch_bytes_ = std::max(scratch_bytes_, (layout_.max_scratch_elems(chunk) * sizeof(float) + 15) / 16 * 16);
+      scratch_bytes_ = std::max(scratch_bytes_, layout_.max_scratch_bytes(chunk));
     }
     // Two messages, used in turn: what came in one stage's exchange goes out, as it is or summed, in the next.
     lane_bytes_ = 2 * message_bytes_ + scratch_bytes_;

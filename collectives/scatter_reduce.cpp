@@ -27,7 +27,7 @@ class ScatterReduce final : public Algorithm {
       if (peer != rank_) lane_bytes_ += layout_.max_message_bytes(rank_);
     }
     scratch_ = lane_bytes_;
-    lane_bytes_ += (layout_.max_scratch_elems(rank_) * sizeof(float) + 15) / 16 * 16;
+    lane_bytes_ += layout_.max_scratch_bytes(rank_);
     sends_.reserve(static_cast<std::size_t>(size_));
     recvs_.reserve(static_cast<std::size_t>(size_));
   }

@@ -33,8 +33,11 @@ const Row& find_row(std::string_view name) {
   fail(Errc::invalid_argument, "unknown algorithm '{}': expected {}", name, known);
 }
 
-bool all_lossless(std::span<const BucketItem> items) {
-  return std::all_of(items.begin(), items.end(), [](const BucketItem& i) { return i.compressor.traits().lossless; });
+/// The first item whose compressor loses anything, or null.
+const BucketItem* first_lossy(std::span<const BucketItem> items) {
+  const auto found =
+      std::find_if(items.begin(), items.end(), [](const BucketItem& i) { return !i.compressor.traits().lossless; });
+  return found == items.end() ? nullptr : &*found;
 }
 
 }  // namespace
@@ -46,17 +49,16 @@ std::vector<AlgorithmInfo> list_algorithms() {
 }
 
 std::string_view select_algorithm(std::string_view name, std::span<const BucketItem> items, int ranks) {
+  const BucketItem* const lossy = first_lossy(items);
   if (name == "auto") {
-    if (all_lossless(items)) return "dense";
+    if (lossy == nullptr) return "dense";
     // Both send S/ratio between two ranks; gather_sum does it in one round with one lossy step.
     return ranks == 2 ? "gather_sum" : "scatter_reduce";
   }
   const Row& row = find_row(name);
-  if (!row.needs_lossless || all_lossless(items)) return row.info.name;
-  for (const BucketItem& item : items) {
-    if (item.compressor.traits().lossless) continue;
+  if (row.needs_lossless && lossy != nullptr) {
     fail(Errc::unsupported, "algorithm '{}' carries uncompressed tensors only, but {} has compressor {}", name,
-         item.name, item.compressor.spec());
+         lossy->name, lossy->compressor.spec());
   }
   return row.info.name;
 }

@@ -17,7 +17,7 @@ namespace gradwire {
 
 struct AllreduceOptions {
   std::string algorithm = "auto";        ///< "auto" or a name from collectives/README.md
-  std::size_t segment_bytes = 0;         ///< dense bytes per chunk in flight; 0 means GRADWIRE_SEGMENT_BYTES
+  std::size_t segment_bytes = 0;         ///< f32 bytes of one segment; 0 means GRADWIRE_SEGMENT_BYTES
   std::uint64_t seed = 0;                ///< the same on all ranks; each rank draws its own numbers from it
   std::chrono::milliseconds timeout{0};  ///< from start() to completion; 0 means GRADWIRE_TIMEOUT_MS
 };

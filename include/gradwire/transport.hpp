@@ -75,7 +75,6 @@ class GRADWIRE_API Communicator {
   [[nodiscard]] int rank() const noexcept { return rank_; }
   [[nodiscard]] int size() const noexcept { return size_; }
   [[nodiscard]] Transport& transport() const noexcept { return *transport_; }
-  [[nodiscard]] std::shared_ptr<Transport> share_transport() const noexcept { return transport_; }
 
   /// Collective and blocking. Throws Errc::rank_mismatch on all ranks unless every rank passed the same entries in the
   /// same order; the message names the rank that differs from rank 0, the key and both values. A rank that does not

@@ -56,7 +56,7 @@ std::vector<EnvironmentRow> describe_environment() {
       {"GRADWIRE_LOG_LEVEL", env.log_level, "trace, debug, info, warn, error or off"},
       {"GRADWIRE_FORCE_ISA", env.force_isa, "instruction set of the CPU kernels; 'scalar' is the reference code"},
       {"GRADWIRE_TIMEOUT_MS", fmt::format("{}", env.timeout.count()), "deadline of operations that name none"},
-      {"GRADWIRE_SEGMENT_BYTES", fmt::format("{}", env.segment_bytes), "dense bytes of a chunk in flight"},
+      {"GRADWIRE_SEGMENT_BYTES", fmt::format("{}", env.segment_bytes), "f32 bytes of one segment of a chunk"},
       {"GRADWIRE_CHECK", env.check ? "1" : "0", "1 compares every operation across ranks before it runs"},
   };
 }

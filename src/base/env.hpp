@@ -16,7 +16,8 @@ struct Environment {
   std::string force_isa;
   /// GRADWIRE_TIMEOUT_MS: deadline of every operation whose options name none.
   std::chrono::milliseconds timeout{60'000};
-  /// GRADWIRE_SEGMENT_BYTES: dense bytes of a chunk in flight: the grain at which encoding, wire and decoding overlap.
+  /// GRADWIRE_SEGMENT_BYTES: f32 bytes of one segment of a chunk: the grain at which encoding, wire and decoding
+  /// overlap.
   std::size_t segment_bytes = 256u << 10;
   /// GRADWIRE_CHECK: 1 makes every communicator `checked`.
   bool check = false;

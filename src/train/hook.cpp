@@ -207,7 +207,7 @@ class GradientHook::Impl final : public Completion {
     std::optional<Verdict> refusal;
     for (std::size_t i = params_.size(); i-- > 0;) {
       if (engine_.bucket_of(i) != bucket) continue;
-      engine_.set_gradient(i, gradients_[i], StreamRef::host());
+      engine_.set_gradient(i, gradients_[i]);
       if (gradients_[i].data == nullptr) refusal = Verdict{Errc::invalid_argument, comm_.rank(), params_[i].id};
     }
     return refusal;

@@ -102,10 +102,6 @@ double StepEngine::residual_norm(std::size_t param) const {
   return 0;
 }
 
-void StepEngine::set_gradient(std::size_t param, Tensor gradient, StreamRef) noexcept {
-  params_[param].gradient = gradient;
-}
-
 Bytes StepEngine::arena(const Bucket& bucket) const noexcept {
   return arenas_[static_cast<std::size_t>(&bucket - buckets_.data()) % kInFlight].bytes();
 }

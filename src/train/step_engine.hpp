@@ -31,7 +31,7 @@ class StepEngine {
   [[nodiscard]] double residual_norm(std::size_t param) const;
 
   /// A step's gradients; each before its bucket is launched.
-  void set_gradient(std::size_t param, Tensor gradient, StreamRef stream) noexcept;
+  void set_gradient(std::size_t param, Tensor gradient) noexcept { params_[param].gradient = gradient; }
 
   /// Whether the next bucket in order may be launched, as far as memory goes.
   [[nodiscard]] bool has_room() const noexcept { return next_ < buckets_.size() && next_ - oldest_ < kInFlight; }

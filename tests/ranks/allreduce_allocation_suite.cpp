@@ -6,7 +6,7 @@
 namespace gradwire::test {
 namespace {
 
-class Allocation : public TransportTest {};
+class Allocation : public WorldTest {};
 INSTANTIATE_TEST_SUITE_P(Worlds, Allocation, ::testing::ValuesIn(worlds()), world_name);
 
 /// `checked` compares texts, which it builds anew each time: it is for debugging.

@@ -7,7 +7,7 @@ namespace {
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
-class AllreduceMisuse : public TransportTest {};
+class AllreduceMisuse : public WorldTest {};
 INSTANTIATE_TEST_SUITE_P(Worlds, AllreduceMisuse, ::testing::ValuesIn(worlds()), world_name);
 
 std::vector<BucketItem> one_item(const std::string& spec, std::size_t count = 100) {

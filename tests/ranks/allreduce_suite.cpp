@@ -4,7 +4,7 @@
 namespace gradwire::test {
 namespace {
 
-class Allreduce : public TransportTest {};
+class Allreduce : public WorldTest {};
 INSTANTIATE_TEST_SUITE_P(Worlds, Allreduce, ::testing::ValuesIn(worlds()), world_name);
 
 constexpr const char* kLossyAlgorithms[] = {"scatter_reduce", "ring", "gather_sum"};

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "base/half.hpp"
-#include "ranks/transport_suite.hpp"
+#include "ranks/worlds.hpp"
 
 #include "gradwire/allreduce.hpp"
 #include "gradwire/buffer.hpp"

@@ -8,7 +8,7 @@ namespace {
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
-class HookMisuse : public TransportTest {};
+class HookMisuse : public WorldTest {};
 INSTANTIATE_TEST_SUITE_P(Worlds, HookMisuse, ::testing::ValuesIn(worlds()), world_name);
 
 HookOptions options_for(const Communicator& comm) {

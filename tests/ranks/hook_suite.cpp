@@ -6,7 +6,7 @@
 namespace gradwire::test {
 namespace {
 
-class Hook : public TransportTest {};
+class Hook : public WorldTest {};
 INSTANTIATE_TEST_SUITE_P(Worlds, Hook, ::testing::ValuesIn(worlds()), world_name);
 
 bool may_use_threads(const Communicator& comm) { return comm.transport().info().any_thread; }

@@ -2,7 +2,7 @@
 #include <random>
 #include <vector>
 
-#include "ranks/transport_suite.hpp"
+#include "ranks/worlds.hpp"
 
 #include "gradwire/hook.hpp"
 

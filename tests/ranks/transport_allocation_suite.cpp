@@ -7,7 +7,7 @@
 namespace gradwire::test {
 namespace {
 
-class TransportAllocation : public TransportTest {};
+class TransportAllocation : public WorldTest {};
 INSTANTIATE_TEST_SUITE_P(Worlds, TransportAllocation, ::testing::ValuesIn(worlds()), world_name);
 
 constexpr std::size_t kInFlight = 4;

@@ -7,7 +7,7 @@
 namespace gradwire::test {
 namespace {
 
-class TransportExchange : public TransportTest {};
+class TransportExchange : public WorldTest {};
 INSTANTIATE_TEST_SUITE_P(Worlds, TransportExchange, ::testing::ValuesIn(worlds()), world_name);
 
 constexpr Slot kSlot{3};

@@ -4,7 +4,7 @@
 namespace gradwire::test {
 namespace {
 
-class TransportFailure : public TransportTest {};
+class TransportFailure : public WorldTest {};
 INSTANTIATE_TEST_SUITE_P(Worlds, TransportFailure, ::testing::ValuesIn(worlds()), world_name);
 
 using ::testing::ContainsRegex;

@@ -8,7 +8,7 @@
 namespace gradwire::test {
 namespace {
 
-class TransportReduce : public TransportTest {};
+class TransportReduce : public WorldTest {};
 INSTANTIATE_TEST_SUITE_P(Worlds, TransportReduce, ::testing::ValuesIn(worlds()), world_name);
 
 /// Integers from -8 to 8: their sums over up to 16 ranks are exact in every dtype.

@@ -1,5 +1,5 @@
-// The conformance suite over the MPI job that this process is part of: a new communicator for each test.
-#include "ranks/transport_suite.hpp"
+// The suites over the MPI job that this process is part of: a new communicator for each test.
+#include "ranks/worlds.hpp"
 
 #include "gradwire/mpi.hpp"
 

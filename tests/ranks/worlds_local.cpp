@@ -1,5 +1,5 @@
-// The conformance suite over threads of this process.
-#include "ranks/transport_suite.hpp"
+// The suites over threads of this process.
+#include "ranks/worlds.hpp"
 #include "support/spawn.hpp"
 
 namespace gradwire::test {
