@@ -2,6 +2,9 @@
 
 #include <xxhash.h>
 
+#include <algorithm>
+#include <compare>
+
 #include "base/env.hpp"
 #include "base/fail.hpp"
 #include "base/log.hpp"
@@ -71,7 +74,8 @@ void check_buffers(const Operation& op, std::span<const ItemBuffers> buffers) {
     fail(Errc::non_finite, "the sum over ranks of finite gradients overflows, first in {} or one sent with it", who);
   }
   if (verdict.code == Errc::non_finite) {
-    fail(Errc::non_finite, "NaN, Inf or a magnitude beyond 2^126 in {} on rank {}", who, verdict.rank);
+    fail(Errc::non_finite, "NaN, Inf or a magnitude beyond 2^126 in {} on rank {}, or in the sum that it owns", who,
+         verdict.rank);
   }
   if (verdict.code == Errc::invalid_argument) {
     fail(Errc::invalid_argument, "the gradient of {} was missing on rank {}", who, verdict.rank);
@@ -89,7 +93,10 @@ class PersistentAllreduce::Impl final : public Completion {
     require(static_cast<std::uint32_t>(slot) <= kMaxSlot, "slot {} is above {}", static_cast<std::uint32_t>(slot),
             kMaxSlot);
     const std::size_t segment_bytes = options.segment_bytes > 0 ? options.segment_bytes : environment().segment_bytes;
-    for (BucketItem& item : op_.items) item.name = label(item);
+    for (BucketItem& item : op_.items) {
+      item.name = label(item);
+      elems_ += item.count;
+    }
     name_ = select_algorithm(options.algorithm, op_.items, op_.size());
     agreement_ = describe_operation(op_, name_, segment_bytes);
     op_.fingerprint = fingerprint(agreement_, op_.size());
@@ -103,7 +110,8 @@ class PersistentAllreduce::Impl final : public Completion {
   [[nodiscard]] const OperationStats& stats() const noexcept { return last_stats_; }
   [[nodiscard]] bool in_step() const noexcept { return state_ != State::failed; }
 
-  void start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint64_t step, StreamRef stream) {
+  void start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint64_t step, StreamRef stream,
+             const std::optional<Verdict>& refusal = std::nullopt) {
     require(state_ != State::running, "allreduce in slot {} was started again before it was done",
             static_cast<std::uint32_t>(op_.slot));
     if (state_ == State::failed) std::rethrow_exception(failure_);
@@ -122,10 +130,11 @@ class PersistentAllreduce::Impl final : public Completion {
     started_ = Clock::now();
     agreement_.front().value = std::to_string(op_.number);
     op_.comm.transport().announce(agreement_, op_.slot, started_ + timeout_);
+    // Nobody else hears of a bucket without elements, so nothing can be refused there.
+    if (refusal && elems_ > 0) op_.refuse(*refusal);
     state_ = State::running;
+    first_step();
   }
-
-  void refuse(const Verdict& verdict) { op_.refuse(verdict); }
 
   /// For the one-shot form: memory that lives as long as the operation.
   void own_workspace(Buffer workspace) { workspace_ = std::move(workspace); }
@@ -138,12 +147,12 @@ class PersistentAllreduce::Impl final : public Completion {
     if (failure_) std::rethrow_exception(failure_);
     if (state_ != State::running) return true;
     try {
-      if (!pipeline_->advance()) {
+      if (!pipeline_->advance() || !verdicts_agree()) {
         if (Clock::now() - started_ >= timeout_)
           fail(Errc::timeout, "{} ms passed in {}", timeout_.count(), describe());
         return false;
       }
-    } catch (const Error& error) {
+    } catch (const std::exception& error) {
       give_up(error);
       throw;
     }
@@ -162,11 +171,57 @@ class PersistentAllreduce::Impl final : public Completion {
  private:
   enum class State { idle, running, done, failed };
 
+  /// What a rank found, as ranks exchange it; the one that sorts first counts.
+  struct Testimony {
+    std::uint32_t rank = 0;
+    std::uint32_t param = 0;
+    std::uint32_t code = 0;
+    auto operator<=>(const Testimony&) const = default;
+  };
+
+  /// Posts the first exchanges here and not when first polled: backends match some of them by the order of starts.
+  void first_step() noexcept {
+    try {
+      (void)pipeline_->advance();
+    } catch (const std::exception& error) {
+      give_up(error);
+    }
+  }
+
+  /// Several ranks may have found something, each its own. All of them have a verdict by now, so all exchange theirs
+  /// and take the lowest rank's. True once they have, or where there is none.
+  bool verdicts_agree() {
+    if (!op_.verdict) return true;
+    if (!testifying_) testifying_ = testify();
+    if (!testifying_->done()) return false;
+    testifying_.reset();
+    const Testimony first = *std::min_element(testimonies_.begin(), testimonies_.end());
+    op_.verdict = Verdict{static_cast<Errc>(first.code), static_cast<int>(first.rank), ParamId{first.param}};
+    return true;
+  }
+
+  Work testify() {
+    testimonies_.assign(static_cast<std::size_t>(op_.size()), {});
+    Testimony& mine = testimonies_[static_cast<std::size_t>(op_.rank())];
+    mine = {static_cast<std::uint32_t>(op_.verdict->rank), static_cast<std::uint32_t>(op_.verdict->param),
+            static_cast<std::uint32_t>(op_.verdict->code)};
+    std::vector<Send> sends;
+    std::vector<Recv> recvs;
+    for (int peer = 0; peer < op_.size(); ++peer) {
+      if (peer == op_.rank()) continue;
+      auto* theirs = reinterpret_cast<std::byte*>(&testimonies_[static_cast<std::size_t>(peer)]);
+      sends.push_back({{reinterpret_cast<const std::byte*>(&mine), sizeof mine}, peer});
+      recvs.push_back({{theirs, sizeof mine}, peer});
+    }
+    return op_.exchange(sends, recvs);
+  }
+
   /// Out of step with the others: nothing sent here can be matched any more, so all of them must hear of it.
-  void give_up(const Error& error) {
+  void give_up(const std::exception& error) noexcept {
     failure_ = std::current_exception();
     state_ = State::failed;
-    if (error.code() == Errc::aborted) return;  // another rank's failure, which it has reported
+    const auto* const known = dynamic_cast<const Error*>(&error);
+    if (known != nullptr && known->code() == Errc::aborted) return;  // another rank's failure, which it has reported
     log::line(log::Level::error, op_.rank(), "allreduce failed: {}", error.what());
     op_.comm.transport().abort(error.what());
   }
@@ -189,6 +244,9 @@ class PersistentAllreduce::Impl final : public Completion {
   Buffer workspace_;
   Clock::time_point started_;
   State state_ = State::idle;
+  std::size_t elems_ = 0;
+  std::vector<Testimony> testimonies_;  // by rank
+  std::optional<Work> testifying_;
   std::exception_ptr failure_;
   OperationStats last_stats_;
 };
@@ -207,8 +265,7 @@ const OperationStats& PersistentAllreduce::stats() const noexcept { return impl_
 
 Work PersistentAllreduce::start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint64_t step,
                                 StreamRef stream, const std::optional<Verdict>& refusal) {
-  impl_->start(buffers, workspace, step, stream);
-  if (refusal) impl_->refuse(*refusal);
+  impl_->start(buffers, workspace, step, stream, refusal);
   return Work(impl_);
 }
 

@@ -1,8 +1,9 @@
 // The backend's own all-reduce, over one staging buffer per dtype where the bucket has several tensors. No lossy step.
-// A non-finite input shows in every rank's result, so all ranks then agree, in one small exchange, on who brought it.
-//   0  stage, all-reduce
-//   1  hand the sums out; if any is not finite, exchange verdicts
-//   2  adopt the verdict of the lowest rank that has one
+//   0  first run only: compare fingerprints, since the backend's all-reduce carries no envelope
+//   1  stage, all-reduce
+//   2  hand the sums out
+// A rank that refuses or holds NaN or Inf puts a NaN in: no rank's sum is finite then, so all of them end with a
+// verdict.
 
 #include <array>
 #include <cstring>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "collectives/algorithm.hpp"
+#include "collectives/message.hpp"
 #include "compress/frame.hpp"
 #include "compress/vector_ops.hpp"
 
@@ -18,15 +20,9 @@ namespace {
 
 constexpr std::array kDTypes{DType::f32, DType::f16, DType::bf16};
 
-/// What ranks exchange when a sum is not finite.
-struct Testimony {
-  std::uint32_t code = 0;
-  std::uint32_t param = 0;
-};
-
 class Dense final : public Algorithm {
  public:
-  explicit Dense(Operation& op) : Algorithm(op) {
+  explicit Dense(Operation& op) : Algorithm(op), fingerprints_(static_cast<std::size_t>(op.size())) {
     for (const DType dtype : kDTypes) {
       Group group{.dtype = dtype, .first_byte = staging_bytes_};
       for (std::size_t i = 0; i < op.items.size(); ++i) {
@@ -36,7 +32,6 @@ class Dense final : public Algorithm {
       }
       if (group.items.empty()) continue;
       if (group.items.size() > 1) staging_bytes_ += frame::align_up(group.elems * size_of(dtype));
-      group.testimonies.resize(static_cast<std::size_t>(op.size()));
       groups_.push_back(std::move(group));
     }
   }
@@ -48,10 +43,10 @@ class Dense final : public Algorithm {
 
   [[nodiscard]] Work run_stage(int stage, int segment) override {
     if (groups_.empty()) return {};
-    Group& group = groups_[static_cast<std::size_t>(segment)];
-    if (stage == 0) return reduce(group);
-    if (stage == 1) return hand_out(group);
-    if (!group.finite) adopt_verdict(group);
+    const Group& group = groups_[static_cast<std::size_t>(segment)];
+    if (stage == 0) return segment == 0 && !compared_ ? compare() : Work{};
+    if (stage == 1) return reduce(group);
+    hand_out(group);
     return {};
   }
 
@@ -61,8 +56,6 @@ class Dense final : public Algorithm {
     std::size_t first_byte = 0;  // of its staging
     std::size_t elems = 0;
     std::vector<std::size_t> items{};
-    bool finite = true;                    // the sum, in this run
-    std::vector<Testimony> testimonies{};  // by rank, where it is not
   };
 
   [[nodiscard]] Tensor whole(const Group& group) const {
@@ -70,7 +63,29 @@ class Dense final : public Algorithm {
     return {workspace_.data + group.first_byte, group.elems, group.dtype, workspace_.space};
   }
 
+  Work compare() {
+    std::vector<Send> sends;
+    std::vector<Recv> recvs;
+    for (int peer = 0; peer < op_.size(); ++peer) {
+      if (peer == op_.rank()) continue;
+      auto* theirs = reinterpret_cast<std::byte*>(&fingerprints_[static_cast<std::size_t>(peer)]);
+      sends.push_back({{reinterpret_cast<const std::byte*>(&op_.fingerprint), sizeof op_.fingerprint}, peer});
+      recvs.push_back({{theirs, sizeof op_.fingerprint}, peer});
+    }
+    fingerprints_[static_cast<std::size_t>(op_.rank())] = op_.fingerprint;
+    return op_.exchange(sends, recvs);
+  }
+
+  void check_fingerprints() {
+    if (compared_) return;
+    for (std::size_t rank = 0; rank < fingerprints_.size(); ++rank) {
+      if (fingerprints_[rank] != op_.fingerprint) refuse_fingerprint(op_, static_cast<int>(rank), fingerprints_[rank]);
+    }
+    compared_ = true;
+  }
+
   Work reduce(const Group& group) {
+    check_fingerprints();
     const Tensor all = whole(group);
     {
       const Stopwatch watch(op_.stats.encode_us);
@@ -97,49 +112,22 @@ class Dense final : public Algorithm {
     ops::convert(ConstTensor(&nan, 1), tensor.slice(0, 1));
   }
 
-  Work hand_out(Group& group) {
+  void hand_out(const Group& group) {
+    const Stopwatch watch(op_.stats.decode_us);
     const Tensor all = whole(group);
-    {
-      const Stopwatch watch(op_.stats.decode_us);
-      group.finite = ops::all_finite(all);
-      std::size_t first = 0;
-      for (const std::size_t i : group.items) {
-        const Tensor& tensor = op_.buffers[i].tensor;
-        if (group.items.size() > 1) std::memcpy(tensor.data, all.slice(first, tensor.count).data, tensor.bytes());
-        first += tensor.count;
-      }
+    if (!ops::all_finite(all)) op_.refuse({Errc::non_finite, kNobody, op_.items[group.items.front()].param});
+    if (group.items.size() == 1) return;
+    std::size_t first = 0;
+    for (const std::size_t i : group.items) {
+      const Tensor& tensor = op_.buffers[i].tensor;
+      std::memcpy(tensor.data, all.slice(first, tensor.count).data, tensor.bytes());
+      first += tensor.count;
     }
-    return group.finite ? Work{} : testify(group);
-  }
-
-  Work testify(Group& group) {
-    Testimony& mine = group.testimonies[static_cast<std::size_t>(op_.rank())];
-    mine = {};
-    if (op_.verdict) {
-      mine = {static_cast<std::uint32_t>(op_.verdict->code), static_cast<std::uint32_t>(op_.verdict->param)};
-    }
-    std::vector<Send> sends;  // the failing path may allocate
-    std::vector<Recv> recvs;
-    for (int peer = 0; peer < op_.size(); ++peer) {
-      if (peer == op_.rank()) continue;
-      auto* theirs = reinterpret_cast<std::byte*>(&group.testimonies[static_cast<std::size_t>(peer)]);
-      sends.push_back({{reinterpret_cast<const std::byte*>(&mine), sizeof mine}, peer});
-      recvs.push_back({{theirs, sizeof mine}, peer});
-    }
-    return op_.exchange(sends, recvs);
-  }
-
-  void adopt_verdict(const Group& group) {
-    op_.verdict.reset();
-    for (std::size_t rank = 0; rank < group.testimonies.size(); ++rank) {
-      const Testimony& said = group.testimonies[rank];
-      if (said.code != 0) op_.refuse({static_cast<Errc>(said.code), static_cast<int>(rank), ParamId{said.param}});
-    }
-    // Finite inputs whose sum overflows: nobody's gradient alone is to blame.
-    op_.refuse({Errc::non_finite, kNobody, op_.items[group.items.front()].param});
   }
 
   std::vector<Group> groups_;
+  std::vector<std::uint64_t> fingerprints_;  // by rank
+  bool compared_ = false;
   std::size_t staging_bytes_ = 0;
 };
 

@@ -61,7 +61,7 @@ class GatherSum final : public Algorithm {
       unpack_into_sums(op_, {{0, segment}, pieces, message_of(segment, rank), rank}, sums,
                        rank == 0 ? Write::assign : Write::add);
     }
-    if (!op_.verdict) round_sums(op_, pieces, sums, segment % op_.size() == op_.rank());
+    if (!op_.verdict) deliver_sums(op_, pieces, sums, segment % op_.size() == op_.rank());
   }
 
   Layout layout_;

@@ -46,11 +46,7 @@ ConstBytes open(Operation& op, const Arrival& arrival) {
   Envelope envelope;
   std::memcpy(&envelope, message.data, sizeof envelope);
   if (envelope.magic != Envelope{}.magic || envelope.fingerprint != op.fingerprint) {
-    fail(Errc::rank_mismatch,
-         "rank {} runs a different operation in slot {} (fingerprint {:016x}, here {:016x}): counts, dtypes, "
-         "compressors, "
-         "algorithm or segment size differ; GRADWIRE_CHECK=1 tells which",
-         from, static_cast<std::uint32_t>(op.slot), envelope.fingerprint, op.fingerprint);
+    refuse_fingerprint(op, from, envelope.fingerprint);
   }
   if (envelope.operation != op.number || envelope.stage != id.stage ||
       envelope.segment != static_cast<std::uint32_t>(id.segment)) {
@@ -64,7 +60,8 @@ ConstBytes open(Operation& op, const Arrival& arrival) {
     fail(Errc::rank_mismatch, "rank {} sent a message of {} bytes where {} are expected", from, size, message.size);
   }
   if (envelope.verdict != 0) {
-    op.refuse({static_cast<Errc>(envelope.verdict), envelope.verdict_rank, ParamId{envelope.verdict_param}});
+    const int rank = envelope.verdict_rank == static_cast<std::uint16_t>(kNobody) ? kNobody : envelope.verdict_rank;
+    op.refuse({static_cast<Errc>(envelope.verdict), rank, ParamId{envelope.verdict_param}});
     return {};
   }
   return message.slice(kEnvelopeBytes, size - kEnvelopeBytes);
@@ -128,6 +125,13 @@ struct Decoding {
 
 }  // namespace
 
+void refuse_fingerprint(const Operation& op, int from, std::uint64_t theirs) {
+  fail(Errc::rank_mismatch,
+       "rank {} runs a different operation in slot {} (fingerprint {:016x}, here {:016x}): counts, dtypes, names, "
+       "compressors, algorithm, seed or segment size differ; GRADWIRE_CHECK=1 tells which",
+       from, static_cast<std::uint32_t>(op.slot), theirs, op.fingerprint);
+}
+
 Tensor Sums::of(const Piece& piece) const {
   const Tensor& tensor = op_.buffers[piece.item].tensor;
   if (tensor.dtype == DType::f32) return tensor.slice(piece.first, piece.count);
@@ -181,12 +185,13 @@ void publish(Operation& op, MessageId id, std::span<const Piece> pieces, ConstBy
   }
 }
 
-void round_sums(Operation& op, std::span<const Piece> pieces, const Sums& sums, bool credit) {
+void deliver_sums(Operation& op, std::span<const Piece> pieces, const Sums& sums, bool credit) {
   const Stopwatch watch(op.stats.decode_us);
   for (const Piece& piece : pieces) {
     const ItemBuffers& buffers = op.buffers[piece.item];
-    if (buffers.tensor.dtype == DType::f32) continue;
     const Tensor sum = sums.of(piece);
+    if (!ops::all_finite(sum)) return op.refuse({Errc::non_finite, kNobody, op.items[piece.item].param});
+    if (buffers.tensor.dtype == DType::f32) continue;
     const Tensor result = buffers.tensor.slice(piece.first, piece.count);
     ops::convert(sum, result);
     if (!credit || buffers.residual.data == nullptr) continue;

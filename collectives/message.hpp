@@ -24,6 +24,9 @@ struct Arrival {
   int from = 0;
 };
 
+/// Throws Errc::rank_mismatch: `from` runs something else.
+[[noreturn]] void refuse_fingerprint(const Operation& op, int from, std::uint64_t theirs);
+
 /// Where the sums of one segment are built: in the tensors themselves where they are f32, else in scratch.
 class Sums {
  public:
@@ -55,9 +58,9 @@ void unpack_into_results(Operation& op, const Arrival& arrival);
 /// 16-bit results to this rank's residual.
 void publish(Operation& op, MessageId id, std::span<const Piece> pieces, ConstBytes message, const Sums& sums);
 
-/// Rounds sums to 16-bit results in place of `publish`, where no final frame exists. `credit`: this rank owes the
-/// rounding.
-void round_sums(Operation& op, std::span<const Piece> pieces, const Sums& sums, bool credit);
+/// Turns sums into results where no final frame exists: refuses any that overflowed, and rounds to 16 bits where
+/// results have those. `credit`: this rank owes the rounding.
+void deliver_sums(Operation& op, std::span<const Piece> pieces, const Sums& sums, bool credit);
 
 /// A message that is passed on as it came: its stage is rewritten. Returns its size.
 std::size_t restamp(Bytes message, MessageId id);

@@ -29,7 +29,7 @@ struct Operation {
   [[nodiscard]] int rank() const noexcept { return comm.rank(); }
   [[nodiscard]] int size() const noexcept { return comm.size(); }
 
-  /// The first verdict stays.
+  /// The first verdict stays; at the end ranks agree on one of theirs.
   void refuse(const Verdict& found) {
     if (!verdict) verdict = found;
   }

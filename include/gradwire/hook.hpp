@@ -31,7 +31,6 @@ struct HookOptions {
   std::uint64_t seed = 0;
   std::chrono::milliseconds timeout{0};  ///< of every operation; 0 means GRADWIRE_TIMEOUT_MS
   bool average = true;                   ///< the update is the mean over ranks; false: the sum
-  Slot first_slot{0};                    ///< one slot a bucket from here on: hooks that share a communicator keep apart
   bool library_thread = true;            ///< false: the caller drives, by progress() and the Work of finish_step()
 };
 
@@ -66,8 +65,9 @@ struct StepReport {
 class GRADWIRE_API GradientHook {
  public:
   /// Collective: all ranks compare what they registered. Throws Errc::rank_mismatch naming rank, parameter and values;
-  /// Errc::invalid_argument for duplicate or empty parameters or a bad spec; Errc::unsupported for library_thread over
-  /// a transport that only the caller's thread may use.
+  /// Errc::invalid_argument for duplicate or empty parameters, a bad spec, or a communicator that another hook uses
+  /// (each hook needs its own: its thread starts operations whenever gradients are ready); Errc::unsupported for
+  /// library_thread over a transport that only the caller's thread may use.
   GradientHook(Communicator comm, std::vector<ParamInfo> params, HookOptions options = {});
   GradientHook(GradientHook&&) noexcept;
   GradientHook& operator=(GradientHook&&) noexcept;

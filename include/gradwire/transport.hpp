@@ -79,10 +79,14 @@ class GRADWIRE_API Communicator {
   /// Collective and blocking. Throws Errc::rank_mismatch on all ranks unless every rank passed the same entries in the
   /// same order; the message names the rank that differs from rank 0, the key and both values. A rank that does not
   /// come until the deadline aborts the communicator.
-  void agree(std::span<const Agreement> entries, Deadline deadline) const;
+  void agree(std::span<const Agreement> entries, Deadline deadline, Slot slot = kAgreementSlot) const;
 
   /// Collective and blocking: returns once every rank has called it.
   void barrier(Deadline deadline) const;
+
+  /// Takes this communicator for one user until the token is gone. Throws Errc::invalid_argument naming the user that
+  /// has it, also through copies of this value.
+  [[nodiscard]] std::shared_ptr<void> claim(std::string_view user) const;
 
   /// The number of the next operation in `slot`; ranks that start the same operations in a slot get the same numbers.
   [[nodiscard]] std::uint32_t next_operation(Slot slot) const;

@@ -26,8 +26,8 @@ std::vector<Agreement> describe_registration(std::span<const ParamInfo> params, 
   entries.push_back({"the number of parameters", std::to_string(params.size())});
   entries.push_back(
       {"the hook's options",
-       fmt::format("algorithm {}, {} bucket bytes, seed {}, {}, first slot {}", options.algorithm, options.bucket_bytes,
-                   options.seed, options.average ? "mean" : "sum", static_cast<std::uint32_t>(options.first_slot))});
+       fmt::format("algorithm {}, {} bucket bytes, seed {}, {}, {}", options.algorithm, options.bucket_bytes,
+                   options.seed, options.average ? "mean" : "sum", environment().check ? "checked" : "unchecked")});
   for (std::size_t i = 0; i < params.size(); ++i) {
     const ParamScheme& scheme = engine.scheme(i);
     entries.push_back(
@@ -61,6 +61,7 @@ class GradientHook::Impl final : public Completion {
     }
     for (std::size_t i = 0; i < params_.size(); ++i) index_.emplace(params_[i].id, i);
     const auto timeout = options_.timeout.count() > 0 ? options_.timeout : environment().timeout;
+    claim_ = comm_.claim("a GradientHook");
     comm_.agree(describe_registration(params_, options_, engine_), Clock::now() + timeout);
     begin_step();
     if (options_.library_thread) thread_ = std::thread([this] { run(); });
@@ -73,7 +74,7 @@ class GradientHook::Impl final : public Completion {
     bool in_mid_step = false;
     {
       const std::lock_guard lock(mutex_);
-      in_mid_step = !failure_ && (ready_count_ > 0 || finishing_) && !done_;
+      in_mid_step = !failure_ && (ready_count_ > 0 || finishing_);
       stop_ = true;
       if (in_mid_step) {
         failure_ = std::make_exception_ptr(Error(Errc::aborted, "the hook was destroyed in mid-step"));
@@ -254,6 +255,7 @@ class GradientHook::Impl final : public Completion {
 
   /// Ranks are out of step: every call from now on gives this error.
   void fail_hook(std::exception_ptr failure) {
+    comm_.transport().abort("the hook failed");  // the operation has said why, where it could
     const std::lock_guard lock(mutex_);
     if (!failure_) failure_ = std::move(failure);
     changed_.notify_all();
@@ -278,6 +280,7 @@ class GradientHook::Impl final : public Completion {
   }
 
   Communicator comm_;
+  std::shared_ptr<void> claim_;
   const std::vector<ParamInfo> params_;
   const HookOptions options_;
   std::unordered_map<ParamId, std::size_t> index_;

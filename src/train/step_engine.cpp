@@ -37,23 +37,23 @@ StepEngine::StepEngine(const Communicator& comm, std::span<const ParamInfo> para
     Param param{.info = params[i], .scheme = std::move(schemes[i]), .rule = nullptr};
     param.rule = make_rule(param.scheme.rule, param.scheme.count);
     param.staged = !param.scheme.dense && param.info.dtype != DType::f32;
+    if (param.staged) in_flight_limit_ = 1;
     params_.push_back(std::move(param));
   }
-  const std::size_t last_slot = static_cast<std::size_t>(options.first_slot) + plans.size() - 1;
-  require(last_slot <= kMaxSlot, "the hook's {} buckets from slot {} on go beyond slot {}", plans.size(),
-          static_cast<std::uint32_t>(options.first_slot), kMaxSlot);
+  require(plans.size() <= std::size_t{kMaxSlot} + 1,
+          "the hook has {} buckets, at most {} are possible: raise bucket_bytes", plans.size(), kMaxSlot + 1);
   buckets_.reserve(plans.size());
   for (const BucketPlan& plan : plans) add_bucket(plan, options);
-  std::array<std::size_t, kInFlight> sizes{};
+  std::array<std::size_t, kMaxInFlight> sizes{};
   for (std::size_t i = 0; i < buckets_.size(); ++i) {
-    sizes[i % kInFlight] = std::max(sizes[i % kInFlight], buckets_[i].arena_bytes);
+    sizes[i % in_flight_limit_] = std::max(sizes[i % in_flight_limit_], buckets_[i].arena_bytes);
   }
-  for (std::size_t i = 0; i < kInFlight; ++i) arenas_[i] = Buffer(sizes[i]);
+  for (std::size_t i = 0; i < kMaxInFlight; ++i) arenas_[i] = Buffer(sizes[i]);
 }
 
 StepEngine::~StepEngine() {
   // Buckets still in flight: their transport may go on writing to these.
-  for (std::size_t i = oldest_; i < next_; ++i) arenas_[i % kInFlight].leak();
+  for (std::size_t i = oldest_; i < next_; ++i) arenas_[i % in_flight_limit_].leak();
 }
 
 void StepEngine::add_bucket(const BucketPlan& plan, const HookOptions& options) {
@@ -71,7 +71,7 @@ void StepEngine::add_bucket(const BucketPlan& plan, const HookOptions& options) 
     items.push_back({param.info.id, param.scheme.count, param.staged ? DType::f32 : param.info.dtype,
                      make_compressor(param.scheme.compressor), param.info.name});
   }
-  const Slot slot{static_cast<std::uint32_t>(options.first_slot) + static_cast<std::uint32_t>(buckets_.size())};
+  const Slot slot{static_cast<std::uint32_t>(buckets_.size())};
   AllreduceOptions reduce;
   reduce.algorithm = plan.dense ? "dense" : options.algorithm;
   reduce.seed = options.seed;
@@ -103,7 +103,7 @@ double StepEngine::residual_norm(std::size_t param) const {
 }
 
 Bytes StepEngine::arena(const Bucket& bucket) const noexcept {
-  return arenas_[static_cast<std::size_t>(&bucket - buckets_.data()) % kInFlight].bytes();
+  return arenas_[static_cast<std::size_t>(&bucket - buckets_.data()) % in_flight_limit_].bytes();
 }
 
 Tensor StepEngine::stand_in(const Param& param) {

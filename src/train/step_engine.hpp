@@ -34,7 +34,7 @@ class StepEngine {
   void set_gradient(std::size_t param, Tensor gradient) noexcept { params_[param].gradient = gradient; }
 
   /// Whether the next bucket in order may be launched, as far as memory goes.
-  [[nodiscard]] bool has_room() const noexcept { return next_ < buckets_.size() && next_ - oldest_ < kInFlight; }
+  [[nodiscard]] bool has_room() const noexcept { return next_ < buckets_.size() && next_ - oldest_ < in_flight_limit_; }
   [[nodiscard]] std::size_t next_bucket() const noexcept { return next_; }
   [[nodiscard]] bool in_flight() const noexcept { return oldest_ < next_; }
   [[nodiscard]] bool step_done() const noexcept { return oldest_ == buckets_.size(); }
@@ -52,7 +52,7 @@ class StepEngine {
   [[nodiscard]] const StepReport& totals() const noexcept { return totals_; }
 
  private:
-  static constexpr std::size_t kInFlight = 2;
+  static constexpr std::size_t kMaxInFlight = 2;
 
   struct Param {
     ParamInfo info;
@@ -85,7 +85,9 @@ class StepEngine {
   float scale_;
   std::vector<Param> params_;
   std::vector<Bucket> buckets_;
-  std::array<Buffer, kInFlight> arenas_;
+  /// One where gradients are staged as f32, to keep the workspace within twice a bucket.
+  std::size_t in_flight_limit_ = kMaxInFlight;
+  std::array<Buffer, kMaxInFlight> arenas_;
   Buffer stand_in_;
   std::size_t next_ = 0;    // bucket to launch
   std::size_t oldest_ = 0;  // bucket in flight

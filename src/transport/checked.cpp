@@ -23,7 +23,7 @@ class Checked final : public Transport {
   }
   void announce(std::span<const Agreement> operation, Slot slot, Deadline deadline) override {
     inner_.transport().announce(operation, slot, deadline);
-    inner_.agree(operation, deadline);
+    inner_.agree(operation, deadline, slot);  // it comes before the operation's own messages, which match in order
   }
   void progress() override { inner_.transport().progress(); }
   void abort(std::string_view why) noexcept override { inner_.transport().abort(why); }

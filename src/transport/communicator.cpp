@@ -52,7 +52,7 @@ std::vector<Agreement> parse(const Blob& blob) {
 }
 
 /// All-gather of blobs, each rank's of its own size.
-std::vector<Blob> gather_all(const Communicator& comm, const Blob& mine, Deadline deadline) {
+std::vector<Blob> gather_all(const Communicator& comm, const Blob& mine, Slot slot, Deadline deadline) {
   const auto n = static_cast<std::size_t>(comm.size());
   const auto self = static_cast<std::size_t>(comm.rank());
   std::vector<std::uint64_t> sizes(n);
@@ -68,7 +68,7 @@ std::vector<Blob> gather_all(const Communicator& comm, const Blob& mine, Deadlin
       sends.push_back({mine_bytes(), static_cast<int>(peer)});
       recvs.push_back({peer_bytes(peer), static_cast<int>(peer)});
     }
-    comm.transport().exchange(sends, recvs, kAgreementSlot, StreamRef::host()).wait(deadline);
+    comm.transport().exchange(sends, recvs, slot, StreamRef::host()).wait(deadline);
   };
   round(
       [&] {
@@ -116,6 +116,7 @@ void Transport::announce(std::span<const Agreement>, Slot, Deadline) {}
 struct Communicator::Sequence {
   std::mutex mutex;
   std::map<Slot, std::uint32_t> next;
+  std::string user;  // who has claimed the communicator
 };
 
 Communicator::Communicator(std::shared_ptr<Transport> transport)
@@ -125,11 +126,11 @@ Communicator::Communicator(std::shared_ptr<Transport> transport)
   size_ = transport_->info().size;
 }
 
-void Communicator::agree(std::span<const Agreement> entries, Deadline deadline) const {
+void Communicator::agree(std::span<const Agreement> entries, Deadline deadline, Slot slot) const {
   if (size_ == 1) return;
   std::vector<Blob> blobs;
   try {
-    blobs = gather_all(*this, serialise(entries), deadline);
+    blobs = gather_all(*this, serialise(entries), slot, deadline);
   } catch (const Error& error) {
     // Some rank is late or gone: whoever comes later must not wait for answers that were given up.
     if (error.code() != Errc::aborted) transport_->abort(error.what());
@@ -141,6 +142,16 @@ void Communicator::agree(std::span<const Agreement> entries, Deadline deadline) 
 }
 
 void Communicator::barrier(Deadline deadline) const { agree({}, deadline); }
+
+std::shared_ptr<void> Communicator::claim(std::string_view user) const {
+  const std::lock_guard lock(sequence_->mutex);
+  require(sequence_->user.empty(), "{} needs a communicator of its own: {} uses this one", user, sequence_->user);
+  sequence_->user = user;
+  return {sequence_.get(), [sequence = sequence_](void*) {
+            const std::lock_guard release(sequence->mutex);
+            sequence->user.clear();
+          }};
+}
 
 std::uint32_t Communicator::next_operation(Slot slot) const {
   const std::lock_guard lock(sequence_->mutex);

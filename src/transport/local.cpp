@@ -21,8 +21,10 @@ constexpr int kMaxLocalRanks = 1024;
 /// One rank's side of an exchange: counts down as its messages are copied, by whichever side comes second.
 class LocalExchange final : public Completion {
  public:
-  void begin(AbortGate* gate, std::span<const Send> sends, std::span<const Recv> recvs, Slot slot) {
-    gate_ = gate;
+  void begin(std::shared_ptr<AbortGate> gate, int rank, std::span<const Send> sends, std::span<const Recv> recvs,
+             Slot slot) {
+    gate_ = std::move(gate);
+    rank_ = rank;
     slot_ = slot;
     too_long_.store(-1, std::memory_order_relaxed);
     remaining_.store(sends.size() + recvs.size(), std::memory_order_relaxed);
@@ -35,23 +37,22 @@ class LocalExchange final : public Completion {
   }
   void message_done() noexcept { remaining_.fetch_sub(1, std::memory_order_acq_rel); }
   void message_too_long(int peer) noexcept {
-    too_long_.store(peer, std::memory_order_relaxed);
+    too_long_.store(peer, std::memory_order_release);
     message_done();
   }
 
   bool poll() override {
-    if (remaining_.load(std::memory_order_acquire) == 0) {
-      if (const int peer = too_long_.load(std::memory_order_relaxed); peer >= 0) {
-        fail(Errc::rank_mismatch,
-             "a message between this rank and rank {} in slot {} is longer than its receiver expects: the ranks differ "
-             "in "
-             "count or compressor; GRADWIRE_CHECK=1 tells which",
-             peer, static_cast<std::uint32_t>(slot_));
-      }
-      return true;
+    const bool all_done = remaining_.load(std::memory_order_acquire) == 0;
+    if (const int peer = too_long_.load(std::memory_order_acquire); peer >= 0) {
+      const std::string text = fmt::format(
+          "a message between this rank and rank {} in slot {} is longer than its receiver expects: the ranks differ in "
+          "count or compressor; GRADWIRE_CHECK=1 tells which",
+          peer, static_cast<std::uint32_t>(slot_));
+      if (!all_done) gate_->shut(rank_, text);  // what is still pending must not reach memory that is given up
+      throw Error(Errc::rank_mismatch, text);
     }
-    gate_->check();
-    return false;
+    if (!all_done) gate_->check();
+    return all_done;
   }
 
   [[nodiscard]] std::string describe() const override {
@@ -62,7 +63,8 @@ class LocalExchange final : public Completion {
   }
 
  private:
-  AbortGate* gate_ = nullptr;
+  std::shared_ptr<AbortGate> gate_;
+  int rank_ = 0;
   Slot slot_{};
   std::atomic<std::size_t> remaining_{0};
   std::atomic<int> too_long_{-1};
@@ -127,7 +129,7 @@ struct Reduction {
 struct Hub {
   explicit Hub(int size) : ranks(size) {}
   const int ranks;
-  AbortGate gate;
+  const std::shared_ptr<AbortGate> gate = std::make_shared<AbortGate>();
   std::mutex mutex;
   std::map<std::uint64_t, Mailbox> mailboxes;
   std::map<Slot, std::vector<std::shared_ptr<Reduction>>> reductions;  // that lack a rank, oldest first
@@ -152,8 +154,8 @@ void transfer(const PendingSend& send, int from, const PendingRecv& recv, int to
 
 class LocalAllReduce final : public Completion {
  public:
-  void begin(Hub* hub, std::shared_ptr<Reduction> reduction, int rank) {
-    hub_ = hub;
+  void begin(std::shared_ptr<Hub> hub, std::shared_ptr<Reduction> reduction, int rank) {
+    hub_ = std::move(hub);
     reduction_ = std::move(reduction);
     rank_ = static_cast<std::size_t>(rank);
     share_done_ = false;
@@ -163,14 +165,14 @@ class LocalAllReduce final : public Completion {
     if (!share_done_ && reduction_->joined.load(std::memory_order_acquire) == hub_->ranks) {
       if (reduction_->mismatch) fail(Errc::rank_mismatch, "ranks differ in the count or dtype of a dense all-reduce");
       {
-        const AbortGate::Passage passage(hub_->gate);
+        const AbortGate::Passage passage(*hub_->gate);
         sum_share();
       }
       share_done_ = true;
       reduction_->shares_done.fetch_add(1, std::memory_order_acq_rel);
     }
     if (share_done_ && reduction_->shares_done.load(std::memory_order_acquire) == hub_->ranks) return true;
-    hub_->gate.check();
+    hub_->gate->check();
     return false;
   }
 
@@ -200,7 +202,7 @@ class LocalAllReduce final : public Completion {
     }
   }
 
-  Hub* hub_ = nullptr;
+  std::shared_ptr<Hub> hub_;
   std::shared_ptr<Reduction> reduction_;
   std::size_t rank_ = 0;
   bool share_done_ = false;
@@ -219,23 +221,23 @@ class LocalTransport final : public Transport {
   [[nodiscard]] Work exchange(std::span<const Send> sends, std::span<const Recv> recvs, Slot slot, StreamRef) override {
     for (const Send& send : sends) check_peer(send.to);
     for (const Recv& recv : recvs) check_peer(recv.from);
-    hub_->gate.check();
+    hub_->gate->check();
     std::shared_ptr<LocalExchange> own = pool_.acquire();
-    own->begin(&hub_->gate, sends, recvs, slot);
+    own->begin(hub_->gate, info_.rank, sends, recvs, slot);
     for (const Recv& recv : recvs) post_recv({recv.bytes, own}, recv.from, slot);
     for (const Send& send : sends) post_send({send.bytes, own}, send.to, slot);
     return Work(std::move(own));
   }
 
   [[nodiscard]] Work all_reduce_sum(Tensor inout, Slot slot, StreamRef) override {
-    hub_->gate.check();
+    hub_->gate->check();
     std::shared_ptr<LocalAllReduce> own = all_reduce_pool_.acquire();
-    own->begin(hub_.get(), join(inout, slot), info_.rank);
+    own->begin(hub_, join(inout, slot), info_.rank);
     return Work(std::move(own));
   }
 
   void progress() override {}
-  void abort(std::string_view why) noexcept override { hub_->gate.shut(info_.rank, why); }
+  void abort(std::string_view why) noexcept override { hub_->gate->shut(info_.rank, why); }
 
  private:
   void check_peer(int peer) const {
@@ -244,7 +246,7 @@ class LocalTransport final : public Transport {
   }
 
   void post_recv(PendingRecv recv, int from, Slot slot) {
-    const AbortGate::Passage passage(hub_->gate);
+    const AbortGate::Passage passage(*hub_->gate);
     std::unique_lock lock(hub_->mutex);
     Mailbox& box = hub_->mailbox(from, info_.rank, slot);
     if (box.sends.empty()) return box.recvs.push(std::move(recv));
@@ -254,7 +256,7 @@ class LocalTransport final : public Transport {
   }
 
   void post_send(PendingSend send, int to, Slot slot) {
-    const AbortGate::Passage passage(hub_->gate);
+    const AbortGate::Passage passage(*hub_->gate);
     std::unique_lock lock(hub_->mutex);
     Mailbox& box = hub_->mailbox(info_.rank, to, slot);
     if (box.recvs.empty()) return box.sends.push(std::move(send));

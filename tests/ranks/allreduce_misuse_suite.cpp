@@ -56,8 +56,9 @@ TEST_P(AllreduceMisuse, BadBuffersAreRefused) {
 }
 
 /// Runs one operation that cannot succeed and returns how it ends here; afterwards the communicator is spent.
-Outcome run_differing(Communicator& comm, const std::vector<BucketItem>& items, std::chrono::milliseconds timeout) {
-  AllreduceOptions options{.algorithm = "scatter_reduce", .timeout = timeout};
+Outcome run_differing(Communicator& comm, const std::vector<BucketItem>& items, std::chrono::milliseconds timeout,
+                      const std::string& algorithm = "scatter_reduce") {
+  AllreduceOptions options{.algorithm = algorithm, .timeout = timeout};
   PersistentAllreduce operation(comm, items, Slot{0}, options);
   Buffer workspace(operation.workspace_bytes());
   std::vector<float> values(items[0].count);
@@ -70,8 +71,9 @@ Outcome run_differing(Communicator& comm, const std::vector<BucketItem>& items, 
 }
 
 /// A rank that runs something else: the error says so and no rank waits for the deadline.
-void expect_mismatch(Communicator& comm, const std::vector<BucketItem>& items) {
-  const Outcome outcome = run_differing(comm, items, std::chrono::seconds(50));
+void expect_mismatch(Communicator& comm, const std::vector<BucketItem>& items,
+                     const std::string& algorithm = "scatter_reduce") {
+  const Outcome outcome = run_differing(comm, items, std::chrono::seconds(50), algorithm);
   EXPECT_THAT(outcome.code, AnyOf(Errc::rank_mismatch, Errc::aborted)) << outcome.message;
   EXPECT_THAT(outcome.message, AnyOf(HasSubstr("differ"), HasSubstr("longer than"), HasSubstr("disagree")));
 }
@@ -85,6 +87,15 @@ TEST_P(AllreduceMisuse, DifferentCompressorsAreAMismatch) {
 TEST_P(AllreduceMisuse, DifferentCountsAreAMismatch) {
   run([](Communicator& comm) {
     if (comm.size() > 1) expect_mismatch(comm, one_item("q4", comm.rank() == 0 ? 8000 : 5000));
+  });
+}
+
+/// The backend's own all-reduce carries nothing that could tell: `dense` compares before it.
+TEST_P(AllreduceMisuse, DenseComparesToo) {
+  run([](Communicator& comm) {
+    if (comm.size() == 1) return;
+    std::vector<BucketItem> items = one_item("none", comm.rank() == 1 ? 1001 : 1000);
+    expect_mismatch(comm, items, "dense");
   });
 }
 

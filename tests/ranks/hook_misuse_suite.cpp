@@ -163,12 +163,44 @@ TEST_P(HookMisuse, CallsOutOfOrderAreRefused) {
   });
 }
 
+/// Its thread starts operations whenever gradients are ready: two hooks would start theirs in different orders.
+TEST_P(HookMisuse, TwoHooksNeedTwoCommunicators) {
+  run([](Communicator& comm) {
+    ToyModel model(comm);
+    {
+      GradientHook hook(comm, model.params, options_for(comm));
+      const Outcome second = outcome_of([&] { GradientHook(comm, model.params, options_for(comm)); });
+      EXPECT_EQ(second.code, Errc::invalid_argument);
+      EXPECT_THAT(second.message, HasSubstr("a GradientHook uses this one"));
+    }
+    GradientHook next(comm, model.params, options_for(comm));
+    model.step(next, 0).wait(patience());
+  });
+}
+
+/// Rank 0 lacks a gradient and the last rank has a NaN: all ranks report the same of the two.
+TEST_P(HookMisuse, RanksAgreeOnOneOfSeveralFailures) {
+  run([](Communicator& comm) {
+    ToyModel model(comm);
+    GradientHook hook(comm, model.params, options_for(comm));
+    for (std::size_t p = 0; p < model.params.size(); ++p) {
+      model.compute_gradient(p);
+      if (p == 4 && comm.rank() == comm.size() - 1) model.gradients[p][99] = std::nanf("");
+      if (p != 4 || comm.rank() != 0) hook.ready(model.id(p), model.gradient(p));
+    }
+    const Outcome outcome = outcome_of([&] { hook.finish_step().wait(patience()); });
+    EXPECT_EQ(outcome.code, Errc::invalid_argument) << outcome.message;
+    EXPECT_THAT(outcome.message, HasSubstr("'layer4.weight' was missing on rank 0"));
+  });
+}
+
 /// A rank that leaves in mid-step ends the step for the others at once, not at their deadline.
 TEST_P(HookMisuse, LeavingInMidStepWakesTheOthers) {
   run([](Communicator& comm) {
     if (comm.size() == 1) return;
     ToyModel model(comm);
     GradientHook hook(comm, model.params, options_for(comm));
+    model.step(hook, 0).wait(patience());
     if (comm.rank() == 0) {
       model.compute_gradient(0);
       hook.ready(model.id(0), model.gradient(0));
