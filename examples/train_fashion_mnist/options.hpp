@@ -14,7 +14,7 @@ struct Options {
   std::string feedback;           ///< never empty after parsing: "none" or "ef"
   std::string algorithm = "auto";
   std::optional<int> ranks;  ///< as asked for; under an MPI launcher it may only repeat what that says
-  int epochs = 8;
+  int epochs = 6;
   int batch = 64;  ///< images per rank and step
   double learning_rate = 0.2;
   double momentum = 0.9;
