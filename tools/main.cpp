@@ -31,7 +31,7 @@ std::string help() {
          "\nOptions:\n"
          "  --help      this text; 'gradwire SUBCOMMAND --help' for a subcommand's options\n"
          "  --version   version\n"
-         "\nExit codes: 0 success, 1 failure, 2 wrong usage.\n";
+         "\nExit codes: 0 success, 1 failure, 2 a command line that cannot be read.\n";
 }
 
 int dispatch(const Arguments& arguments) {

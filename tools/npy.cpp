@@ -126,7 +126,9 @@ DType dtype_of(const Header& header, const std::string& file) {
   require(!header.fortran_order, "{}: Fortran order; expected C order (numpy.ascontiguousarray)", file);
   if (header.descr == "<f4") return DType::f32;
   if (header.descr == "<f2") return DType::f16;
-  fail(Errc::invalid_argument, "{}: dtype '{}'; expected '<f4' or '<f2'", file, header.descr);
+  fail(Errc::invalid_argument,
+       "{}: dtype '{}'; expected '<f4' or '<f2': save it as np.save(file, array.astype(np.float32))", file,
+       header.descr);
 }
 
 std::size_t count_of(const std::vector<std::size_t>& shape, const std::string& file) {
