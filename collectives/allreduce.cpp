@@ -128,6 +128,7 @@ class PersistentAllreduce::Impl final : public Completion {
     algorithm_->set_workspace(workspace);
     pipeline_->begin();
     started_ = Clock::now();
+    op_.deadline = started_ + timeout_;
     agreement_.front().value = std::to_string(op_.number);
     op_.comm.transport().announce(agreement_, op_.slot, started_ + timeout_);
     // Nobody else hears of a bucket without elements, so nothing can be refused there.

@@ -1,7 +1,8 @@
 // The backend's own all-reduce, over one staging buffer per dtype where the bucket has several tensors. No lossy step.
-//   0  first run only: compare fingerprints, since the backend's all-reduce carries no envelope
-//   1  stage, all-reduce
-//   2  hand the sums out
+//   0  stage, all-reduce
+//   1  hand the sums out
+// The all-reduce carries no envelope, so the first run compares fingerprints before it. That one time it waits, inside
+// start(): backends match all-reduces by the order in which they are posted, which must be the order of starts.
 // A rank that refuses or holds NaN or Inf puts a NaN in: no rank's sum is finite then, so all of them end with a
 // verdict.
 
@@ -37,15 +38,14 @@ class Dense final : public Algorithm {
   }
 
   // Groups are reduced one after the other: each is a segment.
-  [[nodiscard]] int stages() const noexcept override { return 3; }
+  [[nodiscard]] int stages() const noexcept override { return 2; }
   [[nodiscard]] int segments() const noexcept override { return std::max(static_cast<int>(groups_.size()), 1); }
   [[nodiscard]] std::size_t workspace_bytes() const noexcept override { return staging_bytes_; }
 
   [[nodiscard]] Work run_stage(int stage, int segment) override {
     if (groups_.empty()) return {};
     const Group& group = groups_[static_cast<std::size_t>(segment)];
-    if (stage == 0) return segment == 0 && !compared_ ? compare() : Work{};
-    if (stage == 1) return reduce(group);
+    if (stage == 0) return reduce(group);
     hand_out(group);
     return {};
   }
@@ -63,7 +63,8 @@ class Dense final : public Algorithm {
     return {workspace_.data + group.first_byte, group.elems, group.dtype, workspace_.space};
   }
 
-  Work compare() {
+  void compare_fingerprints() {
+    if (compared_) return;
     std::vector<Send> sends;
     std::vector<Recv> recvs;
     for (int peer = 0; peer < op_.size(); ++peer) {
@@ -73,11 +74,7 @@ class Dense final : public Algorithm {
       recvs.push_back({{theirs, sizeof op_.fingerprint}, peer});
     }
     fingerprints_[static_cast<std::size_t>(op_.rank())] = op_.fingerprint;
-    return op_.exchange(sends, recvs);
-  }
-
-  void check_fingerprints() {
-    if (compared_) return;
+    op_.exchange(sends, recvs).wait(op_.deadline);
     for (std::size_t rank = 0; rank < fingerprints_.size(); ++rank) {
       if (fingerprints_[rank] != op_.fingerprint) refuse_fingerprint(op_, static_cast<int>(rank), fingerprints_[rank]);
     }
@@ -85,7 +82,7 @@ class Dense final : public Algorithm {
   }
 
   Work reduce(const Group& group) {
-    check_fingerprints();
+    compare_fingerprints();
     const Tensor all = whole(group);
     {
       const Stopwatch watch(op_.stats.encode_us);

@@ -139,7 +139,6 @@ int run_apply(const Arguments& arguments) {
   const NpyArray out{in.shape, in.count, in.dtype, Buffer(in_bytes)};
   const Buffer residual(in.count * sizeof(float));
   const std::size_t frame_bytes = encode_and_decode(compressor, in, out, options->seed);
-  require_finite(out, "the decoded array overflows f16");
   const Difference difference = subtract(in, out, residual.tensor(in.count));
   write_files(*options, out, residual.tensor(in.count));
 
