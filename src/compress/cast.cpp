@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "compress/isa.hpp"
+#include "compress/kernels.hpp"
 #include "compress/refuse.hpp"
 
 namespace gradwire {
@@ -46,7 +47,7 @@ std::size_t CastCompressor::encode(ConstTensor x, Bytes out, Tensor residual, co
                                  static_cast<std::uint32_t>(frame_bytes / frame::kAlign)});
   std::byte* const payload = out.data + frame::kHeaderBytes;
   const DType to = payload_dtype(x.dtype);
-  if (!isa::kernels_in_use().cast_encode({x, payload, to, static_cast<float*>(residual.data)}))
+  if (!isa::kernels<ElementKernels>().cast_encode({x, payload, to, static_cast<float*>(residual.data)}))
     refuse_non_finite(x, {0, x.count, spec()});
   const std::size_t written = x.count * size_of(to);
   std::memset(payload + written, 0, frame_bytes - frame::kHeaderBytes - written);
@@ -59,7 +60,7 @@ std::size_t CastCompressor::decode(ConstBytes in, Tensor y, Write write, StreamR
   const frame::Header header = frame::read_header(in, {codec_, 0, y.count, spec()});
   const std::size_t frame_bytes = max_frame_size(y.count, header.dtype);
   frame::check_size(in, header, frame_bytes, spec());
-  isa::kernels_in_use().cast_decode({in.data + frame::kHeaderBytes, payload_dtype(header.dtype), y, write});
+  isa::kernels<ElementKernels>().cast_decode({in.data + frame::kHeaderBytes, payload_dtype(header.dtype), y, write});
   return frame_bytes;
 }
 

@@ -2,53 +2,58 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <atomic>
 
 #include "base/env.hpp"
 #include "base/fail.hpp"
-#include "compress/reference.hpp"
-#include "compress/simd/simd_kernels.hpp"
+#include "compress/simd/targets.hpp"
 
 namespace gradwire::isa {
 namespace {
 
-const std::vector<const kernels::Table*>& tables() {
-  static const std::vector<const kernels::Table*> all = [] {
-    std::vector<const kernels::Table*> found = simd_kernels();
-    found.push_back(&reference_kernels());
-    return found;
-  }();
-  return all;
-}
-
-const kernels::Table& find(std::string_view name, std::string_view asked_by) {
-  for (const kernels::Table* table : tables())
-    if (table->isa == name) return *table;
+std::size_t find(std::string_view name, std::string_view asked_by) {
+  const auto found = std::find(list().begin(), list().end(), name);
+  if (found != list().end()) return static_cast<std::size_t>(found - list().begin());
   fail(Errc::invalid_argument, "{} {}: this CPU and build have {}", asked_by, name, fmt::join(list(), ", "));
 }
 
-std::atomic<const kernels::Table*>& selected() {
-  static std::atomic<const kernels::Table*> table = [] {
+std::atomic<std::size_t>& selected() {
+  static std::atomic<std::size_t> index = [] {
     const std::string& forced = environment().force_isa;
-    return forced.empty() ? tables().front() : &find(forced, "GRADWIRE_FORCE_ISA is");
+    return forced.empty() ? std::size_t{0} : find(forced, "GRADWIRE_FORCE_ISA is");
   }();
-  return table;
+  return index;
 }
 
 }  // namespace
 
-std::vector<std::string_view> list() {
-  std::vector<std::string_view> names;
-  for (const kernels::Table* table : tables()) names.push_back(table->isa);
+const std::vector<std::string_view>& list() {
+  static const std::vector<std::string_view> names = [] {
+    std::vector<std::string_view> found;
+    for (const SimdTarget& target : simd_targets()) found.push_back(target.isa);
+    found.emplace_back("scalar");
+    return found;
+  }();
   return names;
 }
 
-std::string_view current() { return kernels_in_use().isa; }
+const std::vector<std::int64_t>& targets() {
+  static const std::vector<std::int64_t> bits = [] {
+    std::vector<std::int64_t> found;
+    for (const SimdTarget& target : simd_targets()) found.push_back(target.bit);
+    found.push_back(0);
+    return found;
+  }();
+  return bits;
+}
 
-void select(std::string_view name) { selected() = &find(name, "no instruction set"); }
+std::size_t current_index() { return selected().load(std::memory_order_relaxed); }
 
-const kernels::Table& kernels_in_use() { return *selected().load(std::memory_order_relaxed); }
+std::size_t index_of(std::string_view name) { return find(name, "no instruction set"); }
 
-const kernels::Table& kernels_of(std::string_view name) { return find(name, "no instruction set"); }
+std::string_view current() { return list()[current_index()]; }
+
+void select(std::string_view name) { selected() = index_of(name); }
 
 }  // namespace gradwire::isa

@@ -8,8 +8,8 @@
 #include "gradwire/compressor.hpp"
 #include "gradwire/types.hpp"
 
-/// \file The inner loops behind the compressors and vector_ops, as one table per instruction set. Arguments are checked
-/// by the callers; all memory is host memory, any alignment.
+/// \file The inner loops behind the casts, `quantize` and vector_ops, as families of kernels (compress/isa.hpp).
+/// Arguments are checked by the callers; all memory is host memory, any alignment.
 namespace gradwire::kernels {
 
 /// x to `payload` as dtype `to`, saturating; residual = x - payload unless null.
@@ -51,17 +51,24 @@ struct ScaleAdd {
   float* out;           ///< may be x or addend
 };
 
-struct Table {
-  std::string_view isa;
-  bool (*cast_encode)(const CastEncode&);  ///< false when x holds NaN or Inf
-  void (*cast_decode)(const CastDecode&);
-  /// Elements encoded before the first bucket without a finite scale: x.count when all is well.
-  std::size_t (*quantize_encode)(const QuantizeEncode&);
-  void (*quantize_decode)(const QuantizeDecode&);
-  void (*scale_add)(const ScaleAdd&);
+}  // namespace gradwire::kernels
+
+namespace gradwire {
+
+/// Casts and the loops of vector_ops.
+struct ElementKernels {
+  bool (*cast_encode)(const kernels::CastEncode&);  ///< false when x holds NaN or Inf
+  void (*cast_decode)(const kernels::CastDecode&);
+  void (*scale_add)(const kernels::ScaleAdd&);
   bool (*all_finite)(ConstTensor);
   /// As 16 interleaved partial sums, added pairwise: the same on every instruction set.
   double (*sum_squares)(const float*, std::size_t);
 };
 
-}  // namespace gradwire::kernels
+struct QuantizeKernels {
+  /// Elements encoded before the first bucket without a finite scale: x.count when all is well.
+  std::size_t (*encode)(const kernels::QuantizeEncode&);
+  void (*decode)(const kernels::QuantizeDecode&);
+};
+
+}  // namespace gradwire

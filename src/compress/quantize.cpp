@@ -6,6 +6,7 @@
 
 #include "compress/frame.hpp"
 #include "compress/isa.hpp"
+#include "compress/kernels.hpp"
 #include "compress/refuse.hpp"
 
 namespace gradwire {
@@ -44,7 +45,7 @@ std::size_t QuantizeCompressor::encode(ConstTensor x, Bytes out, Tensor residual
   frame::write_header(out.data,
                       {frame::Codec::quantize, x.dtype, params_.options(), static_cast<std::uint32_t>(x.count),
                        static_cast<std::uint32_t>(frame_bytes / frame::kAlign)});
-  const std::size_t encoded = isa::kernels_in_use().quantize_encode(
+  const std::size_t encoded = isa::kernels<QuantizeKernels>().encode(
       {params_, x, out.data + frame::kHeaderBytes, static_cast<float*>(residual.data), key});
   if (encoded != x.count)
     refuse_non_finite(x, {encoded, std::min<std::size_t>(params_.bucket, x.count - encoded), spec_});
@@ -57,7 +58,7 @@ std::size_t QuantizeCompressor::decode(ConstBytes in, Tensor y, Write write, Str
   const frame::Header header = frame::read_header(in, {frame::Codec::quantize, params_.options(), y.count, spec_});
   const std::size_t frame_bytes = max_frame_size(y.count, header.dtype);
   frame::check_size(in, header, frame_bytes, spec_);
-  isa::kernels_in_use().quantize_decode({params_, in.data + frame::kHeaderBytes, y, write});
+  isa::kernels<QuantizeKernels>().decode({params_, in.data + frame::kHeaderBytes, y, write});
   return frame_bytes;
 }
 

@@ -1,5 +1,5 @@
-#include "compress/reference.hpp"
-
+/// \file The obvious scalar loops: the oracle that every instruction set equals bit for bit, and the kernels of the
+/// instruction set "scalar".
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "base/half.hpp"
+#include "compress/isa.hpp"
+#include "compress/kernels.hpp"
 #include "compress/random.hpp"
 
 namespace gradwire {
@@ -169,10 +171,16 @@ double sum_squares(const float* x, std::size_t n) {
 
 }  // namespace
 
-const kernels::Table& reference_kernels() noexcept {
-  static constexpr kernels::Table kTable{"scalar",        cast_encode, cast_decode, quantize_encode,
-                                         quantize_decode, scale_add,   all_finite,  sum_squares};
-  return kTable;
+template <>
+const ElementKernels& isa::scalar_kernels<ElementKernels>() noexcept {
+  static constexpr ElementKernels kKernels{cast_encode, cast_decode, scale_add, all_finite, sum_squares};
+  return kKernels;
+}
+
+template <>
+const QuantizeKernels& isa::scalar_kernels<QuantizeKernels>() noexcept {
+  static constexpr QuantizeKernels kKernels{quantize_encode, quantize_decode};
+  return kKernels;
 }
 
 }  // namespace gradwire

@@ -3,29 +3,30 @@
 #include <cassert>
 
 #include "compress/isa.hpp"
+#include "compress/kernels.hpp"
 
 namespace gradwire::ops {
 
 void scale_add(ConstTensor x, float scale, const float* addend, float* out) {
   assert(x.space == Space::host);
-  isa::kernels_in_use().scale_add({x, scale, addend, out});
+  isa::kernels<ElementKernels>().scale_add({x, scale, addend, out});
 }
 
 void convert(ConstTensor from, Tensor to) {
   assert(from.count == to.count && from.space == Space::host && to.space == Space::host);
-  isa::kernels_in_use().cast_decode({static_cast<const std::byte*>(from.data), from.dtype, to, Write::assign});
+  isa::kernels<ElementKernels>().cast_decode({static_cast<const std::byte*>(from.data), from.dtype, to, Write::assign});
 }
 
 void add(const float* x, float* y, std::size_t n) {
-  isa::kernels_in_use().cast_decode(
+  isa::kernels<ElementKernels>().cast_decode(
       {reinterpret_cast<const std::byte*>(x), DType::f32, {y, n, DType::f32, Space::host}, Write::add});
 }
 
 bool all_finite(ConstTensor x) {
   assert(x.space == Space::host);
-  return isa::kernels_in_use().all_finite(x);
+  return isa::kernels<ElementKernels>().all_finite(x);
 }
 
-double sum_squares(const float* x, std::size_t n) { return isa::kernels_in_use().sum_squares(x, n); }
+double sum_squares(const float* x, std::size_t n) { return isa::kernels<ElementKernels>().sum_squares(x, n); }
 
 }  // namespace gradwire::ops

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "compress/kernels.hpp"
 #include "unit/compress_support.hpp"
 
 namespace gradwire::testing {
@@ -15,14 +16,20 @@ TEST(Isa, ListEndsWithTheReferenceCode) {
   const std::vector<std::string_view> names = isa::list();
   ASSERT_FALSE(names.empty());
   EXPECT_EQ(names.back(), "scalar");
-  for (const std::string_view name : names) EXPECT_EQ(isa::kernels_of(name).isa, name);
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    EXPECT_EQ(isa::index_of(names[i]), i);
+    for (std::size_t j = 0; j < i; ++j) {
+      EXPECT_NE(&isa::kernels_at<QuantizeKernels>(i), &isa::kernels_at<QuantizeKernels>(j)) << names[i] << names[j];
+    }
+  }
+  EXPECT_EQ(&isa::kernels_of<QuantizeKernels>("scalar"), &isa::scalar_kernels<QuantizeKernels>());
 }
 
 TEST(Isa, SelectSwitchesTheKernels) {
   for (const std::string_view name : isa::list()) {
     const ScopedIsa scope(name);
     EXPECT_EQ(isa::current(), name);
-    EXPECT_EQ(&isa::kernels_in_use(), &isa::kernels_of(name));
+    EXPECT_EQ(&isa::kernels<QuantizeKernels>(), &isa::kernels_of<QuantizeKernels>(name));
   }
 }
 

@@ -1,7 +1,7 @@
 // Every instruction set gives the reference's bytes.
 #include <fmt/format.h>
 
-#include "compress/reference.hpp"
+#include "compress/kernels.hpp"
 #include "unit/compress_support.hpp"
 
 namespace gradwire::testing {
@@ -30,27 +30,27 @@ struct QuantizeResult {
 
 /// Encodes with the residual and without, in place and not, and decodes in all ways. `decode_from` replaces the
 /// payload.
-QuantizeResult run(const kernels::Table& table, const QuantizeCase& c, const Values& x) {
+QuantizeResult run(const QuantizeKernels& table, const QuantizeCase& c, const Values& x) {
   const std::size_t payload_bytes = QuantizeLayout{c.params, c.count}.payload_bytes();
   const RandomKey key{7, 11, ParamId{13}, kFirstElements[c.count % 4]};
   QuantizeResult result{
       0, std::vector<std::byte>(payload_bytes, std::byte{0x77}), Values(c.count, DType::f32, c.shift), {}};
   auto* const residual = static_cast<float*>(result.residual.tensor().data);
-  result.encoded = table.quantize_encode({c.params, x.tensor(), result.payload.data(), residual, key});
+  result.encoded = table.encode({c.params, x.tensor(), result.payload.data(), residual, key});
 
   std::vector<std::byte> again(payload_bytes, std::byte{0x11});
-  table.quantize_encode({c.params, x.tensor(), again.data(), nullptr, key});
+  table.encode({c.params, x.tensor(), again.data(), nullptr, key});
   EXPECT_EQ(again, result.payload) << c.describe();
   if (c.dtype == DType::f32) {
     Values in_place = x;
     auto* const data = static_cast<float*>(in_place.tensor().data);
-    table.quantize_encode({c.params, in_place.tensor(), again.data(), data, key});
+    table.encode({c.params, in_place.tensor(), again.data(), data, key});
     EXPECT_EQ(again, result.payload) << c.describe();
     EXPECT_EQ(in_place.bytes(), result.residual.bytes()) << c.describe();
   }
   for (const Write write : {Write::assign, Write::add}) {
     Values y(mixed_gradients(c.count, 99), c.dtype, c.shift);
-    table.quantize_decode({c.params, result.payload.data(), y.tensor(), write});
+    table.decode({c.params, result.payload.data(), y.tensor(), write});
     result.decoded.push_back(y);
   }
   return result;
@@ -58,11 +58,11 @@ QuantizeResult run(const kernels::Table& table, const QuantizeCase& c, const Val
 
 void compare_with_reference(const QuantizeCase& c) {
   const Values x(mixed_gradients(c.count, static_cast<unsigned>(c.count + c.params.bits)), c.dtype, c.shift);
-  const QuantizeResult expected = run(reference_kernels(), c, x);
+  const QuantizeResult expected = run(isa::scalar_kernels<QuantizeKernels>(), c, x);
   ASSERT_EQ(expected.encoded, c.count) << c.describe();
   for (const std::string_view isa : isa::list()) {
     SCOPED_TRACE(fmt::format("{} {}", isa, c.describe()));
-    const QuantizeResult actual = run(isa::kernels_of(isa), c, x);
+    const QuantizeResult actual = run(isa::kernels_of<QuantizeKernels>(isa), c, x);
     ASSERT_EQ(actual.encoded, expected.encoded);
     ASSERT_EQ(actual.payload, expected.payload);
     ASSERT_EQ(actual.residual.bytes(), expected.residual.bytes());
@@ -74,9 +74,9 @@ std::vector<std::size_t> counts_for(std::size_t bucket) {
   return {0, 1, 15, 16, 17, 31, 113, bucket - 1, bucket, bucket + 1, 2 * bucket + 1009};
 }
 
-class QuantizeKernels : public ::testing::TestWithParam<std::uint32_t> {};
+class QuantizeKernelsByBucket : public ::testing::TestWithParam<std::uint32_t> {};
 
-TEST_P(QuantizeKernels, EqualTheReferenceForEverySpecAndDtype) {
+TEST_P(QuantizeKernelsByBucket, EqualTheReferenceForEverySpecAndDtype) {
   for (const std::uint32_t bits : {1u, 2u, 3u, 4u, 5u, 6u, 7u, 8u})
     for (const Norm norm : {Norm::linf, Norm::l2, Norm::minmax})
       for (const Round round : {Round::nearest, Round::stochastic})
@@ -87,7 +87,7 @@ TEST_P(QuantizeKernels, EqualTheReferenceForEverySpecAndDtype) {
           }
 }
 
-INSTANTIATE_TEST_SUITE_P(Buckets, QuantizeKernels, ::testing::Values(32, 64, 96, 128, 160, 512, 1024),
+INSTANTIATE_TEST_SUITE_P(Buckets, QuantizeKernelsByBucket, ::testing::Values(32, 64, 96, 128, 160, 512, 1024),
                          ::testing::PrintToStringParamName());
 
 TEST(QuantizeKernelsLarge, EqualTheReference) {
@@ -111,9 +111,9 @@ TEST(QuantizeKernelsSmallSquares, L2IsFlatBeforeSquaresLoseBits) {
       for (const std::size_t count : {1u, 16u, 33u, 600u}) {
         const QuantizeCase c{{bits, 32, Norm::l2, round}, DType::f32, count, 0};
         const Values values(std::vector<float>(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(count)), DType::f32);
-        const QuantizeResult expected = run(reference_kernels(), c, values);
+        const QuantizeResult expected = run(isa::scalar_kernels<QuantizeKernels>(), c, values);
         for (const std::string_view isa : isa::list()) {
-          const QuantizeResult actual = run(isa::kernels_of(isa), c, values);
+          const QuantizeResult actual = run(isa::kernels_of<QuantizeKernels>(isa), c, values);
           ASSERT_EQ(actual.payload, expected.payload) << isa << " " << c.describe();
           ASSERT_EQ(actual.residual.bytes(), expected.residual.bytes()) << isa << " " << c.describe();
         }
@@ -131,7 +131,8 @@ TEST(QuantizeKernelsRefuse, TheSameBucketForTheSameReason) {
         std::vector<std::byte> payload(4096);
         const kernels::QuantizeEncode job{{4, 32, norm, Round::nearest}, x.tensor(), payload.data(), nullptr, {}};
         for (const std::string_view isa : isa::list())
-          EXPECT_EQ(isa::kernels_of(isa).quantize_encode(job), where / 32 * 32) << isa << " " << bad << " at " << where;
+          EXPECT_EQ(isa::kernels_of<QuantizeKernels>(isa).encode(job), where / 32 * 32)
+              << isa << " " << bad << " at " << where;
       }
 }
 

@@ -1,7 +1,7 @@
 // Conversions between dtypes and the loops of vector_ops, on every instruction set.
 #include <functional>
 
-#include "compress/reference.hpp"
+#include "compress/kernels.hpp"
 #include "compress/vector_ops.hpp"
 #include "unit/compress_support.hpp"
 
@@ -47,7 +47,7 @@ TEST(Half, Bf16RoundsToNearestEven) {
 class Ops : public ::testing::TestWithParam<std::string_view> {
  protected:
   const ScopedIsa isa_{GetParam()};
-  const kernels::Table& reference_ = reference_kernels();
+  const ElementKernels& reference_ = isa::scalar_kernels<ElementKernels>();
 };
 
 TEST_P(Ops, WidenEveryHalf) {
@@ -169,7 +169,7 @@ TEST_P(Ops, CastsEqualTheReference) {
         std::vector<std::byte> payloads[2];
         Values residuals[2] = {Values(count, DType::f32, 1), Values(count, DType::f32, 1)};
         for (const bool is_reference : {false, true}) {
-          const kernels::Table& table = is_reference ? reference_ : isa::kernels_in_use();
+          const ElementKernels& table = is_reference ? reference_ : isa::kernels<ElementKernels>();
           payloads[is_reference].resize(count * size_of(to) + 1);
           auto* const residual = static_cast<float*>(residuals[is_reference].tensor().data);
           ASSERT_TRUE(table.cast_encode({x.tensor(), payloads[is_reference].data(), to, residual}));
