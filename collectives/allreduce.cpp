@@ -141,7 +141,7 @@ class PersistentAllreduce::Impl final : public Completion {
   void own_workspace(Buffer workspace) { workspace_ = std::move(workspace); }
 
   ~Impl() override {
-    if (state_ == State::failed || state_ == State::running) workspace_.leak();  // the backend may still write to it
+    if (state_ == State::failed || state_ == State::running) workspace_.abandon();  // the backend may still write to it
   }
 
   bool poll() override {

@@ -104,7 +104,7 @@ class GRADWIRE_API PersistentAllreduce {
 };
 
 /// One-shot form of PersistentAllreduce that brings its own workspace. Drive the Work to completion; one that is
-/// dropped before leaks its workspace, which the backend may still write to.
+/// dropped before abandons its workspace, which the backend may still write to.
 [[nodiscard]] GRADWIRE_API Work allreduce_sum(const Communicator& comm, std::span<const Item> items, Slot slot,
                                               StreamRef stream, const AllreduceOptions& options = {},
                                               std::uint64_t step = 0);

@@ -28,8 +28,9 @@ class GRADWIRE_API Buffer {
     return {view_.data, count, dtype, view_.space};
   }
   void fill_zero() const;
-  /// Gives the memory up without freeing it: for memory that a failed backend may still write to.
-  void leak() noexcept { view_ = {}; }
+  /// Gives the memory up without freeing it: for memory that a failed backend may still write to. It stays allocated
+  /// until the process ends.
+  void abandon() noexcept;
 
  private:
   Bytes view_;

@@ -1,14 +1,27 @@
 #include "gradwire/buffer.hpp"
 
 #include <cstring>
+#include <mutex>
 #include <new>
+#include <vector>
 
 #include "base/fail.hpp"
 
 namespace gradwire {
 namespace {
 constexpr std::align_val_t kAlignment{128};
+
+/// Where abandoned memory stays in reach, so that leak checkers report only what was lost by mistake.
+struct Abandoned {
+  std::mutex mutex;
+  std::vector<Bytes> memory;
+};
+Abandoned& abandoned() {
+  static auto* const instance = new Abandoned;  // outlives every static destructor
+  return *instance;
 }
+
+}  // namespace
 
 Buffer::Buffer(std::size_t size, Space space) {
   if (space != Space::host) fail(Errc::unsupported, "this build of gradwire has no device memory (built without CUDA)");
@@ -17,6 +30,16 @@ Buffer::Buffer(std::size_t size, Space space) {
 
 Buffer::~Buffer() {
   if (view_.data != nullptr) ::operator delete(view_.data, kAlignment);
+}
+
+void Buffer::abandon() noexcept {
+  const Bytes memory = std::exchange(view_, {});
+  if (memory.data == nullptr) return;
+  try {
+    const std::lock_guard lock(abandoned().mutex);
+    abandoned().memory.push_back(memory);
+  } catch (const std::bad_alloc&) {  // then nobody remembers it, which harms nobody
+  }
 }
 
 void Buffer::fill_zero() const {

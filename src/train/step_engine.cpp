@@ -53,7 +53,7 @@ StepEngine::StepEngine(const Communicator& comm, std::span<const ParamInfo> para
 
 StepEngine::~StepEngine() {
   // Buckets still in flight: their transport may go on writing to these.
-  for (std::size_t i = oldest_; i < next_; ++i) arenas_[i % in_flight_limit_].leak();
+  for (std::size_t i = oldest_; i < next_; ++i) arenas_[i % in_flight_limit_].abandon();
 }
 
 void StepEngine::add_bucket(const BucketPlan& plan, const HookOptions& options) {

@@ -161,7 +161,7 @@ bool MpiOperation::fail_with(const Error& error) noexcept {
 /// A receive whose message has not come is not known to MPI, so its buffer is free at once; one under way is seen to
 /// its end. For the rest MPI has no remedy: a send that its receiver never asks for is let go of, and MPI may still
 /// read its buffer; an all-reduce that some rank never joins may still read and write its buffer. Owners of such
-/// buffers keep them (PersistentAllreduce leaks its workspace) unless the process makes no further MPI call.
+/// buffers keep them (PersistentAllreduce abandons its workspace) unless the process makes no further MPI call.
 bool MpiOperation::release_requests() noexcept {
   if (!mpi_usable()) return false;
   const auto give_up = std::chrono::steady_clock::now() + kReleasePatience;

@@ -66,7 +66,7 @@ Outcome run_differing(Communicator& comm, const std::vector<BucketItem>& items, 
   const Outcome outcome = outcome_of([&] {
     operation.start({&buffers, 1}, workspace.bytes(), 0, StreamRef::host()).wait(patience());
   });
-  if (outcome.code != Errc::ok) workspace.leak();
+  if (outcome.code != Errc::ok) workspace.abandon();
   return outcome;
 }
 

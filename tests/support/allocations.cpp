@@ -1,4 +1,4 @@
-// Replaces the global operator new of the binaries that use it.
+// Replaces the global operator new of the binaries that use it: all its forms, since sanitizers have their own of each.
 #include "support/allocations.hpp"
 
 #include <cstdlib>
@@ -24,6 +24,14 @@ void* operator new[](std::size_t size) { return count_and_allocate(size, alignof
 void* operator new(std::size_t size, std::align_val_t alignment) {
   return count_and_allocate(size, static_cast<std::size_t>(alignment));
 }
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+  try {
+    return operator new(size);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+void* operator new[](std::size_t size, const std::nothrow_t& tag) noexcept { return operator new(size, tag); }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete[](void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
