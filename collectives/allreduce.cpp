@@ -95,6 +95,8 @@ class PersistentAllreduce::Impl final : public Completion {
     const std::size_t segment_bytes = options.segment_bytes > 0 ? options.segment_bytes : environment().segment_bytes;
     for (BucketItem& item : op_.items) {
       item.name = label(item);
+      require(is_float(item.dtype), "{}: registered as {}, expected f32, f16 or bf16", item.name,
+              gradwire::name(item.dtype));
       elems_ += item.count;
     }
     name_ = select_algorithm(options.algorithm, op_.items, op_.size());

@@ -20,8 +20,9 @@ std::size_t snap(std::span<const BucketItem> items, std::size_t position) {
   for (const BucketItem& item : items) {
     if (position < start + item.count) {
       const std::size_t block = item.compressor.traits().block_elems;
-      const std::size_t nearest = (position - start + block / 2) / block * block;
-      return start + std::min(nearest, item.count);
+      const std::size_t inside = position - start;
+      if (block >= item.count) return 2 * inside < item.count ? start : start + item.count;
+      return start + std::min((inside + block / 2) / block * block, item.count);
     }
     start += item.count;
   }

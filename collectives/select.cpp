@@ -9,17 +9,32 @@ namespace {
 struct Row {
   AlgorithmInfo info;
   std::unique_ptr<Algorithm> (*make)(Operation&, std::size_t segment_bytes);
-  bool needs_lossless;
+  /// Why it cannot carry what this compressor makes; null where it can.
+  const char* (*refusal)(const Compressor&);
 };
+
+const char* refuse_lossy(const Compressor& compressor) {
+  return compressor.traits().lossless ? nullptr : "it carries uncompressed tensors only";
+}
+
+const char* refuse_frameless(const Compressor& compressor) {
+  return compressor.low_rank() != nullptr ? "low rank makes no frames: use lowrank" : nullptr;
+}
+
+/// Sums of sparse frames are denser than the frames, so a second lossy step of the same density loses too much.
+const char* refuse_sparse(const Compressor& compressor) {
+  if (compressor.sparsifier() != nullptr) return "it re-encodes sums, which are denser: use gather_sum";
+  return refuse_frameless(compressor);
+}
 
 const std::array<Row, 4>& table() {
   static const std::array<Row, 4> rows{{
       {{"dense", "2(n-1)/n S", "0", "tiny tensors, or where compression does not pay; compressor none only"},
        [](Operation& op, std::size_t) { return make_dense(op); },
-       true},
-      {{"scatter_reduce", "2(n-1)/n S/ratio", "2", "quantisers, any n"}, make_scatter_reduce, false},
-      {{"ring", "2(n-1)/n S/ratio", "n", "near-lossless casts"}, make_ring, false},
-      {{"gather_sum", "(n-1) S/ratio", "1", "small n, sparse frames"}, make_gather_sum, false},
+       refuse_lossy},
+      {{"scatter_reduce", "2(n-1)/n S/ratio", "2", "quantisers, any n"}, make_scatter_reduce, refuse_sparse},
+      {{"ring", "2(n-1)/n S/ratio", "n", "near-lossless casts"}, make_ring, refuse_sparse},
+      {{"gather_sum", "(n-1) S/ratio", "1", "small n, sparse frames"}, make_gather_sum, refuse_frameless},
   }};
   return rows;
 }
@@ -33,11 +48,23 @@ const Row& find_row(std::string_view name) {
   fail(Errc::invalid_argument, "unknown algorithm '{}': expected {}", name, known);
 }
 
-/// The first item whose compressor loses anything, or null.
-const BucketItem* first_lossy(std::span<const BucketItem> items) {
-  const auto found =
-      std::find_if(items.begin(), items.end(), [](const BucketItem& i) { return !i.compressor.traits().lossless; });
-  return found == items.end() ? nullptr : &*found;
+/// Throws what makes `row` impossible for one of the items.
+void check_legal(const Row& row, std::span<const BucketItem> items) {
+  for (const BucketItem& item : items) {
+    const char* const refusal = row.refusal(item.compressor);
+    if (refusal == nullptr) continue;
+    fail(Errc::unsupported, "algorithm '{}' cannot carry {}, whose compressor is {}: {}", row.info.name, item.name,
+         item.compressor.spec(), refusal);
+  }
+}
+
+std::string_view choose_algorithm(std::span<const BucketItem> items, int ranks) {
+  const auto all = [&](auto property) { return std::all_of(items.begin(), items.end(), property); };
+  const auto any = [&](auto property) { return std::any_of(items.begin(), items.end(), property); };
+  if (all([](const BucketItem& i) { return i.compressor.traits().lossless; })) return "dense";
+  if (any([](const BucketItem& i) { return i.compressor.sparsifier() != nullptr; })) return "gather_sum";
+  // Both send S/ratio between two ranks; gather_sum does it in one round with one lossy step.
+  return ranks == 2 ? "gather_sum" : "scatter_reduce";
 }
 
 }  // namespace
@@ -49,17 +76,8 @@ std::vector<AlgorithmInfo> list_algorithms() {
 }
 
 std::string_view select_algorithm(std::string_view name, std::span<const BucketItem> items, int ranks) {
-  const BucketItem* const lossy = first_lossy(items);
-  if (name == "auto") {
-    if (lossy == nullptr) return "dense";
-    // Both send S/ratio between two ranks; gather_sum does it in one round with one lossy step.
-    return ranks == 2 ? "gather_sum" : "scatter_reduce";
-  }
-  const Row& row = find_row(name);
-  if (row.needs_lossless && lossy != nullptr) {
-    fail(Errc::unsupported, "algorithm '{}' carries uncompressed tensors only, but {} has compressor {}", name,
-         lossy->name, lossy->compressor.spec());
-  }
+  const Row& row = find_row(name == "auto" ? choose_algorithm(items, ranks) : name);
+  check_legal(row, items);
   return row.info.name;
 }
 

@@ -68,6 +68,7 @@ Json collect_compressors() {
                     {"example", row.example},
                     {"options", row.options},
                     {"summary", row.summary},
+                    {"error_bound", row.bound},
                     {"source", row.source}});
   }
   return rows;

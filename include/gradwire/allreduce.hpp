@@ -28,7 +28,8 @@ struct BucketItem {
   std::size_t count = 0;
   DType dtype = DType::f32;
   Compressor compressor;
-  std::string name = {};  ///< for messages; empty means "parameter <id>"
+  std::string name = {};                ///< for messages; empty means "parameter <id>"
+  std::vector<std::size_t> shape = {};  ///< for low rank; empty means {count}
 };
 
 /// Memory of one parameter in one step.

@@ -22,8 +22,10 @@ struct CompressorTraits {
   bool lossless = false;   ///< decode(encode(x)) == x for f32 input
   bool on_host = true;
   bool on_device = false;
-  std::size_t block_elems = 1;  ///< elements that share metadata: chunks are cut at multiples of it
+  /// Elements that share metadata: chunks are cut at multiples of it. kWholeTensor: never inside a tensor.
+  std::size_t block_elems = 1;
 };
+inline constexpr std::size_t kWholeTensor = ~std::size_t{0};
 
 enum class Write : std::uint8_t { assign, add };
 
@@ -36,7 +38,74 @@ struct RandomKey {
   std::uint64_t first_element = 0;
 };
 
-/// What a compressor's author implements. Implementations are immutable and safe to share between threads.
+class Compressor;
+
+/// Chosen elements of a tensor: ascending places, and their values.
+struct Entries {
+  std::uint32_t* index = nullptr;
+  float* value = nullptr;
+  std::size_t count = 0;  ///< in: room; out: how many there are
+};
+
+/// What a compressor that sends few of a tensor's elements offers besides encode and decode, for algorithms that split
+/// the chosen elements between ranks. Frames hold any ascending places of a tensor, however they were chosen.
+class GRADWIRE_API Sparsifier {
+ public:
+  virtual ~Sparsifier();
+  /// The most entries that select() gives for `count` elements.
+  [[nodiscard]] virtual std::size_t max_entries(std::size_t count) const = 0;
+  /// Chooses from x; `out` has room for max_entries(x.count). Throws Errc::non_finite for NaN or Inf among the chosen
+  /// or, at latest, in the sum of squares of x.
+  [[nodiscard]] virtual Entries select(ConstTensor x, Entries out, const RandomKey& key) const = 0;
+  /// Bytes that hold any frame of `entries` chosen among `count` elements.
+  [[nodiscard]] virtual std::size_t max_frame_size(std::size_t count, std::size_t entries) const = 0;
+  /// Writes the frame, which decode() of the same compressor reads, of a tensor of `count` elements that has these and
+  /// is zero elsewhere; replaces each value by what decode() will give for it. Returns the frame's size.
+  virtual std::size_t encode_entries(const Entries& entries, std::size_t count, Bytes out,
+                                     const RandomKey& key) const = 0;
+  /// The same choice with another coding of the values: what "topk(0.01)|q4" means.
+  /// Throws Errc::unsupported for a compressor that cannot code values, such as another sparsifier.
+  [[nodiscard]] virtual Compressor with_values(const Compressor& values) const = 0;
+};
+
+/// What a compressor whose codes can be summed without decoding offers, for the algorithm `integer_sum`. Ranks agree on
+/// one range first (the largest of theirs), code against it, add the codes as integers, and decode the sum.
+class GRADWIRE_API IntegerCoder {
+ public:
+  virtual ~IntegerCoder();
+  /// What this rank needs the common range to be at least. Throws Errc::non_finite.
+  [[nodiscard]] virtual float range(ConstTensor x, const RandomKey& key) const = 0;
+  /// The narrowest of u8, u16, u32 that holds the sum of `ranks` codes. Throws Errc::unsupported for too many ranks.
+  [[nodiscard]] virtual DType sum_dtype(int ranks) const = 0;
+  /// Codes that `count` elements take: a coder may pad.
+  [[nodiscard]] virtual std::size_t codes(std::size_t count) const = 0;
+  /// Codes of x against the common range, as `codes.dtype`; residual (f32) = x - decoded, unless its data is null.
+  virtual void encode(ConstTensor x, float range, Tensor codes, Tensor residual, const RandomKey& key) const = 0;
+  /// y = what a sum of `ranks` codes stands for.
+  virtual void decode(ConstTensor codes, int ranks, float range, Tensor y, const RandomKey& key) const = 0;
+};
+
+/// Parameters of a low-rank scheme, carried out by the algorithm `lowrank`: such a compressor makes no frames.
+struct LowRank {
+  enum class Kind : std::uint8_t { powersgd, projection };
+  Kind kind = Kind::powersgd;
+  std::uint32_t rank = 4;
+  std::uint32_t iterations = 1;  ///< powersgd: power iterations a step
+  std::uint32_t rounds = 2;      ///< powersgd: 2 all-reduces a step (P, then Q), or 1 (P and Q by turns)
+  std::uint32_t start = 0;       ///< steps sent dense before the first low-rank one
+  std::uint32_t refresh = 200;   ///< projection: steps between new bases
+  float min_ratio = 2;           ///< matrices that would shrink by less go to the fallback
+  std::string fallback = "q4";   ///< spec for what is no matrix, or shrinks too little
+};
+
+/// What a compressor's author implements. Implementations are immutable and safe to share between threads; one that
+/// caches what it learned of earlier inputs guards that, and its frames do not need the cache to be read.
+///
+/// An implementation may also have any of
+///
+///     const Sparsifier* sparsifier() const noexcept;
+///     const IntegerCoder* integer_coder() const noexcept;
+///     const LowRank* low_rank() const noexcept;
 template <class C>
 concept CompressorImpl = requires(const C& c, std::size_t n, DType dtype, ConstTensor x, Tensor y, Bytes out,
                                   ConstBytes in, const RandomKey& key, Write write, StreamRef stream) {
@@ -47,6 +116,7 @@ concept CompressorImpl = requires(const C& c, std::size_t n, DType dtype, ConstT
   { c.max_frame_size(n, dtype) } -> std::same_as<std::size_t>;
   { c.encode(x, out, y, key, stream) } -> std::same_as<std::size_t>;
   { c.decode(in, y, write, stream) } -> std::same_as<std::size_t>;
+  { c.error_bound(n) } -> std::same_as<double>;
 };
 
 /// Type-erased compressor: an immutable value, cheap to copy, safe to share between threads.
@@ -81,6 +151,15 @@ class GRADWIRE_API Compressor {
     return self_->decode(in, y, write, stream);
   }
 
+  /// The least proven b with E||x - decode(encode(x))||^2 <= b ||x||^2 for all x of `count` elements: omega where
+  /// traits().unbiased, 1 - delta where b < 1. Elements too small for the arithmetic (docs/wire-format.md) aside.
+  [[nodiscard]] double error_bound(std::size_t count) const { return self_->error_bound(count); }
+
+  /// What more it can do; null where it cannot. They live as long as this compressor or a copy of it.
+  [[nodiscard]] const Sparsifier* sparsifier() const noexcept { return self_->sparsifier(); }
+  [[nodiscard]] const IntegerCoder* integer_coder() const noexcept { return self_->integer_coder(); }
+  [[nodiscard]] const LowRank* low_rank() const noexcept { return self_->low_rank(); }
+
  private:
   struct Concept {
     virtual ~Concept() = default;
@@ -89,6 +168,10 @@ class GRADWIRE_API Compressor {
     [[nodiscard]] virtual std::size_t max_frame_size(std::size_t, DType) const = 0;
     virtual std::size_t encode(ConstTensor, Bytes, Tensor, const RandomKey&, StreamRef) const = 0;
     virtual std::size_t decode(ConstBytes, Tensor, Write, StreamRef) const = 0;
+    [[nodiscard]] virtual double error_bound(std::size_t) const = 0;
+    [[nodiscard]] virtual const Sparsifier* sparsifier() const noexcept = 0;
+    [[nodiscard]] virtual const IntegerCoder* integer_coder() const noexcept = 0;
+    [[nodiscard]] virtual const LowRank* low_rank() const noexcept = 0;
   };
   template <class C>
   struct Model final : Concept {
@@ -104,13 +187,28 @@ class GRADWIRE_API Compressor {
     std::size_t decode(ConstBytes in, Tensor y, Write w, StreamRef s) const override {
       return impl.decode(in, y, w, s);
     }
+    [[nodiscard]] double error_bound(std::size_t n) const override { return impl.error_bound(n); }
+    [[nodiscard]] const Sparsifier* sparsifier() const noexcept override {
+      if constexpr (requires { impl.sparsifier(); }) return impl.sparsifier();
+      return nullptr;
+    }
+    [[nodiscard]] const IntegerCoder* integer_coder() const noexcept override {
+      if constexpr (requires { impl.integer_coder(); }) return impl.integer_coder();
+      return nullptr;
+    }
+    [[nodiscard]] const LowRank* low_rank() const noexcept override {
+      if constexpr (requires { impl.low_rank(); }) return impl.low_rank();
+      return nullptr;
+    }
     C impl;
   };
   std::shared_ptr<const Concept> self_;
 };
 
 /// Parses a text spec: a name, or a name with options, "quantize(bits=4,bucket=512)". Options left out take the
-/// defaults that `gradwire info --compressors` lists. Throws Errc::invalid_argument naming the part that is wrong.
+/// defaults that `gradwire info --compressors` lists; main options may come first without their names, "topk(0.01)"; a
+/// value may itself be a spec, "rotate(q4)". "a|b" puts b behind a: a coding of a sparsifier's values, "topk(0.01)|q4",
+/// or a lossless stage. Throws Errc::invalid_argument naming the part that is wrong.
 [[nodiscard]] GRADWIRE_API Compressor make_compressor(std::string_view spec);
 
 /// One row of `gradwire info --compressors`.
@@ -119,6 +217,7 @@ struct CompressorInfo {
   std::string example;  ///< a spec make_compressor accepts
   std::string options;  ///< "bits=1..8 bucket=32..8192 ..."
   std::string summary;
+  std::string bound;   ///< error_bound() as a formula of B, the block size, and d, the tensor's
   std::string source;  ///< paper or repository
 };
 [[nodiscard]] GRADWIRE_API std::vector<CompressorInfo> list_compressors();

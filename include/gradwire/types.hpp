@@ -8,8 +8,9 @@
 
 namespace gradwire {
 
-/// Element type of a tensor. The values are pinned: they appear in frames.
-enum class DType : std::uint8_t { f32 = 0, f16 = 1, bf16 = 2 };
+/// Element type of a tensor. The values are pinned: they appear in frames. The unsigned integers are for sums inside
+/// gradwire (Transport::all_reduce_sum); gradients are floats.
+enum class DType : std::uint8_t { f32 = 0, f16 = 1, bf16 = 2, u8 = 3, u16 = 4, u32 = 5 };
 
 /// Where memory lives.
 enum class Space : std::uint8_t { host = 0, device = 1 };
@@ -26,10 +27,18 @@ inline constexpr Slot kAbortSlot{kMaxSlot + 2};
 
 using Deadline = std::chrono::steady_clock::time_point;
 
-/// Bytes of one element: 4 or 2.
-[[nodiscard]] constexpr std::size_t size_of(DType dtype) noexcept { return dtype == DType::f32 ? 4 : 2; }
+/// Bytes of one element: 4, 2 or 1.
+[[nodiscard]] constexpr std::size_t size_of(DType dtype) noexcept {
+  switch (dtype) {
+    case DType::f32:
+    case DType::u32: return 4;
+    case DType::u8: return 1;
+    default: return 2;
+  }
+}
+[[nodiscard]] constexpr bool is_float(DType dtype) noexcept { return dtype <= DType::bf16; }
 
-/// "f32", "f16", "bf16".
+/// "f32", "f16", "bf16", "u8", "u16", "u32".
 [[nodiscard]] GRADWIRE_API std::string_view name(DType dtype) noexcept;
 /// "host", "device".
 [[nodiscard]] GRADWIRE_API std::string_view name(Space space) noexcept;

@@ -26,6 +26,9 @@ std::string_view name(DType dtype) noexcept {
     case DType::f32: return "f32";
     case DType::f16: return "f16";
     case DType::bf16: return "bf16";
+    case DType::u8: return "u8";
+    case DType::u16: return "u16";
+    case DType::u32: return "u32";
   }
   return "unknown";
 }

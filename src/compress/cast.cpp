@@ -25,6 +25,15 @@ CompressorTraits CastCompressor::traits() const noexcept {
   return traits;
 }
 
+/// Half a unit in the last place, for values in the target's normal range.
+double CastCompressor::error_bound(std::size_t) const noexcept {
+  switch (codec_) {
+    case frame::Codec::f16: return 0x1p-22;
+    case frame::Codec::bf16: return 0x1p-16;
+    default: return 0;
+  }
+}
+
 DType CastCompressor::payload_dtype(DType input) const noexcept {
   switch (codec_) {
     case frame::Codec::f16: return DType::f16;

@@ -69,6 +69,7 @@ void check_encode(ConstTensor x, Bytes out, Tensor residual, std::size_t frame_b
   if (x.space != Space::host || out.space != Space::host || (residual.data != nullptr && residual.space != Space::host))
     fail(Errc::unsupported, "{} encodes host memory; input is in {} memory, output in {}", spec, name(x.space),
          name(out.space));
+  require(is_float(x.dtype), "{}: input is {}, expected f32, f16 or bf16", spec, name(x.dtype));
   require(x.count == 0 || x.data != nullptr, "{}: input of {} elements has no data", spec, x.count);
   require(out.data != nullptr && out.size >= frame_bytes, "{}: output has {} bytes, a frame of {} elements takes {}",
           spec, out.data == nullptr ? 0 : out.size, x.count, frame_bytes);
@@ -81,6 +82,7 @@ void check_decode(ConstBytes in, Tensor y, std::string_view spec) {
   if (in.space != Space::host || y.space != Space::host)
     fail(Errc::unsupported, "{} decodes host memory; frame is in {} memory, output in {}", spec, name(in.space),
          name(y.space));
+  require(is_float(y.dtype), "{}: output is {}, expected f32, f16 or bf16", spec, name(y.dtype));
   require(y.count == 0 || y.data != nullptr, "{}: output of {} elements has no data", spec, y.count);
 }
 

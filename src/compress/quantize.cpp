@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "compress/frame.hpp"
 #include "compress/isa.hpp"
@@ -30,6 +31,23 @@ CompressorTraits QuantizeCompressor::traits() const noexcept {
   traits.unbiased = params_.round == Round::stochastic;
   traits.block_elems = params_.bucket;
   return traits;
+}
+
+/// Of one bucket of B elements, s its norm; ||x|| >= s for linf and l2, and range^2 <= 2 ||x||^2 for minmax.
+double QuantizeCompressor::error_bound(std::size_t count) const noexcept {
+  const auto b = static_cast<double>(std::max<std::size_t>(std::min<std::size_t>(params_.bucket, count), 1));
+  const bool nearest = params_.round == Round::nearest;
+  if (shape_of(params_) == CodeShape::sign) return b - 1;  // sum of (s - |x|)^2, or of s^2 - x^2
+  if (shape_of(params_) == CodeShape::steps) {
+    const auto steps = static_cast<double>(top_code(params_));
+    return b / (2 * steps * steps);  // (unit / 2)^2 an element
+  }
+  const auto levels = static_cast<double>(levels_of(params_));
+  // With linf one element lies on a level. An error is at most half a unit, and never more than the element itself.
+  const double others = params_.norm == Norm::linf ? b - 1 : b;
+  const double halves = others / (4 * levels * levels);
+  if (nearest) return params_.norm == Norm::linf ? halves / (1 + halves) : std::min(halves, 1.0);
+  return std::min(halves, std::sqrt(others) / levels);  // QSGD, lemma 3.1
 }
 
 std::size_t QuantizeCompressor::max_frame_size(std::size_t count, DType) const {

@@ -18,6 +18,7 @@ class QuantizeCompressor {
   [[nodiscard]] std::size_t max_frame_size(std::size_t count, DType dtype) const;
   std::size_t encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key, StreamRef stream) const;
   std::size_t decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const;
+  [[nodiscard]] double error_bound(std::size_t count) const noexcept;
 
  private:
   QuantizeParams params_;

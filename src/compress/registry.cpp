@@ -53,21 +53,22 @@ struct Entry {
 
 const std::vector<Entry>& entries() {
   static const std::vector<Entry> all = {
-      {{"none", "none", "", "the elements as they are", "-"}, make_cast<frame::Codec::none>},
-      {{"f16", "f16", "", "IEEE binary16, to nearest even, saturating", "IEEE 754-2019"}, make_cast<frame::Codec::f16>},
-      {{"bf16", "bf16", "", "bfloat16: the leading 16 bits of f32, to nearest even, saturating", "-"},
+      {{"none", "none", "", "the elements as they are", "0", "-"}, make_cast<frame::Codec::none>},
+      {{"f16", "f16", "", "IEEE binary16, to nearest even, saturating", "2^-22", "IEEE 754-2019"},
+       make_cast<frame::Codec::f16>},
+      {{"bf16", "bf16", "", "bfloat16: the leading 16 bits of f32, to nearest even, saturating", "2^-16", "-"},
        make_cast<frame::Codec::bf16>},
       {{"quantize", "quantize(bits=4,bucket=512,norm=linf,round=nearest)",
         "bits=1..8 bucket=32..8192 (multiples of 32) norm=linf|l2|minmax round=nearest|stochastic",
-        "uniform codes with a scale per bucket; q1..q8 are short for quantize(bits=1..8)", "QSGD, arXiv:1610.02132"},
+        "uniform codes with a scale per bucket; q1..q8 are short for quantize(bits=1..8)",
+        "linf: a/(1+a), a = (B-1)/(4L^2), L = 2^(bits-1)-1; stochastic min(a, sqrt(B-1)/L); minmax B/(2(2^bits-1)^2)",
+        "QSGD, arXiv:1610.02132"},
        make_quantize},
   };
   return all;
 }
 
-}  // namespace
-
-Compressor make_compressor(std::string_view text) {
+Compressor make_stage(std::string_view text) {
   const Spec spec = parse_spec(text);
   if (is_short_quantize(spec.name)) return make_short_quantize(spec);
   std::vector<std::string> names;
@@ -77,6 +78,21 @@ Compressor make_compressor(std::string_view text) {
   }
   fail(Errc::invalid_argument, "compressor \"{}\": unknown name {}; accepted: {}, q1..q8", text, spec.name,
        fmt::join(names, ", "));
+}
+
+}  // namespace
+
+Compressor make_compressor(std::string_view text) {
+  const std::vector<std::string_view> stages = split_stages(text);
+  Compressor compressor = make_stage(stages.front());
+  for (std::size_t i = 1; i < stages.size(); ++i) {
+    const Compressor next = make_stage(stages[i]);
+    const Sparsifier* const sparsifier = compressor.sparsifier();
+    require(sparsifier != nullptr, "compressor \"{}\": {} cannot stand behind {}, which is no sparsifier", text,
+            stages[i], stages[i - 1]);
+    compressor = sparsifier->with_values(next);
+  }
+  return compressor;
 }
 
 std::vector<CompressorInfo> list_compressors() {

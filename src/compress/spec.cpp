@@ -18,39 +18,85 @@ bool is_word(std::string_view text) {
   });
 }
 
-SpecOption parse_option(std::string_view text, std::string_view spec) {
-  const std::size_t equals = text.find('=');
-  require(equals != std::string_view::npos, "compressor \"{}\": \"{}\" is no option; options are name=value", spec,
+/// Place of the first `wanted` outside parentheses, or npos.
+std::size_t find_outside(std::string_view text, char wanted) {
+  int depth = 0;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (depth == 0 && text[i] == wanted) return i;
+    depth += text[i] == '(' ? 1 : text[i] == ')' ? -1 : 0;
+  }
+  return std::string_view::npos;
+}
+
+/// Whether a value can be a spec, as far as its characters go.
+bool is_value(std::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
+    return is_word({&c, 1}) || c == '(' || c == ')' || c == ',' || c == '=' || c == '|';
+  });
+}
+
+SpecOption parse_option(std::string_view text, const Spec& spec) {
+  const std::size_t equals = find_outside(text, '=');
+  const bool named = equals != std::string_view::npos;
+  const bool after_named = !spec.options.empty() && !spec.options.back().name.empty();
+  require(named || (!text.empty() && !after_named), "compressor \"{}\": \"{}\" is no option; options are name=value",
+          spec.text, text);
+  const SpecOption option{named ? text.substr(0, equals) : std::string_view(), named ? text.substr(equals + 1) : text};
+  require(!named || is_word(option.name), "compressor \"{}\": \"{}\" has no valid option name before '='", spec.text,
           text);
-  const SpecOption option{text.substr(0, equals), text.substr(equals + 1)};
-  require(is_word(option.name), "compressor \"{}\": \"{}\" has no valid option name before '='", spec, text);
-  require(is_word(option.value), "compressor \"{}\": option {} has the malformed value \"{}\"", spec, option.name,
-          option.value);
+  require(is_value(option.value), "compressor \"{}\": option {} has the malformed value \"{}\"", spec.text,
+          named ? option.name : "without a name", option.value);
   return option;
 }
 
 }  // namespace
+
+std::vector<std::string_view> split_stages(std::string_view text) {
+  std::vector<std::string_view> stages;
+  for (std::size_t bar = find_outside(text, '|'); bar != std::string_view::npos; bar = find_outside(text, '|')) {
+    stages.push_back(text.substr(0, bar));
+    text.remove_prefix(bar + 1);
+  }
+  stages.push_back(text);
+  return stages;
+}
 
 Spec parse_spec(std::string_view text) {
   Spec spec{text, text.substr(0, text.find('(')), {}};
   require(is_word(spec.name), "compressor \"{}\": no valid name; a spec is name or name(option=value,...)", text);
   if (spec.name.size() == text.size()) return spec;
 
-  const std::size_t close = text.find(')');
+  const std::string_view inside = text.substr(spec.name.size() + 1);
+  const std::size_t close = find_outside(inside, ')');
   require(close != std::string_view::npos, "compressor \"{}\": the closing parenthesis is missing", text);
-  require(close + 1 == text.size(), "compressor \"{}\": \"{}\" follows the closing parenthesis", text,
-          text.substr(close + 1));
-  std::string_view rest = text.substr(spec.name.size() + 1, close - spec.name.size() - 1);
+  require(close + 1 == inside.size(), "compressor \"{}\": \"{}\" follows the closing parenthesis", text,
+          inside.substr(close + 1));
+  std::string_view rest = inside.substr(0, close);
   for (bool more = !rest.empty(); more;) {
-    const std::size_t comma = rest.find(',');
-    const SpecOption option = parse_option(rest.substr(0, comma), text);
+    const std::size_t comma = find_outside(rest, ',');
+    const SpecOption option = parse_option(rest.substr(0, comma), spec);
     for (const SpecOption& other : spec.options)
-      require(other.name != option.name, "compressor \"{}\": option {} is given twice", text, option.name);
+      require(option.name.empty() || other.name != option.name, "compressor \"{}\": option {} is given twice", text,
+              option.name);
     spec.options.push_back(option);
     more = comma != std::string_view::npos;
     if (more) rest.remove_prefix(comma + 1);
   }
   return spec;
+}
+
+OptionReader::OptionReader(const Spec& spec, std::initializer_list<std::string_view> unnamed)
+    : spec_(spec), left_(spec.options) {
+  const auto* next = unnamed.begin();
+  for (SpecOption& option : left_) {
+    if (!option.name.empty()) break;
+    require(next != unnamed.end(), "compressor \"{}\": \"{}\" is no option; options are name=value", spec.text,
+            option.value);
+    option.name = *next++;
+    const auto same = [&](const SpecOption& other) { return other.name == option.name; };
+    require(std::count_if(left_.begin(), left_.end(), same) == 1, "compressor \"{}\": option {} is given twice",
+            spec.text, option.name);
+  }
 }
 
 std::string_view OptionReader::take(std::string_view name) {
@@ -74,6 +120,22 @@ std::uint32_t OptionReader::number(std::string_view name, std::uint32_t fallback
   require(good && value >= low && value <= high && value % step == 0,
           "compressor \"{}\": option {} is {}; accepted: {}", spec_.text, name, text, accepted);
   return value;
+}
+
+double OptionReader::real(std::string_view name, double fallback, double low, double high) {
+  const std::string_view text = take(name);
+  if (text.data() == nullptr) return fallback;
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool good = error == std::errc{} && end == text.data() + text.size();
+  require(good && value >= low && value <= high, "compressor \"{}\": option {} is {}; accepted: {}..{}", spec_.text,
+          name, text, low, high);
+  return value;
+}
+
+std::string_view OptionReader::spec(std::string_view name, std::string_view fallback) {
+  const std::string_view text = take(name);
+  return text.data() == nullptr ? fallback : text;
 }
 
 std::size_t OptionReader::choice(std::string_view name, std::size_t fallback,

@@ -12,25 +12,34 @@ struct SpecOption {
   std::string_view value;
 };
 
-/// A text spec cut into parts: `name` or `name(key=value,...)`. Views into the text it was parsed from.
+/// One stage of a text spec cut into parts: `name` or `name(value,...,key=value,...)`. Views into the text it was
+/// parsed from. The first values may lack their names: OptionReader says which options they are.
 struct Spec {
   std::string_view text;
   std::string_view name;
   std::vector<SpecOption> options;
 };
 
+/// Cuts "a|b(c|d)|e" into "a", "b(c|d)" and "e".
+[[nodiscard]] std::vector<std::string_view> split_stages(std::string_view text);
+
 /// Throws Errc::invalid_argument naming what is malformed: no name, unbalanced parentheses, text after them, an option
-/// that is not key=value, or one given twice.
+/// that is not key=value after one that is, or one given twice. A value is a word, or a spec.
 [[nodiscard]] Spec parse_spec(std::string_view text);
 
 /// Reads the options of a spec by name; what is left at the end is unknown.
 class OptionReader {
  public:
-  explicit OptionReader(const Spec& spec) : spec_(spec), left_(spec.options) {}
+  /// `unnamed`: the options that values without a name are, in their order.
+  explicit OptionReader(const Spec& spec, std::initializer_list<std::string_view> unnamed = {});
 
   /// A whole number in [low, high] that is a multiple of `step`; `fallback` when not given.
   [[nodiscard]] std::uint32_t number(std::string_view name, std::uint32_t fallback, std::uint32_t low,
                                      std::uint32_t high, std::uint32_t step = 1);
+  /// A real number in [low, high]; `fallback` when not given.
+  [[nodiscard]] double real(std::string_view name, double fallback, double low, double high);
+  /// A spec, as text; `fallback` when not given.
+  [[nodiscard]] std::string_view spec(std::string_view name, std::string_view fallback);
   /// The index of the word given; `fallback` when not given.
   [[nodiscard]] std::size_t choice(std::string_view name, std::size_t fallback,
                                    std::initializer_list<std::string_view> words);

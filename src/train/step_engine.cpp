@@ -69,7 +69,7 @@ void StepEngine::add_bucket(const BucketPlan& plan, const HookOptions& options) 
       bucket.workspace_first += align(param.scheme.count * sizeof(float));
     }
     items.push_back({param.info.id, param.scheme.count, param.staged ? DType::f32 : param.info.dtype,
-                     make_compressor(param.scheme.compressor), param.info.name});
+                     make_compressor(param.scheme.compressor), param.info.name, param.info.shape});
   }
   const Slot slot{static_cast<std::uint32_t>(buckets_.size())};
   AllreduceOptions reduce;

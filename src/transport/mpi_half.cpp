@@ -32,7 +32,7 @@ MPI_Op MpiSums::op(DType dtype) const noexcept {
   switch (dtype) {
     case DType::f16: return f16_;
     case DType::bf16: return bf16_;
-    case DType::f32: break;
+    default: break;
   }
   return MPI_SUM;
 }

@@ -16,6 +16,7 @@ struct Identity {
     return 0;
   }
   std::size_t decode(gradwire::ConstBytes, gradwire::Tensor, gradwire::Write, gradwire::StreamRef) const { return 0; }
+  [[nodiscard]] double error_bound(std::size_t) const { return 0; }
 };
 
 // Like Identity, but without decode.
@@ -27,6 +28,7 @@ struct NoCompressor {
                      gradwire::StreamRef) const {
     return 0;
   }
+  [[nodiscard]] double error_bound(std::size_t) const { return 0; }
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 // What every compressor promises, for every input dtype and instruction set.
 #include <gmock/gmock.h>
 
+#include "unit/compress_specs.hpp"
 #include "unit/compress_support.hpp"
 
 namespace gradwire::testing {
@@ -8,24 +9,9 @@ namespace {
 
 using ::testing::HasSubstr;
 
-const char* const kSpecs[] = {"none",
-                              "f16",
-                              "bf16",
-                              "q8",
-                              "q4",
-                              "q2",
-                              "q1",
-                              "quantize(bits=3,bucket=32)",
-                              "quantize(bits=5,bucket=96,norm=l2)",
-                              "quantize(bits=7,bucket=64,norm=minmax)",
-                              "quantize(bits=6,bucket=1024,norm=l2,round=stochastic)",
-                              "q1(norm=l2,round=stochastic)",
-                              "q4(round=stochastic)",
-                              "q8(norm=minmax,round=stochastic,bucket=160)"};
-
 const std::size_t kCounts[] = {0, 1, 2, 15, 16, 17, 31, 33, 511, 512, 513, 1000, 4099};
 
-using Param = std::tuple<const char*, DType, std::string_view>;
+using Param = std::tuple<std::string, DType, std::string_view>;
 
 class Conformance : public ::testing::TestWithParam<Param> {
  protected:
@@ -39,7 +25,7 @@ class Conformance : public ::testing::TestWithParam<Param> {
 };
 
 std::string param_name(const ::testing::TestParamInfo<Param>& info) {
-  std::string text = std::string(std::get<0>(info.param)) + "_" + std::string(name(std::get<1>(info.param))) + "_" +
+  std::string text = std::get<0>(info.param) + "_" + std::string(name(std::get<1>(info.param))) + "_" +
                      std::string(std::get<2>(info.param));
   for (char& c : text)
     if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
@@ -143,12 +129,12 @@ TEST_P(Conformance, NonFiniteElementsAreRefusedByPlace) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Conformance,
-                         ::testing::Combine(::testing::ValuesIn(kSpecs), ::testing::ValuesIn(kDTypes),
+                         ::testing::Combine(::testing::ValuesIn(conformance_specs()), ::testing::ValuesIn(kDTypes),
                                             ::testing::ValuesIn(isa::list())),
                          param_name);
 
 INSTANTIATE_TEST_SUITE_P(All, ConformanceF32,
-                         ::testing::Combine(::testing::ValuesIn(kSpecs), ::testing::Values(DType::f32),
+                         ::testing::Combine(::testing::ValuesIn(conformance_specs()), ::testing::Values(DType::f32),
                                             ::testing::ValuesIn(isa::list())),
                          param_name);
 

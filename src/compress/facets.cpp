@@ -1,0 +1,8 @@
+#include "gradwire/compressor.hpp"
+
+namespace gradwire {
+
+Sparsifier::~Sparsifier() = default;
+IntegerCoder::~IntegerCoder() = default;
+
+}  // namespace gradwire
