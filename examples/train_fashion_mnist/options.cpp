@@ -53,6 +53,8 @@ po::options_description describe(Options& o) {
   add("data", po::value(&o.data)->value_name("DIR")->default_value(o.data),
       "directory of the four *-ubyte.gz files (Debian package dataset-fashion-mnist)");
   add("json", po::value(&o.json)->value_name("FILE"), "write the figures to FILE");
+  add("record", po::value(&o.record)->value_name("DIR"),
+      "write rank 0's gradients of the last step of each epoch, as DIR/epoch<N>.<parameter>.npy");
   add("quiet,q", po::bool_switch(&o.is_quiet), "no progress bar and no table");
   add("compare", po::value(&o.compare)->value_name("FILE...")->multitoken(),
       "print the figures that earlier runs wrote with --json beside each other, and train nothing");

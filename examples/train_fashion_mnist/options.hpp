@@ -21,6 +21,7 @@ struct Options {
   std::uint64_t seed = 1;
   std::string json;  ///< where to write the figures; empty: nowhere
   std::string data = "/usr/share/datasets/fashion-mnist";
+  std::string record;  ///< directory for gradients of the last step of each epoch; empty: none
   bool is_quiet = false;
   std::vector<std::string> compare;  ///< JSON files to print beside each other instead of training
 

@@ -12,6 +12,7 @@
 
 #include "fail.hpp"
 #include "learner.hpp"
+#include "recorder.hpp"
 
 #include "gradwire/allreduce.hpp"
 
@@ -78,6 +79,7 @@ class Trainer {
         hook_(comm, describe(learner_.parameters()), hook_options(options)) {
     require(steps_per_epoch_ >= 1, "--batch {}: {} ranks need {} images a step, there are {}", options.batch,
             comm.size(), std::int64_t{options.batch} * comm.size(), dataset.train.size());
+    if (comm.rank() == 0 && !options.record.empty()) recorder_.emplace(options.record, learner_.parameters());
   }
 
   Summary run() {
@@ -103,14 +105,17 @@ class Trainer {
     mine_.loss = 0;
     for (std::int64_t step = 0; step < steps_per_epoch_; ++step) {
       const auto first = order_.begin() + (step * comm_.size() + comm_.rank()) * options_.batch;
-      train_step({first, first + options_.batch}, learning_rate(epoch * steps_per_epoch_ + step));
+      const bool recorded = recorder_ && step + 1 == steps_per_epoch_;
+      train_step({first, first + options_.batch}, learning_rate(epoch * steps_per_epoch_ + step),
+                 recorded ? fmt::format("epoch{}", epoch + 1) : "");
       if (progress_) ++*progress_;
     }
   }
 
   /// All that a training loop has to do for gradwire: ready() for each gradient, finish_step(), wait.
-  void train_step(const std::vector<std::int64_t>& images, double rate) {
-    mine_.loss += learner_.backward(dataset_.train, images, [this](const Learner::Gradient& gradient) {
+  void train_step(const std::vector<std::int64_t>& images, double rate, const std::string& record_as) {
+    mine_.loss += learner_.backward(dataset_.train, images, [&](const Learner::Gradient& gradient) {
+      if (!record_as.empty()) recorder_->write(record_as, gradient);
       hook_.ready(gradwire::ParamId{static_cast<std::uint32_t>(gradient.parameter)}, {gradient.data, gradient.count});
     });
     hook_.finish_step().wait();
@@ -175,6 +180,7 @@ class Trainer {
   std::vector<std::int64_t> order_;  // of the training images
   Learner learner_;
   gradwire::GradientHook hook_;
+  std::optional<Recorder> recorder_;
   std::optional<boost::timer::progress_display> progress_;
   Summary mine_;  // sums over this rank's steps; of the loss, over those of the epoch
 };
