@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""Draws what each compressor's error costs in bytes, on gradients that were recorded from a real training.
+
+usage: error_against_bytes.py --gradwire BUILD/tools/gradwire --gradients DIR [--out FILE.svg] [--json FILE.json]
+
+DIR holds .npy files of f4, as `train_fashion_mnist --record DIR` writes them; only those of at least two dimensions and
+1024 elements are taken, as in training. Each goes through `gradwire apply` with every spec below. A point is one spec:
+bits an element (frame bytes over all files) and relative error (square root of summed squared errors over summed squared
+norms), both over all files together.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import matplotlib
+import numpy
+
+matplotlib.use("svg")
+matplotlib.rcParams["svg.hashsalt"] = "gradwire"  # the same picture gives the same file
+from matplotlib import pyplot  # noqa: E402
+
+MIN_ELEMS = 1024
+
+# One line of the picture each: a family, and specs along which one parameter changes.
+FAMILIES = {
+    "casts": ["f16", "bf16"],
+    "quantize, nearest": [f"q{bits}" for bits in (8, 6, 5, 4, 3, 2)],
+    "quantize, stochastic": [f"q{bits}(round=stochastic)" for bits in (8, 6, 4, 3, 2)],
+    "quantize, exponential levels": [f"quantize(bits={bits},levels=exponential)" for bits in (5, 4, 3)],
+    "quantize, learned levels": [f"quantize(bits={bits},levels=learned)" for bits in (4, 3, 2)],
+    "rotated quantize": [f"rotate(q{bits})" for bits in (8, 6, 4, 3, 2)],
+    "sign": ["sign(bucket=128)", "sign", "sign(bucket=2048)"],
+    "ternary": ["ternary(pack=bits)", "ternary(pack=trits)"],
+    "natural": ["natural"],
+    "f8": ["f8(format=e4m3)", "f8(format=e5m2)"],
+    "mx, nvfp4": ["mx8", "mx6", "nvfp4", "mx4"],
+    "thc": ["thc"],
+    "topk": [f"topk({density})" for density in (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)],
+    "topk, values in 4 bits": [f"topk({density})|q4" for density in (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)],
+    "block_topk": [f"block_topk({density})" for density in (0.3, 0.1, 0.03, 0.01)],
+    "randomk": [f"randomk({density})" for density in (0.3, 0.1, 0.03, 0.01)],
+    "powersgd": [f"powersgd(rank={rank})" for rank in (16, 8, 4, 2, 1)],
+}
+
+
+def read_gradients(folder):
+    files = []
+    for path in sorted(Path(folder).glob("*.npy")):
+        array = numpy.load(path)
+        if array.ndim >= 2 and array.size >= MIN_ELEMS:
+            files.append((path, array))
+    if not files:
+        sys.exit(f"{folder}: no .npy file of at least two dimensions and {MIN_ELEMS} elements")
+    return files
+
+
+def apply(gradwire, spec, path, residual):
+    """Bytes of the frame, and the squared error."""
+    files = ["--in", str(path), "--out", f"{residual}.decoded", "--residual", str(residual)]
+    done = subprocess.run([gradwire, "apply", "--compressor", spec, *files], capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{spec} on {path}: {done.stderr.strip()}")
+    frame_bytes = int(re.search(r"^frame bytes: (\d+)$", done.stdout, re.M).group(1))
+    return frame_bytes, float(numpy.square(numpy.load(residual), dtype=numpy.float64).sum())
+
+
+def measure(gradwire, gradients):
+    elems = sum(array.size for _, array in gradients)
+    squares = sum(float(numpy.square(array, dtype=numpy.float64).sum()) for _, array in gradients)
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for family, specs in FAMILIES.items():
+            for spec in specs:
+                results = [apply(gradwire, spec, path, Path(scratch) / "residual.npy") for path, _ in gradients]
+                frame_bytes = sum(result[0] for result in results)
+                rows.append(
+                    {
+                        "family": family,
+                        "spec": spec,
+                        "bits_per_element": 8 * frame_bytes / elems,
+                        "ratio": 4 * elems / frame_bytes,
+                        "relative_error": (sum(result[1] for result in results) / squares) ** 0.5,
+                    }
+                )
+    return rows
+
+
+def draw(rows, path):
+    figure, axes = pyplot.subplots(figsize=(10, 6.5))
+    colours = pyplot.get_cmap("tab20").colors
+    for number, family in enumerate(FAMILIES):
+        points = [row for row in rows if row["family"] == family]
+        axes.plot(
+            [row["bits_per_element"] for row in points],
+            [row["relative_error"] for row in points],
+            marker="osD^v<>p*hXP"[number % 12],
+            markersize=5,
+            linewidth=1,
+            color=colours[number % len(colours)],
+            label=family,
+        )
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xlabel("bits per element on the wire")
+    axes.set_ylabel("relative error  ||x - C(x)|| / ||x||")
+    axes.set_xticks([1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8, 16])
+    axes.set_xticklabels(["1/32", "1/16", "1/8", "1/4", "1/2", "1", "2", "4", "8", "16"])
+    axes.grid(True, which="major", linewidth=0.4)
+    axes.legend(fontsize=8, ncol=2, loc="lower left")
+    axes.set_title("Gradients of the Fashion-MNIST example: lower left is better")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gradwire", required=True)
+    parser.add_argument("--gradients", required=True)
+    parser.add_argument("--out")
+    parser.add_argument("--json")
+    arguments = parser.parse_args()
+    rows = measure(arguments.gradwire, read_gradients(arguments.gradients))
+    for row in rows:
+        print(f"{row['family']:<30} {row['spec']:<36} {row['bits_per_element']:8.3f} {row['relative_error']:10.3e}")
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(rows, indent=1) + "\n")
+    if arguments.out:
+        draw(rows, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
