@@ -200,19 +200,20 @@ TEST_P(HookMisuse, LeavingInMidStepWakesTheOthers) {
     if (comm.size() == 1) return;
     ToyModel model(comm);
     GradientHook hook(comm, model.params, options_for(comm));
-    model.step(hook, 0).wait(patience());
     if (comm.rank() == 0) {
+      model.step(hook, 0).wait(patience());
       model.compute_gradient(0);
       hook.ready(model.id(0), model.gradient(0));
       { const GradientHook gone = std::move(hook); }
       return;
     }
-    const auto begin = std::chrono::steady_clock::now();
-    const Outcome outcome = outcome_of([&] { model.step(hook, 0).wait(patience()); });
+    // Rank 0 may be gone before the others have seen the end of the step that it finished.
+    const Outcome outcome = outcome_of([&] {
+      for (const unsigned step : {0u, 1u}) model.step(hook, step).wait(patience());
+    });
     EXPECT_EQ(outcome.code, Errc::aborted) << outcome.message;
     EXPECT_THAT(outcome.message, HasSubstr("destroyed in mid-step"));
-    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(40));
-    EXPECT_EQ(outcome_of([&] { model.step(hook, 1).wait(patience()); }).code, Errc::aborted) << "it stays so";
+    EXPECT_EQ(outcome_of([&] { model.step(hook, 2).wait(patience()); }).code, Errc::aborted) << "it stays so";
   });
 }
 
