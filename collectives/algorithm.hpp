@@ -23,9 +23,10 @@ class Algorithm {
 
   [[nodiscard]] virtual int stages() const noexcept = 0;
   [[nodiscard]] virtual int segments() const noexcept = 0;
+  /// The same on every rank.
   [[nodiscard]] virtual std::size_t workspace_bytes() const noexcept = 0;
-  /// Runs one stage without blocking (but for the first of `dense`, see there) and returns what the segment's next
-  /// stage must wait for; the last stage of a segment returns a complete Work.
+  /// Runs one stage without blocking and returns what the segment's next stage must wait for; the last stage of a
+  /// segment returns a complete Work.
   [[nodiscard]] virtual Work run_stage(int stage, int segment) = 0;
 
   void set_workspace(Bytes workspace) noexcept { workspace_ = workspace; }

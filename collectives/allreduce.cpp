@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <compare>
+#include <map>
+#include <mutex>
 
 #include "base/env.hpp"
 #include "base/fail.hpp"
 #include "base/log.hpp"
 #include "collectives/message.hpp"
 #include "collectives/pipeline.hpp"
+#include "transport/all_gather.hpp"
 
 #include "gradwire/buffer.hpp"
 
@@ -19,7 +22,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 /// What all ranks must have in common, in words; entry 0 is the number of the run.
-std::vector<Agreement> describe_operation(const Operation& op, std::string_view algorithm, std::size_t segment_bytes) {
+std::vector<Agreement> describe_agreement(const Operation& op, std::string_view algorithm, std::size_t segment_bytes) {
   std::vector<Agreement> entries;
   entries.push_back({"operation number", ""});
   entries.push_back({"algorithm", std::string(algorithm)});
@@ -44,7 +47,18 @@ std::uint64_t fingerprint(std::span<const Agreement> entries, int ranks) {
   return XXH3_64bits(text.data(), text.size());
 }
 
-void check_buffers(const Operation& op, std::span<const ItemBuffers> buffers) {
+/// All state and all random numbers are keyed by id, and verdicts name it.
+void require_unique_ids(std::span<const BucketItem> items) {
+  std::map<ParamId, const BucketItem*> known;
+  for (const BucketItem& item : items) {
+    const auto [other, is_new] = known.emplace(item.param, &item);
+    require(is_new, "allreduce of {} items: number {} ({}) and number {} ({}) have the same id {}", items.size(),
+            other->second - items.data(), other->second->name, &item - items.data(), item.name,
+            static_cast<std::uint32_t>(item.param));
+  }
+}
+
+void check_buffers(const Operation& op, std::span<const ItemBuffers> buffers, bool refused) {
   require(buffers.size() == op.items.size(), "allreduce of {} items was given {} buffers", op.items.size(),
           buffers.size());
   for (std::size_t i = 0; i < buffers.size(); ++i) {
@@ -52,7 +66,7 @@ void check_buffers(const Operation& op, std::span<const ItemBuffers> buffers) {
     const auto& [tensor, residual] = buffers[i];
     require(tensor.count == item.count && tensor.dtype == item.dtype, "{}: registered as {}[{}], given {}[{}]",
             item.name, name(item.dtype), item.count, name(tensor.dtype), tensor.count);
-    require(tensor.data != nullptr || tensor.count == 0, "{}: its tensor has no memory", item.name);
+    require(tensor.data != nullptr || tensor.count == 0 || refused, "{}: its tensor has no memory", item.name);
     if (!op.comm.transport().reaches(tensor.space)) {
       fail(Errc::unsupported, "{}: transport '{}' does not reach {} memory", item.name, op.comm.transport().info().name,
            name(tensor.space));
@@ -99,8 +113,9 @@ class PersistentAllreduce::Impl final : public Completion {
               gradwire::name(item.dtype));
       elems_ += item.count;
     }
+    require_unique_ids(op_.items);
     name_ = select_algorithm(options.algorithm, op_.items, op_.size());
-    agreement_ = describe_operation(op_, name_, segment_bytes);
+    agreement_ = describe_agreement(op_, name_, segment_bytes);
     op_.fingerprint = fingerprint(agreement_, op_.size());
     op_.buffers.reserve(op_.items.size());
     algorithm_ = make_algorithm(name_, op_, segment_bytes);
@@ -119,20 +134,18 @@ class PersistentAllreduce::Impl final : public Completion {
     if (state_ == State::failed) std::rethrow_exception(failure_);
     require(workspace.size >= workspace_bytes(), "allreduce needs {} bytes of workspace, given {}", workspace_bytes(),
             workspace.size);
-    check_buffers(op_, buffers);
+    check_buffers(op_, buffers, refusal.has_value());
+    started_ = Clock::now();
+    meet_the_others();
+    const std::lock_guard lock(mutex_);
     op_.buffers.assign(buffers.begin(), buffers.end());
     op_.step = step;
     op_.stream = stream;
     op_.stats = {};
     op_.verdict.reset();
-    op_.number = op_.comm.next_operation(op_.slot);
     failure_ = nullptr;
     algorithm_->set_workspace(workspace);
     pipeline_->begin();
-    started_ = Clock::now();
-    op_.deadline = started_ + timeout_;
-    agreement_.front().value = std::to_string(op_.number);
-    op_.comm.transport().announce(agreement_, op_.slot, started_ + timeout_);
     // Nobody else hears of a bucket without elements, so nothing can be refused there.
     if (refusal && elems_ > 0) op_.refuse(*refusal);
     state_ = State::running;
@@ -147,12 +160,13 @@ class PersistentAllreduce::Impl final : public Completion {
   }
 
   bool poll() override {
+    const std::lock_guard lock(mutex_);
     if (failure_) std::rethrow_exception(failure_);
     if (state_ != State::running) return true;
     try {
       if (!pipeline_->advance() || !verdicts_agree()) {
         if (Clock::now() - started_ >= timeout_)
-          fail(Errc::timeout, "{} ms passed in {}", timeout_.count(), describe());
+          fail(Errc::timeout, "{} ms passed in {}", timeout_.count(), describe_step());
         return false;
       }
     } catch (const std::exception& error) {
@@ -167,8 +181,8 @@ class PersistentAllreduce::Impl final : public Completion {
   }
 
   [[nodiscard]] std::string describe() const override {
-    return fmt::format("{} of {} items in slot {} on rank {}, {}", name_, op_.items.size(),
-                       static_cast<std::uint32_t>(op_.slot), op_.rank(), pipeline_->describe());
+    const std::lock_guard lock(mutex_);
+    return describe_step();
   }
 
  private:
@@ -181,6 +195,31 @@ class PersistentAllreduce::Impl final : public Completion {
     std::uint32_t code = 0;
     auto operator<=>(const Testimony&) const = default;
   };
+
+  [[nodiscard]] std::string describe_operation() const {
+    return fmt::format("{} of {} items in slot {} on rank {}", name_, op_.items.size(),
+                       static_cast<std::uint32_t>(op_.slot), op_.rank());
+  }
+  [[nodiscard]] std::string describe_step() const { return describe_operation() + ", " + pipeline_->describe(); }
+
+  /// The first run waits for the others here, so that a difference has words on every rank before the first message.
+  /// `checked` does the same before each run.
+  void meet_the_others() {
+    const Deadline deadline = started_ + timeout_;
+    op_.number = op_.comm.next_operation(op_.slot);
+    agreement_.front().value = std::to_string(op_.number);
+    if (!met_) {
+      try {
+        op_.comm.agree(agreement_, deadline, op_.slot);
+      } catch (const Error& error) {
+        if (error.code() != Errc::timeout) throw;
+        fail(Errc::timeout, "{} ms passed in the first start of {}: {}", timeout_.count(), describe_operation(),
+             error.what());
+      }
+      met_ = true;
+    }
+    op_.comm.transport().announce(agreement_, op_.slot, deadline);
+  }
 
   /// Posts the first exchanges here and not when first polled: backends match some of them by the order of starts.
   void first_step() noexcept {
@@ -208,15 +247,10 @@ class PersistentAllreduce::Impl final : public Completion {
     Testimony& mine = testimonies_[static_cast<std::size_t>(op_.rank())];
     mine = {static_cast<std::uint32_t>(op_.verdict->rank), static_cast<std::uint32_t>(op_.verdict->param),
             static_cast<std::uint32_t>(op_.verdict->code)};
-    std::vector<Send> sends;
-    std::vector<Recv> recvs;
-    for (int peer = 0; peer < op_.size(); ++peer) {
-      if (peer == op_.rank()) continue;
-      auto* theirs = reinterpret_cast<std::byte*>(&testimonies_[static_cast<std::size_t>(peer)]);
-      sends.push_back({{reinterpret_cast<const std::byte*>(&mine), sizeof mine}, peer});
-      recvs.push_back({{theirs, sizeof mine}, peer});
-    }
-    return op_.exchange(sends, recvs);
+    std::vector<Bytes> parts;
+    for (Testimony& theirs : testimonies_) parts.push_back({reinterpret_cast<std::byte*>(&theirs), sizeof theirs});
+    op_.stats.wire_bytes += (parts.size() - 1) * sizeof mine;
+    return all_gather(op_.comm, parts, op_.slot);
   }
 
   /// Out of step with the others: nothing sent here can be matched any more, so all of them must hear of it.
@@ -238,6 +272,7 @@ class PersistentAllreduce::Impl final : public Completion {
     }
   }
 
+  mutable std::mutex mutex_;  // describe() may be called while another thread drives
   Operation op_;
   std::chrono::milliseconds timeout_;
   std::string_view name_;
@@ -247,6 +282,7 @@ class PersistentAllreduce::Impl final : public Completion {
   Buffer workspace_;
   Clock::time_point started_;
   State state_ = State::idle;
+  bool met_ = false;  // all ranks have agreed on what this is
   std::size_t elems_ = 0;
   std::vector<Testimony> testimonies_;  // by rank
   std::optional<Work> testifying_;

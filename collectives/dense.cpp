@@ -1,8 +1,7 @@
-// The backend's own all-reduce, over one staging buffer per dtype where the bucket has several tensors. No lossy step.
+// The backend's own all-reduce, over one staging buffer per dtype where the bucket has several tensors or this rank
+// refuses. No lossy step.
 //   0  stage, all-reduce
 //   1  hand the sums out
-// The all-reduce carries no envelope, so the first run compares fingerprints before it. That one time it waits, inside
-// start(): backends match all-reduces by the order in which they are posted, which must be the order of starts.
 // A rank that refuses or holds NaN or Inf puts a NaN in: no rank's sum is finite then, so all of them end with a
 // verdict.
 
@@ -20,10 +19,13 @@ namespace gradwire {
 namespace {
 
 constexpr std::array kDTypes{DType::f32, DType::f16, DType::bf16};
+// Each dtype's group is a segment. Backends match all-reduces by the order in which they are posted, which must be the
+// order of starts: so all groups have to be posted inside start(), before the schedule waits for any of them.
+static_assert(kDTypes.size() <= kPipelineDepth);
 
 class Dense final : public Algorithm {
  public:
-  explicit Dense(Operation& op) : Algorithm(op), fingerprints_(static_cast<std::size_t>(op.size())) {
+  explicit Dense(Operation& op) : Algorithm(op) {
     for (const DType dtype : kDTypes) {
       Group group{.dtype = dtype, .first_byte = staging_bytes_};
       for (std::size_t i = 0; i < op.items.size(); ++i) {
@@ -32,19 +34,18 @@ class Dense final : public Algorithm {
         group.elems += op.items[i].count;
       }
       if (group.items.empty()) continue;
-      if (group.items.size() > 1) staging_bytes_ += frame::align_up(group.elems * size_of(dtype));
+      staging_bytes_ += frame::align_up(group.elems * size_of(dtype));
       groups_.push_back(std::move(group));
     }
   }
 
-  // Groups are reduced one after the other: each is a segment.
   [[nodiscard]] int stages() const noexcept override { return 2; }
   [[nodiscard]] int segments() const noexcept override { return std::max(static_cast<int>(groups_.size()), 1); }
   [[nodiscard]] std::size_t workspace_bytes() const noexcept override { return staging_bytes_; }
 
   [[nodiscard]] Work run_stage(int stage, int segment) override {
     if (groups_.empty()) return {};
-    const Group& group = groups_[static_cast<std::size_t>(segment)];
+    Group& group = groups_[static_cast<std::size_t>(segment)];
     if (stage == 0) return reduce(group);
     hand_out(group);
     return {};
@@ -56,42 +57,30 @@ class Dense final : public Algorithm {
     std::size_t first_byte = 0;  // of its staging
     std::size_t elems = 0;
     std::vector<std::size_t> items{};
+    bool staged = false;  // in this run
   };
 
   [[nodiscard]] Tensor whole(const Group& group) const {
-    if (group.items.size() == 1) return op_.buffers[group.items.front()].tensor;
+    if (!group.staged) return op_.buffers[group.items.front()].tensor;
     return {workspace_.data + group.first_byte, group.elems, group.dtype, workspace_.space};
   }
 
-  void compare_fingerprints() {
-    if (compared_) return;
-    std::vector<Send> sends;
-    std::vector<Recv> recvs;
-    for (int peer = 0; peer < op_.size(); ++peer) {
-      if (peer == op_.rank()) continue;
-      auto* theirs = reinterpret_cast<std::byte*>(&fingerprints_[static_cast<std::size_t>(peer)]);
-      sends.push_back({{reinterpret_cast<const std::byte*>(&op_.fingerprint), sizeof op_.fingerprint}, peer});
-      recvs.push_back({{theirs, sizeof op_.fingerprint}, peer});
-    }
-    fingerprints_[static_cast<std::size_t>(op_.rank())] = op_.fingerprint;
-    op_.exchange(sends, recvs).wait(op_.deadline);
-    for (std::size_t rank = 0; rank < fingerprints_.size(); ++rank) {
-      if (fingerprints_[rank] != op_.fingerprint) refuse_fingerprint(op_, static_cast<int>(rank), fingerprints_[rank]);
-    }
-    compared_ = true;
-  }
-
-  Work reduce(const Group& group) {
-    compare_fingerprints();
+  Work reduce(Group& group) {
+    group.staged = group.items.size() > 1 || op_.verdict.has_value();
     const Tensor all = whole(group);
     {
       const Stopwatch watch(op_.stats.encode_us);
       std::size_t first = 0;
       for (const std::size_t i : group.items) {
         const Tensor& tensor = op_.buffers[i].tensor;
-        if (group.items.size() > 1) std::memcpy(all.slice(first, tensor.count).data, tensor.data, tensor.bytes());
-        if (!ops::all_finite(tensor)) op_.refuse({Errc::non_finite, op_.rank(), op_.items[i].param});
-        first += tensor.count;
+        const Tensor part = group.staged ? all.slice(first, tensor.count) : tensor;
+        if (tensor.data == nullptr) {  // refused
+          std::memset(part.data, 0, part.bytes());
+        } else if (group.staged) {
+          std::memcpy(part.data, tensor.data, part.bytes());
+        }
+        if (!ops::all_finite(part)) op_.refuse({Errc::non_finite, op_.rank(), op_.items[i].param});
+        first += part.count;
         if (const Tensor& residual = op_.buffers[i].residual; residual.data != nullptr) {
           std::memset(residual.data, 0, residual.bytes());
         }
@@ -113,18 +102,16 @@ class Dense final : public Algorithm {
     const Stopwatch watch(op_.stats.decode_us);
     const Tensor all = whole(group);
     if (!ops::all_finite(all)) op_.refuse({Errc::non_finite, kNobody, op_.items[group.items.front()].param});
-    if (group.items.size() == 1) return;
+    if (!group.staged) return;
     std::size_t first = 0;
     for (const std::size_t i : group.items) {
       const Tensor& tensor = op_.buffers[i].tensor;
-      std::memcpy(tensor.data, all.slice(first, tensor.count).data, tensor.bytes());
+      if (tensor.data != nullptr) std::memcpy(tensor.data, all.slice(first, tensor.count).data, tensor.bytes());
       first += tensor.count;
     }
   }
 
   std::vector<Group> groups_;
-  std::vector<std::uint64_t> fingerprints_;  // by rank
-  bool compared_ = false;
   std::size_t staging_bytes_ = 0;
 };
 

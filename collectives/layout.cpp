@@ -31,7 +31,7 @@ std::size_t snap(std::span<const BucketItem> items, std::size_t position) {
 
 }  // namespace
 
-Layout::Layout(std::span<const BucketItem> items, int chunks, std::size_t segment_bytes) : chunks_(chunks) {
+Layout::Layout(std::span<const BucketItem> items, int chunks, std::size_t segment_bytes) {
   const auto n = static_cast<std::size_t>(chunks);
   const std::size_t total = total_elems(items);
   std::vector<std::size_t> cuts;

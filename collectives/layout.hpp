@@ -23,7 +23,6 @@ class Layout {
  public:
   Layout(std::span<const BucketItem> items, int chunks, std::size_t segment_bytes);
 
-  [[nodiscard]] int chunks() const noexcept { return chunks_; }
   [[nodiscard]] int segments() const noexcept { return segments_; }
   /// In bucket order; empty where the chunk is shorter than its segments.
   [[nodiscard]] std::span<const Piece> pieces(int chunk, int segment) const noexcept;
@@ -39,7 +38,6 @@ class Layout {
   };
   void add_pieces(std::span<const BucketItem> items, Range elements);
 
-  int chunks_;
   int segments_ = 1;
   std::vector<Piece> pieces_;
   std::vector<Range> ranges_;  // of pieces_, by chunk * segments_ + segment

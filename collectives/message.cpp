@@ -40,6 +40,13 @@ std::size_t seal(const Operation& op, MessageId id, Bytes out, std::size_t size)
   return size;
 }
 
+[[noreturn]] void refuse_fingerprint(const Operation& op, int from, std::uint64_t theirs) {
+  fail(Errc::rank_mismatch,
+       "rank {} runs a different operation in slot {} (fingerprint {:016x}, here {:016x}): counts, dtypes, names, "
+       "compressors, algorithm, seed or segment size differ; GRADWIRE_CHECK=1 tells which",
+       from, static_cast<std::uint32_t>(op.slot), theirs, op.fingerprint);
+}
+
 /// Opens a message; returns its frames, or nothing when it carries a verdict, which the operation adopts.
 ConstBytes open(Operation& op, const Arrival& arrival) {
   const auto& [id, pieces, message, from] = arrival;
@@ -125,13 +132,6 @@ struct Decoding {
 
 }  // namespace
 
-void refuse_fingerprint(const Operation& op, int from, std::uint64_t theirs) {
-  fail(Errc::rank_mismatch,
-       "rank {} runs a different operation in slot {} (fingerprint {:016x}, here {:016x}): counts, dtypes, names, "
-       "compressors, algorithm, seed or segment size differ; GRADWIRE_CHECK=1 tells which",
-       from, static_cast<std::uint32_t>(op.slot), theirs, op.fingerprint);
-}
-
 Tensor Sums::of(const Piece& piece) const {
   const Tensor& tensor = op_.buffers[piece.item].tensor;
   if (tensor.dtype == DType::f32) return tensor.slice(piece.first, piece.count);
@@ -139,6 +139,7 @@ Tensor Sums::of(const Piece& piece) const {
 }
 
 void Sums::load(std::span<const Piece> pieces) const {
+  if (op_.verdict) return;  // and where this rank refused there may be no input
   const Stopwatch watch(op_.stats.decode_us);
   for (const Piece& piece : pieces) {
     const Tensor& tensor = op_.buffers[piece.item].tensor;

@@ -24,15 +24,12 @@ struct Arrival {
   int from = 0;
 };
 
-/// Throws Errc::rank_mismatch: `from` runs something else.
-[[noreturn]] void refuse_fingerprint(const Operation& op, int from, std::uint64_t theirs);
-
 /// Where the sums of one segment are built: in the tensors themselves where they are f32, else in scratch.
 class Sums {
  public:
   Sums(Operation& op, Bytes scratch) : op_(op), scratch_(scratch) {}
   [[nodiscard]] Tensor of(const Piece& piece) const;
-  /// Brings this rank's input in, where it is not in place already.
+  /// Brings this rank's input in, where it is not in place already; not after a verdict.
   void load(std::span<const Piece> pieces) const;
 
  private:

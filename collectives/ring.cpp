@@ -1,8 +1,7 @@
 // Chunks travel round the ring, summed on the way. With n ranks, 2n-1 stages a segment:
 //   0         encode my input to chunk r, send it right
 //   1..n-1    take chunk r-stage from the left, add my input, encode the partial sum; after n-1 hops it is the sum,
-//   which
-//             I own and publish. Send it right
+//             which I own and publish. Send it right
 //   n..2n-2   take a published sum from the left, pass its bytes on unchanged (but for the last one), decode it
 // Every rank encodes every chunk once and keeps the error of that as its residual: n lossy steps on the way of a chunk.
 

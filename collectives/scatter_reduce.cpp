@@ -16,18 +16,14 @@ class ScatterReduce final : public Algorithm {
  public:
   ScatterReduce(Operation& op, std::size_t segment_bytes)
       : Algorithm(op), layout_(op.items, op.size(), segment_bytes), rank_(op.rank()), size_(op.size()) {
+    for (int owner = 0; owner < size_; ++owner) {
+      message_bytes_ = std::max(message_bytes_, layout_.max_message_bytes(owner));
+      scratch_bytes_ = std::max(scratch_bytes_, layout_.max_scratch_bytes(owner));
+    }
     // A lane holds one message per owner (outgoing in stage 0, the owners' sums afterwards), one per peer with what
     // they send me, and the scratch of my sums.
-    for (int owner = 0; owner < size_; ++owner) {
-      by_owner_.push_back(lane_bytes_);
-      lane_bytes_ += layout_.max_message_bytes(owner);
-    }
-    for (int peer = 0; peer < size_; ++peer) {
-      from_peer_.push_back(lane_bytes_);
-      if (peer != rank_) lane_bytes_ += layout_.max_message_bytes(rank_);
-    }
-    scratch_ = lane_bytes_;
-    lane_bytes_ += layout_.max_scratch_bytes(rank_);
+    scratch_ = (2 * static_cast<std::size_t>(size_) - 1) * message_bytes_;
+    lane_bytes_ = scratch_ + scratch_bytes_;
     sends_.reserve(static_cast<std::size_t>(size_));
     recvs_.reserve(static_cast<std::size_t>(size_));
   }
@@ -46,13 +42,12 @@ class ScatterReduce final : public Algorithm {
   }
 
  private:
-  [[nodiscard]] Bytes owner_message(int segment, int owner) const {
-    return lane(segment, lane_bytes_)
-        .slice(by_owner_[static_cast<std::size_t>(owner)], layout_.max_message_bytes(owner));
+  [[nodiscard]] Bytes message(int segment, int index) const {
+    return lane(segment, lane_bytes_).slice(static_cast<std::size_t>(index) * message_bytes_, message_bytes_);
   }
+  [[nodiscard]] Bytes owner_message(int segment, int owner) const { return message(segment, owner); }
   [[nodiscard]] Bytes peer_message(int segment, int peer) const {
-    return lane(segment, lane_bytes_)
-        .slice(from_peer_[static_cast<std::size_t>(peer)], layout_.max_message_bytes(rank_));
+    return message(segment, size_ + (peer < rank_ ? peer : peer - 1));
   }
   /// Peers in the order that spreads the load: each rank begins with its right neighbour.
   [[nodiscard]] int peer_at(int distance) const noexcept { return (rank_ + distance) % size_; }
@@ -66,8 +61,8 @@ class ScatterReduce final : public Algorithm {
       if (mine) recvs_.push_back({peer_message(segment, peer), peer});
       const auto pieces = layout_.pieces(peer, segment);
       if (pieces.empty()) continue;
-      const Bytes message = owner_message(segment, peer);
-      sends_.push_back({message.slice(0, pack_input(op_, {0, segment}, pieces, message)), peer});
+      const Bytes out = owner_message(segment, peer);
+      sends_.push_back({out.slice(0, pack_input(op_, {0, segment}, pieces, out)), peer});
     }
     return op_.exchange(sends_, recvs_);
   }
@@ -81,17 +76,16 @@ class ScatterReduce final : public Algorithm {
     }
     const auto pieces = layout_.pieces(rank_, segment);
     if (!pieces.empty()) {
-      const Sums sums(op_, lane(segment, lane_bytes_).slice(scratch_, lane_bytes_ - scratch_));
+      const Sums sums(op_, lane(segment, lane_bytes_).slice(scratch_, scratch_bytes_));
       sums.load(pieces);
       for (int peer = 0; peer < size_; ++peer) {
         if (peer == rank_) continue;
         unpack_into_sums(op_, {{0, segment}, pieces, peer_message(segment, peer), peer}, sums, Write::add);
       }
-      const Bytes message = owner_message(segment, rank_);
-      const std::size_t size = pack_sums(op_, {1, segment}, pieces, sums, message);
-      publish(op_, {1, segment}, pieces, message, sums);
-      for (int distance = 1; distance < size_; ++distance)
-        sends_.push_back({message.slice(0, size), peer_at(distance)});
+      const Bytes out = owner_message(segment, rank_);
+      const std::size_t size = pack_sums(op_, {1, segment}, pieces, sums, out);
+      publish(op_, {1, segment}, pieces, out, sums);
+      for (int distance = 1; distance < size_; ++distance) sends_.push_back({out.slice(0, size), peer_at(distance)});
     }
     return op_.exchange(sends_, recvs_);
   }
@@ -107,9 +101,9 @@ class ScatterReduce final : public Algorithm {
   Layout layout_;
   int rank_;
   int size_;
-  std::vector<std::size_t> by_owner_;  // offsets in a lane
-  std::vector<std::size_t> from_peer_;
-  std::size_t scratch_ = 0;
+  std::size_t message_bytes_ = 0;
+  std::size_t scratch_bytes_ = 0;
+  std::size_t scratch_ = 0;  // offset in a lane
   std::size_t lane_bytes_ = 0;
   std::vector<Send> sends_;
   std::vector<Recv> recvs_;

@@ -23,10 +23,9 @@ struct CheckResult {
 ///
 /// - its result differs between two ranks in any bit, or
 /// - |sum of inputs - result - sum of residuals| > (n + 2) 2^-22 scale, where the sums are taken in f64, n is the
-/// number
-///   of ranks and scale is the sum over ranks of max |input| + max |residual|: some eight times the rounding that n + 2
-///   additions in f32 can cause. With 16-bit tensors under `dense`, n u scale more, where u is 2^-11 (f16) or 2^-8
-///   (bf16);
+///   number of ranks and scale is the sum over ranks of max |input| + max |residual|: some eight times the rounding
+///   that n + 2 additions in f32 can cause. With 16-bit tensors under `dense`, n u scale more, where u is 2^-11 (f16)
+///   or 2^-8 (bf16);
 /// - `lossless` holds and |sum of inputs - result| exceeds the same bound.
 [[nodiscard]] CheckResult check(const Communicator& comm, const CheckedTensors& mine, Deadline deadline);
 

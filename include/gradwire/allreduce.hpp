@@ -24,7 +24,7 @@ struct AllreduceOptions {
 
 /// One parameter of a bucket, as far as it is the same in every step.
 struct BucketItem {
-  ParamId param{};
+  ParamId param{};  ///< unique in the bucket
   std::size_t count = 0;
   DType dtype = DType::f32;
   Compressor compressor;
@@ -58,11 +58,11 @@ struct Item {
   Tensor tensor;
   Tensor residual;
   Compressor compressor;
-  ParamId param{};
+  ParamId param{};  ///< unique among the items of a call
 };
 
 /// An allreduce that runs many times over tensors of the same shapes: everything is sized and scheduled once, and a
-/// start allocates nothing. Up to f32 rounding, whatever the algorithm and the compressors:
+/// start after the first allocates nothing. Up to f32 rounding, whatever the algorithm and the compressors:
 ///
 ///     sum over ranks of input  ==  result  +  sum over ranks of residual
 ///
@@ -70,7 +70,8 @@ struct Item {
 /// where the backend rounds.
 class GRADWIRE_API PersistentAllreduce {
  public:
-  /// Throws Errc::invalid_argument or Errc::unsupported (unknown algorithm, or one that `items` rule out).
+  /// Throws Errc::invalid_argument (unknown algorithm, two items with one id) or Errc::unsupported (an algorithm that
+  /// `items` rule out).
   PersistentAllreduce(Communicator comm, std::vector<BucketItem> items, Slot slot,
                       const AllreduceOptions& options = {});
   PersistentAllreduce(PersistentAllreduce&&) noexcept;
@@ -79,15 +80,22 @@ class GRADWIRE_API PersistentAllreduce {
 
   /// The algorithm in use, never "auto".
   [[nodiscard]] std::string_view algorithm() const noexcept;
-  /// Scratch that start() needs.
+  /// Scratch that start() needs; the same on every rank.
   [[nodiscard]] std::size_t workspace_bytes() const noexcept;
 
   /// Collective; operations on one communicator are started in the same order on every rank. `buffers` are in the order
   /// of the items; they and the workspace belong to the operation until the Work is done. The operation advances only
   /// inside Work::done() and Work::wait(). `step` keys the random numbers. A `refusal` makes this rank take part
-  /// without data: every rank's Work then fails with that verdict, in step, and the communicator stays usable. The same
-  /// happens when an input holds NaN or Inf. Residuals are then unspecified. Throws Errc::invalid_argument for wrong
-  /// counts or dtypes or a running operation, Errc::unsupported for memory the transport does not reach.
+  /// without data (its tensors may lack memory): every rank's Work then fails with that verdict, in step, and the
+  /// communicator stays usable. The same happens when an input holds NaN or Inf. Residuals are then unspecified.
+  ///
+  /// The first start waits for the other ranks, at most until the operation's deadline, and compares what they are
+  /// about to run: it throws Errc::rank_mismatch on every rank, naming the rank that differs, the item and both values,
+  /// and the communicator stays usable; Errc::timeout aborts it. Throws Errc::invalid_argument for wrong counts or
+  /// dtypes or a running operation, Errc::unsupported for memory the transport does not reach.
+  ///
+  /// After Errc::timeout, Errc::aborted or any other failure of the Work that is no verdict (in_step() is false) the
+  /// backend may go on using the workspace and the tensors: they must stay allocated (Buffer::abandon).
   [[nodiscard]] Work start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint64_t step, StreamRef stream,
                            const std::optional<Verdict>& refusal = std::nullopt);
 
@@ -104,8 +112,9 @@ class GRADWIRE_API PersistentAllreduce {
                             std::uint64_t);
 };
 
-/// One-shot form of PersistentAllreduce that brings its own workspace. Drive the Work to completion; one that is
-/// dropped before abandons its workspace, which the backend may still write to.
+/// One-shot form of PersistentAllreduce that brings its own workspace. Every call is a first start: it waits for the
+/// others, which costs two round trips. Drive the Work to completion; one that is dropped before abandons its
+/// workspace, which the backend may still write to.
 [[nodiscard]] GRADWIRE_API Work allreduce_sum(const Communicator& comm, std::span<const Item> items, Slot slot,
                                               StreamRef stream, const AllreduceOptions& options = {},
                                               std::uint64_t step = 0);

@@ -62,12 +62,16 @@ struct StepReport {
 ///
 /// A step is a transaction: if it fails with Errc::non_finite or Errc::invalid_argument on one rank it fails so on all
 /// of them, no residual has changed, and the next step may follow. Gradients then hold unspecified values.
+///
+/// After any other failure (Errc::timeout, Errc::aborted, ...) the communicator is spent, and the backend may go on
+/// using the gradients that were in flight: they must stay allocated. The hook sees to its own memory.
 class GRADWIRE_API GradientHook {
  public:
   /// Collective: all ranks compare what they registered. Throws Errc::rank_mismatch naming rank, parameter and values;
   /// Errc::invalid_argument for duplicate or empty parameters, a bad spec, or a communicator that another hook uses
   /// (each hook needs its own: its thread starts operations whenever gradients are ready); Errc::unsupported for
-  /// library_thread over a transport that only the caller's thread may use.
+  /// library_thread over a transport that only the caller's thread may use. Where one rank throws for its own
+  /// registration, the others throw Errc::rank_mismatch with its message.
   GradientHook(Communicator comm, std::vector<ParamInfo> params, HookOptions options = {});
   GradientHook(GradientHook&&) noexcept;
   GradientHook& operator=(GradientHook&&) noexcept;
@@ -80,15 +84,19 @@ class GRADWIRE_API GradientHook {
   void ready(ParamId param, Tensor gradient, StreamRef stream = StreamRef::host());
 
   /// Collective: ends the step. The Work fails with Errc::invalid_argument on every rank when a gradient is missing on
-  /// one. Wait for it before the next `ready`.
+  /// one. Wait for it before the next `ready`. The Work stands for the hook's newest step: one that is kept beyond the
+  /// next finish_step() speaks of that step.
   [[nodiscard]] Work finish_step();
 
-  /// Advances communication without blocking; only for library_thread = false.
+  /// Advances communication; only for library_thread = false. Does not block, but for the first step, in which it (like
+  /// `ready` and finish_step()) waits for the other ranks before each bucket's first message, and for a `checked`
+  /// communicator, which does so in every step.
   void progress();
 
   /// The last completed step. Computes residual norms, so it reads every residual once.
   [[nodiscard]] StepReport report() const;
-  /// Scratch held for communication, known before the first step: at most twice the largest bucket.
+  /// Scratch held for communication, known before the first step: at most twice the largest bucket (its elements as
+  /// f32). Buckets under 64 KiB a rank may need more, as segments are not cut below 4 KiB.
   [[nodiscard]] std::size_t workspace_bytes() const noexcept;
   /// Memory of the feedback rules: for `ef`, 8 bytes an element (the residual and the pending one).
   [[nodiscard]] std::size_t state_bytes() const noexcept;

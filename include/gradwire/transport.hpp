@@ -50,7 +50,9 @@ class GRADWIRE_API Transport {
 
   /// Posts all sends and receives at once. A ring step is one send and one receive; scatter and all-gather are n-1 of
   /// each. Several exchanges may be in flight in one slot; messages between two ranks in one slot match in the order
-  /// they were posted. The buffers belong to the transport until the Work is done.
+  /// they were posted. The buffers belong to the transport until the Work is done. After Errc::timeout, or a failure of
+  /// the Work, the backend may go on using the buffers of what was in flight: they must stay allocated
+  /// (Buffer::abandon), or the process must end.
   [[nodiscard]] virtual Work exchange(std::span<const Send> sends, std::span<const Recv> recvs, Slot slot,
                                       StreamRef stream) = 0;
 
@@ -77,8 +79,8 @@ class GRADWIRE_API Communicator {
   [[nodiscard]] Transport& transport() const noexcept { return *transport_; }
 
   /// Collective and blocking. Throws Errc::rank_mismatch on all ranks unless every rank passed the same entries in the
-  /// same order; the message names the rank that differs from rank 0, the key and both values. A rank that does not
-  /// come until the deadline aborts the communicator.
+  /// same order; the message names the rank that differs from rank 0, the key and both values, and the communicator
+  /// stays usable. A rank that does not come until the deadline is a timeout, which aborts the communicator.
   void agree(std::span<const Agreement> entries, Deadline deadline, Slot slot = kAgreementSlot) const;
 
   /// Collective and blocking: returns once every rank has called it.

@@ -2,6 +2,7 @@
 
 #include <condition_variable>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <unordered_map>
 
@@ -20,14 +21,18 @@ double us_since(Clock::time_point start) {
   return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
 }
 
+/// Entry 0 of what ranks compare: a rank that cannot register says why there.
+constexpr const char* kRegistration = "the registration";
+
 std::vector<Agreement> describe_registration(std::span<const ParamInfo> params, const HookOptions& options,
                                              const StepEngine& engine) {
   std::vector<Agreement> entries;
+  entries.push_back({kRegistration, "well formed"});
   entries.push_back({"the number of parameters", std::to_string(params.size())});
-  entries.push_back(
-      {"the hook's options",
-       fmt::format("algorithm {}, {} bucket bytes, seed {}, {}, {}", options.algorithm, options.bucket_bytes,
-                   options.seed, options.average ? "mean" : "sum", environment().check ? "checked" : "unchecked")});
+  entries.push_back({"the hook's options",
+                     fmt::format("algorithm {}, {} bucket bytes, {} segment bytes, seed {}, {}, {}", options.algorithm,
+                                 options.bucket_bytes, environment().segment_bytes, options.seed,
+                                 options.average ? "mean" : "sum", environment().check ? "checked" : "unchecked")});
   for (std::size_t i = 0; i < params.size(); ++i) {
     const ParamScheme& scheme = engine.scheme(i);
     entries.push_back(
@@ -48,21 +53,11 @@ class GradientHook::Impl final : public Completion {
       : comm_(std::move(comm)),
         params_(std::move(params)),
         options_(std::move(options)),
-        engine_(comm_, params_, options_),
-        gradients_(params_.size()),
-        missing_(engine_.bucket_count()) {
-    const TransportInfo& transport = comm_.transport().info();
-    if (options_.library_thread && !transport.any_thread) {
-      fail(Errc::unsupported,
-           "transport '{}' ({}) may be used from one thread only, so the hook cannot have a progress thread: "
-           "initialise MPI "
-           "with MPI_THREAD_MULTIPLE, or set HookOptions::library_thread = false and drive the hook yourself",
-           transport.name, transport.detail);
-    }
+        claim_(comm_.claim("a GradientHook")),
+        gradients_(params_.size()) {
+    register_with_the_others();
     for (std::size_t i = 0; i < params_.size(); ++i) index_.emplace(params_[i].id, i);
-    const auto timeout = options_.timeout.count() > 0 ? options_.timeout : environment().timeout;
-    claim_ = comm_.claim("a GradientHook");
-    comm_.agree(describe_registration(params_, options_, engine_), Clock::now() + timeout);
+    missing_.resize(engine_->bucket_count());
     begin_step();
     if (options_.library_thread) thread_ = std::thread([this] { run(); });
   }
@@ -98,7 +93,7 @@ class GradientHook::Impl final : public Completion {
       require(gradients_[i].data == nullptr, "ready: parameter '{}' was ready already in this step", params_[i].name);
       gradients_[i] = gradient;
       ++ready_count_;
-      --missing_[engine_.bucket_of(i)];
+      --missing_[engine_->bucket_of(i)];
     }
     options_.library_thread ? changed_.notify_all() : progress();
   }
@@ -140,7 +135,8 @@ class GradientHook::Impl final : public Completion {
   }
 
   [[nodiscard]] std::string describe() const override {
-    return fmt::format("the hook's step on rank {}", comm_.rank());
+    const std::string in_flight = engine_->describe();
+    return fmt::format("the hook's step on rank {}{}{}", comm_.rank(), in_flight.empty() ? "" : ": ", in_flight);
   }
 
   [[nodiscard]] StepReport report() const {
@@ -151,19 +147,51 @@ class GradientHook::Impl final : public Completion {
       report = report_;
     }
     for (std::size_t i = 0; i < params_.size(); ++i) {
-      const ParamScheme& scheme = engine_.scheme(i);
+      const ParamScheme& scheme = engine_->scheme(i);
       report.params.push_back({params_[i].name, scheme.dense ? "dense" : scheme.compressor, scheme.rule, scheme.count,
-                               engine_.residual_norm(i)});
+                               engine_->residual_norm(i)});
     }
     return report;
   }
 
-  [[nodiscard]] const StepEngine& engine() const noexcept { return engine_; }
+  [[nodiscard]] const StepEngine& engine() const noexcept { return *engine_; }
 
  private:
+  /// A rank whose own registration is bad tells the others, so that they need not wait for their deadline.
+  void register_with_the_others() {
+    const auto timeout = options_.timeout.count() > 0 ? options_.timeout : environment().timeout;
+    const Deadline deadline = Clock::now() + timeout;
+    std::vector<Agreement> entries;
+    std::exception_ptr refusal;
+    try {
+      check_threads();
+      engine_.emplace(comm_, params_, options_);
+      entries = describe_registration(params_, options_, *engine_);
+    } catch (const std::exception& error) {
+      refusal = std::current_exception();
+      entries = {{kRegistration, error.what()}};
+    }
+    try {
+      comm_.agree(entries, deadline);
+    } catch (const Error&) {
+      if (!refusal) throw;
+    }
+    if (refusal) std::rethrow_exception(refusal);
+  }
+
+  void check_threads() const {
+    const TransportInfo& transport = comm_.transport().info();
+    if (!options_.library_thread || transport.any_thread) return;
+    fail(Errc::unsupported,
+         "transport '{}' ({}) may be used from one thread only, so the hook cannot have a progress thread: make it for "
+         "any thread (with MPI: MpiThreads::library and MPI_THREAD_MULTIPLE), or set HookOptions::library_thread = "
+         "false and drive the hook yourself",
+         transport.name, transport.detail);
+  }
+
   void check_gradient(std::size_t i, const Tensor& gradient, StreamRef stream) const {
     const ParamInfo& param = params_[i];
-    const std::size_t count = engine_.scheme(i).count;
+    const std::size_t count = engine_->scheme(i).count;
     require(gradient.count == count && gradient.dtype == param.dtype,
             "ready: parameter '{}' is registered as {}[{}], its gradient is {}[{}]", param.name, name(param.dtype),
             count, name(gradient.dtype), gradient.count);
@@ -184,7 +212,7 @@ class GradientHook::Impl final : public Completion {
 
   void begin_step() {
     std::fill(gradients_.begin(), gradients_.end(), Tensor{});
-    for (std::size_t bucket = 0; bucket < missing_.size(); ++bucket) missing_[bucket] = engine_.bucket_size(bucket);
+    for (std::size_t bucket = 0; bucket < missing_.size(); ++bucket) missing_[bucket] = engine_->bucket_size(bucket);
     ready_count_ = 0;
     finishing_ = false;
   }
@@ -199,16 +227,16 @@ class GradientHook::Impl final : public Completion {
 
   /// Whether the next bucket can go: all its gradients are there, or the step ends without some of them.
   [[nodiscard]] bool launchable() const {
-    return engine_.has_room() && (missing_[engine_.next_bucket()] == 0 || finishing_);
+    return engine_->has_room() && (missing_[engine_->next_bucket()] == 0 || finishing_);
   }
 
   /// Hands the next bucket's gradients to the engine; a verdict if some never came.
   std::optional<Verdict> hand_over() {
-    const std::size_t bucket = engine_.next_bucket();
+    const std::size_t bucket = engine_->next_bucket();
     std::optional<Verdict> refusal;
     for (std::size_t i = params_.size(); i-- > 0;) {
-      if (engine_.bucket_of(i) != bucket) continue;
-      engine_.set_gradient(i, gradients_[i]);
+      if (engine_->bucket_of(i) != bucket) continue;
+      engine_->set_gradient(i, gradients_[i]);
       if (gradients_[i].data == nullptr) refusal = Verdict{Errc::invalid_argument, comm_.rank(), params_[i].id};
     }
     return refusal;
@@ -225,11 +253,11 @@ class GradientHook::Impl final : public Completion {
           if (failure_ || stop_ || !launchable()) break;
           refusal = hand_over();
         }
-        engine_.launch(refusal);
+        engine_->launch(refusal);
         moved = true;
       }
-      if (engine_.in_flight()) moved = engine_.advance() || moved;
-      if (engine_.step_done()) end_step();
+      if (engine_->in_flight()) moved = engine_->advance() || moved;
+      if (engine_->step_done()) end_step();
     } catch (...) {
       fail_hook(std::current_exception());
     }
@@ -241,12 +269,12 @@ class GradientHook::Impl final : public Completion {
     if (!finishing_) return;
     agreed_failure_ = nullptr;
     try {
-      engine_.end_step();
+      engine_->end_step();
     } catch (const Error&) {
       agreed_failure_ = std::current_exception();
     }
-    report_ = engine_.totals();
-    report_.step = engine_.step();
+    report_ = engine_->totals();
+    report_.step = engine_->step();
     report_.exposed_us = us_since(finish_called_);
     begin_step();
     done_ = true;
@@ -267,7 +295,7 @@ class GradientHook::Impl final : public Completion {
       {
         std::unique_lock lock(mutex_);
         changed_.wait(lock, [this] {
-          return stop_ || failure_ || launchable() || engine_.in_flight() || (engine_.step_done() && finishing_);
+          return stop_ || failure_ || launchable() || engine_->in_flight() || (engine_->step_done() && finishing_);
         });
         if (stop_ || failure_) return;
       }
@@ -280,11 +308,11 @@ class GradientHook::Impl final : public Completion {
   }
 
   Communicator comm_;
-  std::shared_ptr<void> claim_;
   const std::vector<ParamInfo> params_;
   const HookOptions options_;
+  std::shared_ptr<void> claim_;
   std::unordered_map<ParamId, std::size_t> index_;
-  StepEngine engine_;  // touched by the driving thread only, once a step is under way
+  std::optional<StepEngine> engine_;  // touched by the driving thread only, once a step is under way
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/env.hpp"
 #include "base/fail.hpp"
 #include "compress/vector_ops.hpp"
 
@@ -10,6 +11,7 @@ namespace gradwire {
 namespace {
 
 constexpr std::size_t kArenaAlign = 128;
+constexpr std::size_t kMinSegmentBytes = 4096;
 
 std::size_t align(std::size_t bytes) { return (bytes + kArenaAlign - 1) / kArenaAlign * kArenaAlign; }
 
@@ -42,6 +44,11 @@ StepEngine::StepEngine(const Communicator& comm, std::span<const ParamInfo> para
   }
   require(plans.size() <= std::size_t{kMaxSlot} + 1,
           "the hook has {} buckets, at most {} are possible: raise bucket_bytes", plans.size(), kMaxSlot + 1);
+  for (const BucketPlan& plan : plans) {
+    std::size_t bytes = 0;
+    for (const std::size_t i : plan.params) bytes += params_[i].scheme.count * sizeof(float);
+    largest_bucket_bytes_ = std::max(largest_bucket_bytes_, bytes);
+  }
   buckets_.reserve(plans.size());
   for (const BucketPlan& plan : plans) add_bucket(plan, options);
   std::array<std::size_t, kMaxInFlight> sizes{};
@@ -71,15 +78,27 @@ void StepEngine::add_bucket(const BucketPlan& plan, const HookOptions& options) 
     items.push_back({param.info.id, param.scheme.count, param.staged ? DType::f32 : param.info.dtype,
                      make_compressor(param.scheme.compressor), param.info.name, param.info.shape});
   }
-  const Slot slot{static_cast<std::uint32_t>(buckets_.size())};
   AllreduceOptions reduce;
   reduce.algorithm = plan.dense ? "dense" : options.algorithm;
   reduce.seed = options.seed;
   reduce.timeout = options.timeout;
-  bucket.operation.emplace(comm_, std::move(items), slot, reduce);
+  bucket.operation = make_operation(std::move(items), reduce);
   bucket.arena_bytes = bucket.workspace_first + align(bucket.operation->workspace_bytes());
   bucket.buffers.resize(plan.params.size());
   buckets_.push_back(std::move(bucket));
+}
+
+/// Several segments of several messages are in flight: shorter ones keep the workspace within a bucket. Every rank
+/// finds the same length.
+PersistentAllreduce StepEngine::make_operation(std::vector<BucketItem> items, AllreduceOptions options) const {
+  const Slot slot{static_cast<std::uint32_t>(buckets_.size())};
+  options.segment_bytes = environment().segment_bytes;
+  for (;;) {
+    PersistentAllreduce operation(comm_, items, slot, options);
+    const bool shortest = options.segment_bytes / 2 < kMinSegmentBytes;
+    if (operation.workspace_bytes() <= largest_bucket_bytes_ || shortest) return operation;
+    options.segment_bytes /= 2;
+  }
 }
 
 std::size_t StepEngine::workspace_bytes() const noexcept {
@@ -106,16 +125,6 @@ Bytes StepEngine::arena(const Bucket& bucket) const noexcept {
   return arenas_[static_cast<std::size_t>(&bucket - buckets_.data()) % in_flight_limit_].bytes();
 }
 
-Tensor StepEngine::stand_in(const Param& param) {
-  std::size_t largest = 0;
-  for (const Param& any : params_) largest = std::max(largest, any.scheme.count * sizeof(float));
-  if (stand_in_.size() < largest) {
-    stand_in_ = Buffer(largest);
-    stand_in_.fill_zero();
-  }
-  return stand_in_.tensor(param.scheme.count, param.staged ? DType::f32 : param.info.dtype);
-}
-
 void StepEngine::prepare_input(Param& param, const Bucket& bucket, ItemBuffers& buffers) {
   if (bucket.dense) {
     scale_in_place(param.gradient, scale_);
@@ -138,7 +147,7 @@ void StepEngine::launch(const std::optional<Verdict>& refusal) {
   for (std::size_t i = 0; i < bucket.params.size(); ++i) {
     Param& param = params_[bucket.params[i]];
     if (refusal) {
-      bucket.buffers[i] = {param.gradient.data != nullptr && !param.staged ? param.gradient : stand_in(param), {}};
+      bucket.buffers[i] = {{nullptr, param.scheme.count, param.staged ? DType::f32 : param.info.dtype}, {}};
     } else {
       prepare_input(param, bucket, bucket.buffers[i]);
     }
@@ -146,8 +155,10 @@ void StepEngine::launch(const std::optional<Verdict>& refusal) {
   totals_.encode_us += std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
   const Bytes memory = arena(bucket);
   const Bytes workspace = memory.slice(bucket.workspace_first, memory.size - bucket.workspace_first);
+  Work work = bucket.operation->start(bucket.buffers, workspace, step_, StreamRef::host(), refusal);
+  const std::lock_guard lock(mutex_);
   bucket.done = false;
-  bucket.work = bucket.operation->start(bucket.buffers, workspace, step_, StreamRef::host(), refusal);
+  bucket.work = std::move(work);
   ++next_;
 }
 
@@ -169,8 +180,18 @@ bool StepEngine::advance() {
     finish_bucket(bucket);
     completed = true;
   }
+  const std::lock_guard lock(mutex_);
   while (oldest_ < next_ && buckets_[oldest_].done) ++oldest_;
   return completed;
+}
+
+std::string StepEngine::describe() const {
+  const std::lock_guard lock(mutex_);
+  std::string text;
+  for (std::size_t i = oldest_; i < next_; ++i) {
+    if (buckets_[i].work) text += (text.empty() ? "" : "; ") + buckets_[i].work->describe();
+  }
+  return text;
 }
 
 void StepEngine::finish_bucket(Bucket& bucket) {
@@ -187,13 +208,17 @@ void StepEngine::finish_bucket(Bucket& bucket) {
     param.rule->absorb(bucket.buffers[i].tensor, StreamRef::host());
     if (param.staged) ops::convert(bucket.buffers[i].tensor, param.gradient);
   }
+  const std::lock_guard lock(mutex_);
   bucket.work.reset();
   bucket.done = true;
 }
 
 void StepEngine::end_step() {
-  next_ = 0;
-  oldest_ = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    next_ = 0;
+    oldest_ = 0;
+  }
   ++step_;
   for (Param& param : params_) param.gradient = {};
   if (agreed_failure_) std::rethrow_exception(std::exchange(agreed_failure_, nullptr));

@@ -1,6 +1,7 @@
 #pragma once
 #include <array>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,7 +15,7 @@
 
 namespace gradwire {
 
-/// Runs the buckets of one step, in order, a few in flight at once. One thread drives it; it knows nothing of threads.
+/// Runs the buckets of one step, in order, a few in flight at once. One thread drives it; describe() may come from any.
 class StepEngine {
  public:
   StepEngine(const Communicator& comm, std::span<const ParamInfo> params, const HookOptions& options);
@@ -47,6 +48,9 @@ class StepEngine {
   /// After step_done(): commits state, or throws the failure all ranks agreed on. Ready for the next step either way.
   void end_step();
 
+  /// The operations in flight and what they wait for; empty where there are none.
+  [[nodiscard]] std::string describe() const;
+
   [[nodiscard]] std::uint64_t step() const noexcept { return step_; }
   /// Totals of the step, but for exposed time and parameters.
   [[nodiscard]] const StepReport& totals() const noexcept { return totals_; }
@@ -75,11 +79,10 @@ class StepEngine {
   };
 
   void add_bucket(const BucketPlan& plan, const HookOptions& options);
+  [[nodiscard]] PersistentAllreduce make_operation(std::vector<BucketItem> items, AllreduceOptions options) const;
   void prepare_input(Param& param, const Bucket& bucket, ItemBuffers& buffers);
   void finish_bucket(Bucket& bucket);
   [[nodiscard]] Bytes arena(const Bucket& bucket) const noexcept;
-  /// Memory that stands in for gradients that never came.
-  [[nodiscard]] Tensor stand_in(const Param& param);
 
   Communicator comm_;
   float scale_;
@@ -87,10 +90,11 @@ class StepEngine {
   std::vector<Bucket> buckets_;
   /// One where gradients are staged as f32, to keep the workspace within twice a bucket.
   std::size_t in_flight_limit_ = kMaxInFlight;
+  std::size_t largest_bucket_bytes_ = 0;  // as f32
   std::array<Buffer, kMaxInFlight> arenas_;
-  Buffer stand_in_;
-  std::size_t next_ = 0;    // bucket to launch
-  std::size_t oldest_ = 0;  // bucket in flight
+  mutable std::mutex mutex_;  // for describe(): what is in flight changes under it
+  std::size_t next_ = 0;      // bucket to launch
+  std::size_t oldest_ = 0;    // bucket in flight
   std::uint64_t step_ = 0;
   std::exception_ptr agreed_failure_;
   std::size_t agreed_failure_bucket_ = 0;

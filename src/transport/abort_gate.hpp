@@ -45,7 +45,8 @@ class AbortGate {
     empty_.wait(lock, [this] { return passing_ == 0; });
   }
 
-  /// Throws Errc::aborted once the gate is shut and the last passage, no longer than a copy, is over.
+  /// Throws Errc::aborted once the gate is shut and the last passage, no longer than the copies of an exchange, is
+  /// over.
   void check() {
     if (!shut_.load(std::memory_order_acquire)) return;
     std::unique_lock lock(mutex_);

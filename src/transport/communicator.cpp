@@ -4,7 +4,9 @@
 #include <mutex>
 
 #include "base/fail.hpp"
+#include "transport/all_gather.hpp"
 
+#include "gradwire/buffer.hpp"
 #include "gradwire/transport.hpp"
 
 namespace gradwire {
@@ -40,9 +42,9 @@ std::string take(ConstBytes& rest) {
   return text;
 }
 
-std::vector<Agreement> parse(const Blob& blob) {
+std::vector<Agreement> parse(ConstBytes rest) {
   std::vector<Agreement> entries;
-  for (ConstBytes rest{blob.data(), blob.size()}; rest.size > 0;) {
+  while (rest.size > 0) {
     Agreement entry;
     entry.key = take(rest);
     entry.value = take(rest);
@@ -51,47 +53,67 @@ std::vector<Agreement> parse(const Blob& blob) {
   return entries;
 }
 
-/// All-gather of blobs, each rank's of its own size.
-std::vector<Blob> gather_all(const Communicator& comm, const Blob& mine, Slot slot, Deadline deadline) {
-  const auto n = static_cast<std::size_t>(comm.size());
-  const auto self = static_cast<std::size_t>(comm.rank());
-  std::vector<std::uint64_t> sizes(n);
-  std::vector<Blob> blobs(n);
-  sizes[self] = mine.size();
-  blobs[self] = mine;
+/// An all-gather of blobs, each rank's of its own size, and the memory that it works on.
+class Gathering {
+ public:
+  Gathering(const Communicator& comm, const Blob& mine)
+      : comm_(comm),
+        self_(static_cast<std::size_t>(comm.rank())),
+        ranks_(static_cast<std::size_t>(comm.size())),
+        sizes_(ranks_ * sizeof(std::uint64_t)),
+        blobs_(ranks_) {
+    const std::uint64_t size = mine.size();
+    std::memcpy(size_of_blob(self_).data, &size, sizeof size);
+    blobs_[self_] = Buffer(mine.size());
+    if (!mine.empty()) std::memcpy(blobs_[self_].data(), mine.data(), mine.size());
+  }
 
-  const auto round = [&](auto&& mine_bytes, auto&& peer_bytes) {
-    std::vector<Send> sends;
-    std::vector<Recv> recvs;
-    for (std::size_t peer = 0; peer < n; ++peer) {
-      if (peer == self) continue;
-      sends.push_back({mine_bytes(), static_cast<int>(peer)});
-      recvs.push_back({peer_bytes(peer), static_cast<int>(peer)});
+  void run(Slot slot, Deadline deadline) {
+    gather([this](std::size_t rank) { return size_of_blob(rank); }, slot, deadline);
+    for (std::size_t rank = 0; rank < ranks_; ++rank) {
+      std::uint64_t size = 0;
+      std::memcpy(&size, size_of_blob(rank).data, sizeof size);
+      if (rank != self_) blobs_[rank] = Buffer(size);
     }
-    comm.transport().exchange(sends, recvs, slot, StreamRef::host()).wait(deadline);
-  };
-  round(
-      [&] {
-        return ConstBytes{reinterpret_cast<std::byte*>(&sizes[self]), sizeof(std::uint64_t)};
-      },
-      [&](std::size_t peer) {
-        return Bytes{reinterpret_cast<std::byte*>(&sizes[peer]), sizeof(std::uint64_t)};
-      });
-  for (std::size_t peer = 0; peer < n; ++peer) blobs[peer].resize(sizes[peer]);
-  round(
-      [&] {
-        return ConstBytes{blobs[self].data(), blobs[self].size()};
-      },
-      [&](std::size_t peer) {
-        return Bytes{blobs[peer].data(), blobs[peer].size()};
-      });
-  return blobs;
-}
+    gather([this](std::size_t rank) { return blobs_[rank].bytes(); }, slot, deadline);
+  }
+
+  /// For when the backend may still use the memory.
+  void abandon() noexcept {
+    sizes_.abandon();
+    for (Buffer& blob : blobs_) blob.abandon();
+  }
+
+  [[nodiscard]] ConstBytes blob(std::size_t rank) const noexcept { return blobs_[rank].bytes(); }
+  [[nodiscard]] bool is_that_of_rank_0(std::size_t rank) const noexcept {
+    const ConstBytes ours = blob(0);
+    const ConstBytes theirs = blob(rank);
+    return ours.size == theirs.size && (ours.size == 0 || std::memcmp(ours.data, theirs.data, ours.size) == 0);
+  }
+
+ private:
+  [[nodiscard]] Bytes size_of_blob(std::size_t rank) const noexcept {
+    return sizes_.bytes().slice(rank * sizeof(std::uint64_t), sizeof(std::uint64_t));
+  }
+
+  template <class Part>
+  void gather(Part&& part, Slot slot, Deadline deadline) const {
+    std::vector<Bytes> parts;
+    for (std::size_t rank = 0; rank < ranks_; ++rank) parts.push_back(part(rank));
+    all_gather(comm_, parts, slot).wait(deadline);
+  }
+
+  const Communicator& comm_;
+  std::size_t self_;
+  std::size_t ranks_;
+  Buffer sizes_;
+  std::vector<Buffer> blobs_;
+};
 
 /// Throws naming the first difference between rank 0's entries and another rank's.
-[[noreturn]] void report_difference(const std::vector<Blob>& blobs, std::size_t rank) {
-  const std::vector<Agreement> ours = parse(blobs[0]);
-  const std::vector<Agreement> theirs = parse(blobs[rank]);
+[[noreturn]] void report_difference(const Gathering& gathering, std::size_t rank) {
+  const std::vector<Agreement> ours = parse(gathering.blob(0));
+  const std::vector<Agreement> theirs = parse(gathering.blob(rank));
   for (std::size_t i = 0; i < std::min(ours.size(), theirs.size()); ++i) {
     if (ours[i].key != theirs[i].key) {
       fail(Errc::rank_mismatch, "ranks disagree on entry {}: rank 0 has '{}', rank {} has '{}'", i, ours[i].key, rank,
@@ -108,6 +130,18 @@ std::vector<Blob> gather_all(const Communicator& comm, const Blob& mine, Slot sl
 }
 
 }  // namespace
+
+Work all_gather(const Communicator& comm, std::span<const Bytes> parts, Slot slot) {
+  std::vector<Send> sends;
+  std::vector<Recv> recvs;
+  const ConstBytes mine = parts[static_cast<std::size_t>(comm.rank())];
+  for (int peer = 0; peer < comm.size(); ++peer) {
+    if (peer == comm.rank()) continue;
+    sends.push_back({mine, peer});
+    recvs.push_back({parts[static_cast<std::size_t>(peer)], peer});
+  }
+  return comm.transport().exchange(sends, recvs, slot, StreamRef::host());
+}
 
 Transport::~Transport() = default;
 
@@ -128,16 +162,19 @@ Communicator::Communicator(std::shared_ptr<Transport> transport)
 
 void Communicator::agree(std::span<const Agreement> entries, Deadline deadline, Slot slot) const {
   if (size_ == 1) return;
-  std::vector<Blob> blobs;
+  Gathering gathering(*this, serialise(entries));
   try {
-    blobs = gather_all(*this, serialise(entries), slot, deadline);
-  } catch (const Error& error) {
+    gathering.run(slot, deadline);
+  } catch (const std::exception& error) {
     // Some rank is late or gone: whoever comes later must not wait for answers that were given up.
-    if (error.code() != Errc::aborted) transport_->abort(error.what());
+    const auto* const known = dynamic_cast<const Error*>(&error);
+    if (known == nullptr || known->code() != Errc::aborted) transport_->abort(error.what());
+    gathering.abandon();
     throw;
   }
-  for (std::size_t rank = 1; rank < blobs.size(); ++rank) {
-    if (blobs[rank] != blobs[0]) report_difference(blobs, rank);
+  for (int rank = 1; rank < size_; ++rank) {
+    const auto r = static_cast<std::size_t>(rank);
+    if (!gathering.is_that_of_rank_0(r)) report_difference(gathering, r);
   }
 }
 

@@ -18,7 +18,8 @@ namespace {
 
 constexpr int kMaxLocalRanks = 1024;
 
-/// One rank's side of an exchange: counts down as its messages are copied, by whichever side comes second.
+/// One rank's side of an exchange: counts down as its messages are copied, by whichever side comes second. Messages are
+/// numbered, receives first.
 class LocalExchange final : public Completion {
  public:
   void begin(std::shared_ptr<AbortGate> gate, int rank, std::span<const Send> sends, std::span<const Recv> recvs,
@@ -27,18 +28,20 @@ class LocalExchange final : public Completion {
     rank_ = rank;
     slot_ = slot;
     too_long_.store(-1, std::memory_order_relaxed);
-    remaining_.store(sends.size() + recvs.size(), std::memory_order_relaxed);
-    peers_.clear();
-    const auto add_peer = [this](int peer) {
-      if (std::find(peers_.begin(), peers_.end(), peer) == peers_.end()) peers_.push_back(peer);
-    };
-    for (const Send& send : sends) add_peer(send.to);
-    for (const Recv& recv : recvs) add_peer(recv.from);
+    remaining_.store(recvs.size() + sends.size() + 1, std::memory_order_relaxed);
+    messages_.clear();
+    for (const Recv& recv : recvs) messages_.push_back({recv.from});
+    for (const Send& send : sends) messages_.push_back({send.to});
   }
-  void message_done() noexcept { remaining_.fetch_sub(1, std::memory_order_acq_rel); }
-  void message_too_long(int peer) noexcept {
-    too_long_.store(peer, std::memory_order_release);
-    message_done();
+  /// All messages are in their mailboxes. Never said where the gate was shut before that, so that poll() tells.
+  void posted() noexcept { remaining_.fetch_sub(1, std::memory_order_acq_rel); }
+  void message_done(std::size_t message) noexcept {
+    std::atomic_ref(messages_[message].open).store(false, std::memory_order_relaxed);
+    remaining_.fetch_sub(1, std::memory_order_acq_rel);
+  }
+  void message_too_long(std::size_t message) noexcept {
+    too_long_.store(messages_[message].peer, std::memory_order_release);
+    message_done(message);
   }
 
   bool poll() override {
@@ -56,19 +59,31 @@ class LocalExchange final : public Completion {
   }
 
   [[nodiscard]] std::string describe() const override {
-    std::string text = fmt::format("exchange in slot {}: {} messages pending with ranks",
-                                   static_cast<std::uint32_t>(slot_), remaining_.load(std::memory_order_relaxed));
-    for (const int peer : peers_) text += fmt::format(" {}", peer);
-    return text;
+    std::size_t open = 0;
+    std::vector<int> peers;
+    for (Message& message : messages_) {
+      if (!std::atomic_ref(message.open).load(std::memory_order_relaxed)) continue;
+      ++open;
+      if (std::find(peers.begin(), peers.end(), message.peer) == peers.end()) peers.push_back(message.peer);
+    }
+    std::string text = fmt::format("exchange in slot {}", static_cast<std::uint32_t>(slot_));
+    if (open == 0) return text;
+    return text + fmt::format(": {} message{} pending with {} {}", open, open == 1 ? "" : "s",
+                              peers.size() == 1 ? "rank" : "ranks", fmt::join(peers, " "));
   }
 
  private:
+  struct Message {
+    int peer;
+    bool open = true;  // cleared by whichever side copies it
+  };
+
   std::shared_ptr<AbortGate> gate_;
   int rank_ = 0;
   Slot slot_{};
   std::atomic<std::size_t> remaining_{0};
   std::atomic<int> too_long_{-1};
-  std::vector<int> peers_;
+  mutable std::vector<Message> messages_;  // mutable: std::atomic_ref takes no const object
 };
 
 /// First-in first-out queue that keeps its memory.
@@ -100,10 +115,12 @@ class Fifo {
 struct PendingSend {
   ConstBytes bytes;
   std::shared_ptr<LocalExchange> owner;
+  std::size_t message;
 };
 struct PendingRecv {
   Bytes bytes;
   std::shared_ptr<LocalExchange> owner;
+  std::size_t message;
 };
 
 /// Messages of one (from, to, slot) that wait for their other side.
@@ -141,15 +158,15 @@ struct Hub {
   }
 };
 
-void transfer(const PendingSend& send, int from, const PendingRecv& recv, int to) {
+void transfer(const PendingSend& send, const PendingRecv& recv) {
   if (send.bytes.size > recv.bytes.size) {
-    send.owner->message_too_long(to);
-    recv.owner->message_too_long(from);
+    send.owner->message_too_long(send.message);
+    recv.owner->message_too_long(recv.message);
     return;
   }
   if (send.bytes.size > 0) std::memcpy(recv.bytes.data, send.bytes.data, send.bytes.size);
-  send.owner->message_done();
-  recv.owner->message_done();
+  send.owner->message_done(send.message);
+  recv.owner->message_done(recv.message);
 }
 
 class LocalAllReduce final : public Completion {
@@ -221,16 +238,20 @@ class LocalTransport final : public Transport {
   [[nodiscard]] Work exchange(std::span<const Send> sends, std::span<const Recv> recvs, Slot slot, StreamRef) override {
     for (const Send& send : sends) check_peer(send.to);
     for (const Recv& recv : recvs) check_peer(recv.from);
-    hub_->gate->check();
     std::shared_ptr<LocalExchange> own = pool_.acquire();
     own->begin(hub_->gate, info_.rank, sends, recvs, slot);
-    for (const Recv& recv : recvs) post_recv({recv.bytes, own}, recv.from, slot);
-    for (const Send& send : sends) post_send({send.bytes, own}, send.to, slot);
+    try {
+      const AbortGate::Passage passage(*hub_->gate);
+      std::size_t message = 0;
+      for (const Recv& recv : recvs) post_recv({recv.bytes, own, message++}, recv.from, slot);
+      for (const Send& send : sends) post_send({send.bytes, own, message++}, send.to, slot);
+      own->posted();
+    } catch (const Error&) {  // the gate is shut: the Work says so
+    }
     return Work(std::move(own));
   }
 
   [[nodiscard]] Work all_reduce_sum(Tensor inout, Slot slot, StreamRef) override {
-    hub_->gate->check();
     std::shared_ptr<LocalAllReduce> own = all_reduce_pool_.acquire();
     own->begin(hub_, join(inout, slot), info_.rank);
     return Work(std::move(own));
@@ -246,23 +267,21 @@ class LocalTransport final : public Transport {
   }
 
   void post_recv(PendingRecv recv, int from, Slot slot) {
-    const AbortGate::Passage passage(*hub_->gate);
     std::unique_lock lock(hub_->mutex);
     Mailbox& box = hub_->mailbox(from, info_.rank, slot);
     if (box.sends.empty()) return box.recvs.push(std::move(recv));
     const PendingSend send = box.sends.pop();
     lock.unlock();
-    transfer(send, from, recv, info_.rank);
+    transfer(send, recv);
   }
 
   void post_send(PendingSend send, int to, Slot slot) {
-    const AbortGate::Passage passage(*hub_->gate);
     std::unique_lock lock(hub_->mutex);
     Mailbox& box = hub_->mailbox(info_.rank, to, slot);
     if (box.recvs.empty()) return box.sends.push(std::move(send));
     const PendingRecv recv = box.recvs.pop();
     lock.unlock();
-    transfer(send, info_.rank, recv, to);
+    transfer(send, recv);
   }
 
   /// Joins the oldest all-reduce of the slot that lacks this rank, or opens one.

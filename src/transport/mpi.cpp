@@ -99,7 +99,8 @@ Communicator make_mpi(const MpiOptions& options) {
   require(options.max_count >= 1 && options.max_count <= INT_MAX, "MpiOptions::max_count={}: expected 1 to {}",
           options.max_count, INT_MAX);
   (void)environment();  // a variable that cannot be read is an error before MPI is started, not halfway
-  const bool any_thread = mpi_initialise(options.threads) == MPI_THREAD_MULTIPLE;
+  const int level = mpi_initialise(options.threads);
+  const bool any_thread = options.threads == MpiThreads::library && level == MPI_THREAD_MULTIPLE;
   const MPI_Comm parent = options.comm == nullptr ? MPI_COMM_WORLD : *static_cast<const MPI_Comm*>(options.comm);
   require(parent != MPI_COMM_NULL, "make_mpi: the communicator is MPI_COMM_NULL");
   int is_inter = 0;

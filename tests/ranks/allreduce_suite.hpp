@@ -60,7 +60,7 @@ inline std::vector<Item> items_of(std::vector<TestParam>& params) {
 inline void reduce(const Communicator& comm, std::vector<TestParam>& params, const AllreduceOptions& options = {},
                    std::uint64_t step = 0) {
   const std::vector<Item> items = items_of(params);
-  allreduce_sum(comm, items, Slot{5}, StreamRef::host(), options, step).wait(patience());
+  wait(allreduce_sum(comm, items, Slot{5}, StreamRef::host(), options, step));
 }
 
 /// Rank r receives slice r of everybody's values.
@@ -83,7 +83,7 @@ inline std::vector<std::vector<float>> gather_slices(const Communicator& comm, c
     recvs.push_back({{reinterpret_cast<std::byte*>(slices[peer].data()), slices[peer].size() * sizeof(float)},
                      static_cast<int>(peer)});
   }
-  comm.transport().exchange(sends, recvs, Slot{6}, StreamRef::host()).wait(patience());
+  wait(comm.transport().exchange(sends, recvs, Slot{6}, StreamRef::host()));
   return slices;
 }
 

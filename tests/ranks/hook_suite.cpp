@@ -26,7 +26,7 @@ TEST_P(Hook, DenseMatchesOneProcess) {
     GradientHook hook(comm, model.params, options_for(comm, "none"));
     std::vector<std::vector<float>> expected = model.weights;
     for (unsigned step = 0; step < 5; ++step) {
-      model.step(hook, step).wait(patience());
+      wait(model.step(hook, step));
       model.descend(0.5F);
       for (std::size_t p = 0; p < expected.size(); ++p) {
         for (std::size_t i = 0; i < expected[p].size(); ++i) {
@@ -52,7 +52,7 @@ TEST_P(Hook, ErrorFeedbackConverges) {
       ToyModel model(comm);
       GradientHook hook(comm, model.params, options_for(comm, compressor, rule));
       for (unsigned step = 0; step < 150; ++step) {
-        model.step(hook, step).wait(patience());
+        wait(model.step(hook, step));
         model.descend(0.1F);
       }
       return model.distance();
@@ -76,7 +76,7 @@ TEST_P(Hook, UpdatesAreEqualOnAllRanks) {
       GradientHook hook(comm, model.params, options);
       EXPECT_GT(hook.bucket_count(), 2u);
       for (unsigned step = 0; step < 4; ++step) {
-        model.step(hook, step).wait(patience());
+        wait(model.step(hook, step));
         model.descend(0.3F);
       }
       std::vector<Agreement> bits;
@@ -101,7 +101,7 @@ TEST_P(Hook, CallerMayDrive) {
         if (!library_thread) {
           while (!work.done()) hook.progress();
         }
-        work.wait(patience());
+        wait(work);
         model.descend(0.3F);
       }
       return model.weights;
@@ -127,7 +127,7 @@ TEST_P(Hook, SixteenBitGradientsKeepTheirLossInF32) {
         given += load_f32(w.data(), dtype, 0);
         hook.ready(ParamId{2}, {b.data(), 5, dtype, Space::host});
         hook.ready(ParamId{1}, {w.data(), 3000, dtype, Space::host});
-        hook.finish_step().wait(patience());
+        wait(hook.finish_step());
         delivered += load_f32(w.data(), dtype, 0);
         ASSERT_EQ(load_f32(b.data(), dtype, 4), 0.5F);
       }
@@ -141,7 +141,7 @@ TEST_P(Hook, ReportsBytesTimesAndNorms) {
   run([](Communicator& comm) {
     ToyModel model(comm);
     GradientHook hook(comm, model.params, options_for(comm, "q4"));
-    model.step(hook, 0).wait(patience());
+    wait(model.step(hook, 0));
     const StepReport report = hook.report();
     const auto n = static_cast<std::uint64_t>(comm.size());
     std::uint64_t dense = 0;
@@ -166,20 +166,21 @@ TEST_P(Hook, ReportsBytesTimesAndNorms) {
 TEST_P(Hook, WorkspaceIsKnownBeforehandAndBounded) {
   run([](Communicator& comm) {
     for (const char* compressor : {"q2", "q4", "q8", "f16", "none"}) {
-      for (const char* algorithm : {"scatter_reduce", "ring", "gather_sum"}) {
-        if (std::string(compressor) == "none" && std::string(algorithm) != "auto") continue;
-        std::vector<ParamInfo> params;
-        for (std::uint32_t i = 0; i < 6; ++i)
-          params.push_back({ParamId{i}, fmt::format("w{}", i), {512, 1024}, DType::f32, {}, {}});
-        HookOptions options = options_for(comm, compressor);
-        options.algorithm = algorithm;
-        const GradientHook hook(comm, params, options);
-        const std::size_t bucket = 4u << 20;  // two of the parameters
-        if (std::string(algorithm) != "gather_sum") {
-          EXPECT_LE(hook.workspace_bytes(), 2 * bucket) << compressor << " " << algorithm;
+      for (const char* algorithm : {"auto", "scatter_reduce", "ring", "gather_sum"}) {
+        for (const DType dtype : {DType::f32, DType::bf16}) {
+          std::vector<ParamInfo> params;
+          for (std::uint32_t i = 0; i < 6; ++i) {
+            params.push_back({ParamId{i}, fmt::format("w{}", i), {512, 1024}, dtype, {}, {}});
+          }
+          HookOptions options = options_for(comm, compressor);
+          options.algorithm = algorithm;
+          const GradientHook hook(comm, params, options);
+          const std::size_t bucket = 4u << 20;  // two of the parameters
+          EXPECT_LE(hook.workspace_bytes(), 2 * bucket) << compressor << " " << algorithm << " " << name(dtype);
+          EXPECT_GT(hook.workspace_bytes(), 0u);
+          const bool dense = std::string(compressor) == "none" && std::string(algorithm) == "auto";
+          EXPECT_EQ(hook.state_bytes(), dense ? 0u : 6u * 512 * 1024 * 8);
         }
-        EXPECT_GT(hook.workspace_bytes(), 0u);
-        EXPECT_EQ(hook.state_bytes(), 6u * 512 * 1024 * 8);
       }
     }
   });

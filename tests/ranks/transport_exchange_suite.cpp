@@ -23,7 +23,7 @@ Work post_ring_step(Communicator& comm, const std::vector<std::byte>& out, std::
 TEST_P(TransportExchange, WithNobodyIsComplete) {
   run([](Communicator& comm) {
     const Work work = comm.transport().exchange({}, {}, kSlot, StreamRef::host());
-    work.wait(patience());
+    wait(work);
     EXPECT_TRUE(work.done());
   });
 }
@@ -35,7 +35,7 @@ TEST_P(TransportExchange, RingStepOfEverySize) {
     for (const std::size_t size : kSizes) {
       const auto out = pattern(comm.rank(), ring.next, size);
       std::vector<std::byte> in(size);
-      post_ring_step(comm, out, in, kSlot).wait(patience());
+      wait(post_ring_step(comm, out, in, kSlot));
       EXPECT_EQ(in, pattern(ring.previous, comm.rank(), size)) << size << " bytes";
     }
   });
@@ -56,7 +56,7 @@ TEST_P(TransportExchange, AllToAllOfEverySize) {
         sends.push_back({view(out[p]), peer});
         recvs.push_back({view(in[p]), peer});
       }
-      comm.transport().exchange(sends, recvs, kSlot, StreamRef::host()).wait(patience());
+      wait(comm.transport().exchange(sends, recvs, kSlot, StreamRef::host()));
       for (const Recv& recv : recvs) {
         EXPECT_EQ(in[static_cast<std::size_t>(recv.from)], pattern(recv.from, comm.rank(), size));
       }
@@ -72,7 +72,7 @@ TEST_P(TransportExchange, ShorterMessageLeavesTheRestAlone) {
     for (const std::size_t size : {std::size_t{0}, std::size_t{1}, std::size_t{997}, std::size_t{300'007}}) {
       const auto out = pattern(comm.rank(), ring.next, size);
       std::vector<std::byte> in(size + 400'009, kUntouched);
-      post_ring_step(comm, out, in, kSlot).wait(patience());
+      wait(post_ring_step(comm, out, in, kSlot));
       auto expected = pattern(ring.previous, comm.rank(), size);
       expected.resize(in.size(), kUntouched);
       EXPECT_EQ(in, expected) << size << " bytes";
@@ -114,7 +114,7 @@ TEST_P(TransportExchange, SlotsDoNotMix) {
     if (comm.rank() % 2 == 1) std::reverse(order.begin(), order.end());
     std::vector<Work> works;
     for (const std::uint32_t slot : order) works.push_back(post_ring_step(comm, out[slot], in[slot], Slot{slot}));
-    for (const Work& work : works) work.wait(patience());
+    for (const Work& work : works) wait(work);
     for (std::uint32_t slot = 0; slot < kSlots; ++slot) {
       EXPECT_EQ(in[slot], pattern(ring.previous, comm.rank(), kBytes, slot)) << "slot " << slot;
     }
@@ -132,7 +132,7 @@ TEST_P(TransportExchange, FromSeveralThreadsAtOnce) {
         const std::size_t size = 1 + round * 997;
         const auto out = pattern(comm.rank(), ring.next, size, thread * 1000 + round);
         std::vector<std::byte> in(size);
-        post_ring_step(comm, out, in, Slot{thread}).wait(patience());
+        wait(post_ring_step(comm, out, in, Slot{thread}));
         if (in != pattern(ring.previous, comm.rank(), size, thread * 1000 + round)) ++wrong[thread];
       }
     };
@@ -175,7 +175,7 @@ TEST_P(TransportExchange, DroppedWorkStillArrives) {
     for (std::uint32_t i = 0; i < kMessages; ++i) {
       std::vector<std::byte> in(64);
       const Recv recv{view(in), ring.previous};
-      comm.transport().exchange({}, {&recv, 1}, kSlot, StreamRef::host()).wait(patience());
+      wait(comm.transport().exchange({}, {&recv, 1}, kSlot, StreamRef::host()));
       EXPECT_EQ(in, pattern(ring.previous, comm.rank(), 64, i)) << "message " << i;
     }
     comm.transport().progress();

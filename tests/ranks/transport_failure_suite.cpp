@@ -53,7 +53,7 @@ void send_too_much(Communicator& comm, std::size_t sent, std::size_t expected) {
     std::vector<std::byte> in(expected);
     const Work work = receive_from(comm, 1, in);
     for (int again = 0; again < 2; ++again) {
-      const Outcome outcome = outcome_of([&] { work.wait(patience()); });
+      const Outcome outcome = outcome_of([&] { wait(work); });
       EXPECT_EQ(outcome.code, Errc::rank_mismatch) << outcome.message;
       EXPECT_THAT(outcome.message, HasSubstr("rank 1"));
       EXPECT_THAT(outcome.message, HasSubstr("count or compressor"));
@@ -63,7 +63,7 @@ void send_too_much(Communicator& comm, std::size_t sent, std::size_t expected) {
     const auto out = pattern(1, 0, sent);
     const Send send{view(out), 0};
     const Work work = comm.transport().exchange({&send, 1}, {}, kSlot, StreamRef::host());
-    const Outcome outcome = outcome_of([&] { work.wait(patience()); });
+    const Outcome outcome = outcome_of([&] { wait(work); });
     EXPECT_THAT(outcome.code, ::testing::AnyOf(Errc::ok, Errc::rank_mismatch)) << outcome.message;
   }
 }
@@ -94,15 +94,44 @@ TEST_P(TransportFailure, DeadlineNamesTheSilentPeer) {
       EXPECT_THAT(outcome.message, HasSubstr("exchange in slot 5"));
       EXPECT_THAT(outcome.message, ContainsRegex(fmt::format("ranks? {}$", silent)));
       comm.barrier(patience());
-      work.wait(patience());  // a deadline that passed is the waiter's, not the operation's: the message may still come
+      wait(work);  // a deadline that passed is the waiter's, not the operation's: the message may still come
       EXPECT_EQ(in, pattern(silent, comm.rank(), 16));
     } else {
       comm.barrier(patience());
       for (int peer = 0; peer < silent; ++peer) {
         const auto out = pattern(silent, peer, 16);
         const Send send{view(out), peer};
-        comm.transport().exchange({&send, 1}, {}, kSlot, StreamRef::host()).wait(patience());
+        wait(comm.transport().exchange({&send, 1}, {}, kSlot, StreamRef::host()));
       }
+    }
+  });
+}
+
+TEST_P(TransportFailure, DescribesOnlyPeersThatAreStillAwaited) {
+  run([](Communicator& comm) {
+    if (comm.size() < 3) return;
+    if (comm.rank() == 0) {
+      std::vector<std::byte> in(static_cast<std::size_t>(comm.size()));
+      std::vector<Recv> recvs;
+      std::string awaited;
+      for (int peer = 1; peer < comm.size(); ++peer) {
+        recvs.push_back({view(in).slice(static_cast<std::size_t>(peer), 1), peer});
+        if (peer > 1) awaited += fmt::format(" {}", peer);
+      }
+      const Work work = comm.transport().exchange({}, recvs, kSlot, StreamRef::host());
+      const auto says = [&] { return work.describe().ends_with((comm.size() == 3 ? "rank" : "ranks") + awaited); };
+      for (const Deadline deadline = patience(); !says() && std::chrono::steady_clock::now() < deadline;) {
+        EXPECT_FALSE(work.done());
+      }
+      EXPECT_TRUE(says()) << work.describe();
+      comm.barrier(patience());
+      wait(work);
+    } else {
+      if (comm.rank() > 1) comm.barrier(patience());
+      const std::byte byte{};
+      const Send send{{&byte, 1}, 0};
+      wait(comm.transport().exchange({&send, 1}, {}, kSlot, StreamRef::host()));
+      if (comm.rank() == 1) comm.barrier(patience());
     }
   });
 }
@@ -116,22 +145,23 @@ TEST_P(TransportFailure, AbortWakesEveryRank) {
       comm.transport().abort("the disk is full");
       comm.transport().abort("a later reason");
     }
-    const Outcome waiting = outcome_of([&] {
-      const int peer = comm.rank() == aborter ? 0 : aborter;
-      receive_from(comm, peer, in).wait(patience());
-    });
+    // No call throws, before or after: the failure is in each Work.
+    const Work first = receive_from(comm, comm.rank() == aborter ? 0 : aborter, in);
+    const Outcome waiting = outcome_of([&] { wait(first); });
     EXPECT_EQ(waiting.code, Errc::aborted);
     EXPECT_EQ(waiting.message, fmt::format("rank {} aborted: the disk is full", aborter));
 
-    const Outcome later = outcome_of([&] { receive_from(comm, (comm.rank() + 1) % comm.size(), in).wait(patience()); });
-    EXPECT_EQ(later.code, Errc::aborted);
     std::vector<float> values(10);
-    const Outcome reducing = outcome_of([&] {
-      const Tensor tensor{values.data(), values.size(), DType::f32, Space::host};
-      comm.transport().all_reduce_sum(tensor, kSlot, StreamRef::host()).wait(patience());
-    });
-    EXPECT_EQ(reducing.code, Errc::aborted);
-    EXPECT_EQ(reducing.message, waiting.message);
+    const Tensor tensor{values.data(), values.size(), DType::f32, Space::host};
+    const Send send{view(std::as_const(in)), (comm.rank() + 1) % comm.size()};
+    for (const Work& later : {receive_from(comm, (comm.rank() + 1) % comm.size(), in),
+                              comm.transport().exchange({&send, 1}, {}, kSlot, StreamRef::host()),
+                              comm.transport().exchange({}, {}, kSlot, StreamRef::host()),
+                              comm.transport().all_reduce_sum(tensor, kSlot, StreamRef::host())}) {
+      const Outcome outcome = outcome_of([&] { wait(later); });
+      EXPECT_EQ(outcome.code, Errc::aborted);
+      EXPECT_EQ(outcome.message, waiting.message);
+    }
   });
 }
 
@@ -144,7 +174,7 @@ TEST_P(TransportFailure, AbortFailsWorkInFlightTheSameWayEachTime) {
     if (comm.rank() == 0) {
       for (int peer = 1; peer < comm.size(); ++peer) {
         const Recv ready{{}, peer};
-        comm.transport().exchange({}, {&ready, 1}, kOther, StreamRef::host()).wait(patience());
+        wait(comm.transport().exchange({}, {&ready, 1}, kOther, StreamRef::host()));
       }
       comm.transport().abort("enough");
     } else {
@@ -152,7 +182,7 @@ TEST_P(TransportFailure, AbortFailsWorkInFlightTheSameWayEachTime) {
       (void)comm.transport().exchange({&ready, 1}, {}, kOther, StreamRef::host());
     }
     for (int again = 0; again < 2; ++again) {
-      const Outcome outcome = outcome_of([&] { exchange.wait(patience()); });
+      const Outcome outcome = outcome_of([&] { wait(exchange); });
       EXPECT_EQ(outcome.code, Errc::aborted);
       EXPECT_EQ(outcome.message, "rank 0 aborted: enough");
     }
@@ -169,7 +199,7 @@ TEST_P(TransportFailure, AbortEndsAnAllReduceThatSomeoneNeverJoins) {
     } else {
       const Tensor tensor{values.data(), values.size(), DType::f32, Space::host};
       const Outcome outcome =
-          outcome_of([&] { comm.transport().all_reduce_sum(tensor, kSlot, StreamRef::host()).wait(patience()); });
+          outcome_of([&] { wait(comm.transport().all_reduce_sum(tensor, kSlot, StreamRef::host())); });
       EXPECT_EQ(outcome.code, Errc::aborted);
       EXPECT_EQ(outcome.message, "rank 0 aborted: no gradient");
     }

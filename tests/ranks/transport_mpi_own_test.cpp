@@ -18,7 +18,7 @@ using ::testing::HasSubstr;
 std::vector<float> all_reduced(const Communicator& comm, std::size_t count) {
   std::vector<float> values(count, static_cast<float>(comm.rank() + 1));
   const Tensor tensor{values.data(), values.size(), DType::f32, Space::host};
-  comm.transport().all_reduce_sum(tensor, Slot{0}, StreamRef::host()).wait(patience());
+  wait(comm.transport().all_reduce_sum(tensor, Slot{0}, StreamRef::host()));
   return values;
 }
 
@@ -90,7 +90,7 @@ TEST(MpiTransport, WorkOutlivesItsCommunicator) {
   EXPECT_THAT(work.describe(),
               HasSubstr(fmt::format("exchange in slot 9: waiting to receive from rank {}", recv.from)));
   comm.reset();
-  const Outcome outcome = outcome_of([&] { work.wait(patience()); });
+  const Outcome outcome = outcome_of([&] { wait(work); });
   EXPECT_EQ(outcome.code, Errc::aborted);
   EXPECT_THAT(outcome.message, HasSubstr("destroyed"));
 }
@@ -106,7 +106,7 @@ TEST(MpiTransport, DescribesAnAllReduceThatWaits) {
     EXPECT_EQ(work.describe(), "dense all-reduce in slot 4: 3 of 3 pieces wait for other ranks");
     comm.barrier(patience());
   }
-  work.wait(patience());
+  wait(work);
   EXPECT_EQ(work.describe(), "dense all-reduce in slot 4");
   EXPECT_THAT(values, ::testing::Each(static_cast<float>(comm.size())));
 }

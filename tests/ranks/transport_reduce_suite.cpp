@@ -46,7 +46,7 @@ TEST_P(TransportReduce, SumsEveryDtypeAndSizeExactly) {
       for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{7}, std::size_t{100'003}}) {
         Values values(count, dtype);
         values.fill(comm.rank());
-        comm.transport().all_reduce_sum(values.tensor(), Slot{1}, StreamRef::host()).wait(patience());
+        wait(comm.transport().all_reduce_sum(values.tensor(), Slot{1}, StreamRef::host()));
         EXPECT_EQ(values.wrong(comm.size()), 0u) << count << " elements of " << name(dtype);
       }
     }
@@ -60,7 +60,7 @@ TEST_P(TransportReduce, RoundedSumsAreTheSameBitsOnAllRanks) {
       std::mt19937 random(static_cast<unsigned>(comm.rank()) + 1);
       std::normal_distribution<float> normal(0.0F, 3.0F);
       for (std::size_t i = 0; i < values.count; ++i) store_f32(values.storage.data(), dtype, i, normal(random));
-      comm.transport().all_reduce_sum(values.tensor(), Slot{1}, StreamRef::host()).wait(patience());
+      wait(comm.transport().all_reduce_sum(values.tensor(), Slot{1}, StreamRef::host()));
 
       std::vector<Send> sends;
       std::vector<Recv> recvs;
@@ -71,7 +71,7 @@ TEST_P(TransportReduce, RoundedSumsAreTheSameBitsOnAllRanks) {
         sends.push_back({view(std::as_const(values.storage)), peer});
         recvs.push_back({view(others[static_cast<std::size_t>(peer)]), peer});
       }
-      comm.transport().exchange(sends, recvs, Slot{2}, StreamRef::host()).wait(patience());
+      wait(comm.transport().exchange(sends, recvs, Slot{2}, StreamRef::host()));
       for (const Recv& recv : recvs) {
         EXPECT_EQ(std::memcmp(recv.bytes.data, values.storage.data(), values.storage.size()), 0)
             << name(dtype) << ": ranks " << comm.rank() << " and " << recv.from << " differ";
@@ -154,7 +154,7 @@ TEST_P(TransportReduce, NobodyLeavesABarrierBeforeAllHaveEntered) {
         sends.push_back({bytes(comm.rank()), peer});
         recvs.push_back({bytes(peer), peer});
       }
-      comm.transport().exchange(sends, recvs, Slot{0}, StreamRef::host()).wait(patience());
+      wait(comm.transport().exchange(sends, recvs, Slot{0}, StreamRef::host()));
       EXPECT_THAT(entries, ::testing::Each(::testing::Le(left)));
     }
   });

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/fail.hpp"
+#include "support/watchdog.hpp"
 
 #include "gradwire/transport.hpp"
 
@@ -35,6 +36,12 @@ class WorldTest : public ::testing::TestWithParam<World> {
 
 /// Far enough away that only a hang meets it, near enough that the watchdog does not come first.
 inline Deadline patience() { return std::chrono::steady_clock::now() + std::chrono::seconds(60); }
+
+/// Waits; the watchdog names what for.
+inline void wait(const Work& work) {
+  const Watched watched([&work] { return work.describe(); });
+  work.wait(patience());
+}
 
 /// The error an action ends with, or Errc::ok.
 struct Outcome {

@@ -28,8 +28,7 @@ struct QuantizeResult {
   std::vector<Values> decoded;
 };
 
-/// Encodes with the residual and without, in place and not, and decodes in all ways. `decode_from` replaces the
-/// payload.
+/// Encodes with the residual and without, in place and not, and decodes in all ways.
 QuantizeResult run(const QuantizeKernels& table, const QuantizeCase& c, const Values& x) {
   const std::size_t payload_bytes = QuantizeLayout{c.params, c.count}.payload_bytes();
   const RandomKey key{7, 11, ParamId{13}, kFirstElements[c.count % 4]};

@@ -1,0 +1,78 @@
+"""Runs train_fashion_mnist. Usage: demo_test.py PROGRAM missing_data|compare|training; 77 means skipped."""
+import gzip
+import json
+import pathlib
+import struct
+import subprocess
+import sys
+import tempfile
+
+DATASET = pathlib.Path("/usr/share/datasets/fashion-mnist")
+PROMISED_KEYS = ["test_accuracy", "loss", "dense_bytes_per_step", "wire_bytes_per_step", "ratio", "seconds",
+                 "exposed_seconds"]
+
+
+def run(program, *arguments):
+    return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=280)
+
+
+def missing_data(program, folder):
+    result = run(program, "--ranks", 2, "--data", "/nonexistent")
+    assert result.returncode != 0, result.stdout
+    assert "/nonexistent/train-images-idx3-ubyte.gz" in result.stderr, result.stderr
+
+
+def compare(program, folder):
+    runs = {"dense": {"feedback": "none", "wire": 8000, "accuracy": 0.9}, "q4": {"feedback": "ef", "wire": 1000,
+            "accuracy": 0.902}}
+    paths = []
+    for name, run_of in runs.items():
+        paths.append(folder / f"{name}.json")
+        paths[-1].write_text(json.dumps({
+            "compressor": name, "feedback": run_of["feedback"], "transport": "local", "ranks": 2, "epochs": 1,
+            "seed": 1, "steps": 10, "parameters": 100, "loss": 0.25, "test_accuracy": run_of["accuracy"],
+            "dense_bytes_per_step": 8000, "wire_bytes_per_step": run_of["wire"], "seconds": 2.0,
+            "exposed_seconds": 0.5}))
+    result = run(program, "--compare", *paths)
+    assert result.returncode == 0, result.stderr
+    assert "q4 + ef against dense: accuracy +0.20 points, 8.00 times fewer bytes" in result.stdout, result.stdout
+
+    paths[1].write_text("{}")
+    result = run(program, "--compare", *paths)
+    assert result.returncode != 0 and "q4.json was not written by --json" in result.stderr, result.stderr
+
+
+def cut(name, items, folder):
+    """Writes the first items of one of the dataset's files."""
+    with gzip.open(DATASET / name, "rb") as file:
+        magic = file.read(4)
+        shape = struct.unpack(f">{magic[3]}I", file.read(4 * magic[3]))
+        size = 1
+        for extent in shape[1:]:
+            size *= extent
+        values = file.read(items * size)
+    with gzip.open(folder / name, "wb") as file:
+        file.write(magic + struct.pack(f">{magic[3]}I", items, *shape[1:]) + values)
+
+
+def training(program, folder):
+    if not (DATASET / "train-images-idx3-ubyte.gz").exists():
+        print("SKIPPED: the dataset is not installed")
+        sys.exit(77)
+    for prefix, items in (("train", 512), ("t10k", 256)):
+        cut(f"{prefix}-images-idx3-ubyte.gz", items, folder)
+        cut(f"{prefix}-labels-idx1-ubyte.gz", items, folder)
+    figures = folder / "figures.json"
+    result = run(program, "--ranks", 2, "--epochs", 1, "--batch", 32, "--data", folder, "--json", figures, "--quiet")
+    assert result.returncode == 0, result.stderr
+    values = json.loads(figures.read_text())
+    missing = [key for key in PROMISED_KEYS if not isinstance(values.get(key), (int, float))]
+    assert not missing, f"{missing} missing in {values}"
+    assert 0 <= values["test_accuracy"] <= 1, values
+    assert 7 < values["ratio"] < 8, values
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as temporary:
+        {"missing_data": missing_data, "compare": compare, "training": training}[sys.argv[2]](
+            sys.argv[1], pathlib.Path(temporary))
