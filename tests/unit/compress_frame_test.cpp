@@ -181,7 +181,8 @@ TEST_P(BadFrames, BytesBehindTheFrameAreNotItsOwn) {
 
 INSTANTIATE_TEST_SUITE_P(Compressors, BadFrames,
                          ::testing::Values("none", "f16", "bf16", "q8", "q4", "q1",
-                                           "quantize(bits=7,norm=minmax,bucket=96)", "q4(round=stochastic)"));
+                                           "quantize(bits=7,norm=minmax,bucket=96)", "q4(round=stochastic)", "f8",
+                                           "mx4", "mx6(e3m2)", "mx8(e5m2)", "nvfp4(span=96)"));
 
 TEST(Arguments, AreCheckedByName) {
   const Compressor q4 = make_compressor("q4");

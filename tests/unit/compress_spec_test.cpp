@@ -23,7 +23,11 @@ TEST(Spec, CanonicalTextIsAcceptedAndStable) {
         Good{"q4(bucket=1024,round=stochastic)", "quantize(bits=4,bucket=1024,norm=linf,round=stochastic)"},
         Good{"quantize(norm=minmax,bits=3,bucket=8192)", "quantize(bits=3,bucket=8192,norm=minmax,round=nearest)"},
         Good{"quantize(bits=8,bucket=32,norm=l2,round=stochastic)",
-             "quantize(bits=8,bucket=32,norm=l2,round=stochastic)"}}) {
+             "quantize(bits=8,bucket=32,norm=l2,round=stochastic)"},
+        Good{"f8", "f8(format=e4m3,block=128,round=nearest)"},
+        Good{"f8(e5m2,64,round=stochastic)", "f8(format=e5m2,block=64,round=stochastic)"},
+        Good{"mx4", "mx4(round=nearest)"}, Good{"mx6(e3m2)", "mx6(format=e3m2,round=nearest)"},
+        Good{"mx8", "mx8(format=e4m3,round=nearest)"}, Good{"nvfp4(96)", "nvfp4(span=96,round=nearest)"}}) {
     const Compressor compressor = make_compressor(good.text);
     EXPECT_EQ(compressor.spec(), good.canonical);
     EXPECT_EQ(make_compressor(compressor.spec()).spec(), good.canonical);
@@ -48,7 +52,7 @@ TEST_P(BadSpec, IsRefusedByName) {
 INSTANTIATE_TEST_SUITE_P(
     All, BadSpec,
     ::testing::Values(
-        Bad{"", "no valid name", "name(option=value"}, Bad{"int4", "int4", "none, f16, bf16, quantize, q1..q8"},
+        Bad{"", "no valid name", "name(option=value"}, Bad{"int4", "int4", "none, f16, bf16, quantize"},
         Bad{"q0", "q0", "q1..q8"}, Bad{"q9", "q9", "q1..q8"}, Bad{"q44", "q44", "q1..q8"}, Bad{"Q4", "Q4", "q1..q8"},
         Bad{" q4", "no valid name", "name"}, Bad{"q4 ", "no valid name", "name"},
         Bad{"(bits=4)", "no valid name", "name"}, Bad{"q4(", "closing parenthesis", "missing"},
@@ -68,7 +72,11 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"quantize(norm=l1)", "norm is l1", "linf, l2, minmax"},
         Bad{"quantize(round=up)", "round is up", "nearest, stochastic"},
         Bad{"quantize(size=4)", "size", "bits, bucket, norm, round"}, Bad{"q4(bits=4)", "bits", "bucket, norm, round"},
-        Bad{"f16(bits=4)", "f16", "no options"}, Bad{"none(x=1)", "none", "no options"}));
+        Bad{"f16(bits=4)", "f16", "no options"}, Bad{"none(x=1)", "none", "no options"},
+        Bad{"f8(e3m4)", "format is e3m4", "e4m3, e5m2"},
+        Bad{"f8(block=48)", "block is 48", "multiples of 32 in 32..8192"},
+        Bad{"mx4(e2m1)", "\"e2m1\" is no option", ""}, Bad{"mx6(e4m3)", "format is e4m3", "e2m3, e3m2"},
+        Bad{"nvfp4(format=e2m1)", "format", "span, round"}));
 
 TEST(Spec, EveryListedCompressorIsMakeable) {
   const std::vector<CompressorInfo> rows = list_compressors();

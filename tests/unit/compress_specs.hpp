@@ -20,6 +20,16 @@ inline std::vector<std::string> conformance_specs() {
       "q1(norm=l2,round=stochastic)",
       "q4(round=stochastic)",
       "q8(norm=minmax,round=stochastic,bucket=160)",
+      "f8(e5m2,32)",
+      "f8(e4m3,block=160,round=stochastic)",
+      "f8(e5m2,block=8192,round=stochastic)",
+      "mx4(round=stochastic)",
+      "mx6(e3m2)",
+      "mx6(round=stochastic)",
+      "mx8(e5m2)",
+      "mx8(round=stochastic)",
+      "nvfp4(span=96)",
+      "nvfp4(round=stochastic)",
   };
   for (const CompressorInfo& row : list_compressors()) {
     if (make_compressor(row.example).low_rank() == nullptr) specs.push_back(row.example);
