@@ -20,7 +20,9 @@ std::vector<Case> cases() {
   for (const char* algorithm : {"scatter_reduce", "ring", "gather_sum"}) {
     for (const char* compressor :
          {"none", "f16", "bf16", "q8", "q4", "q2", "q4(round=stochastic)", "quantize(bits=3,bucket=96,norm=l2)",
-          "quantize(bits=5,bucket=8192,norm=minmax)", "quantize(bits=1,bucket=32,norm=minmax,round=stochastic)"}) {
+          "quantize(bits=5,bucket=8192,norm=minmax)", "quantize(bits=1,bucket=32,norm=minmax,round=stochastic)", "sign",
+          "sign(96)", "ternary(clip=2.5)", "ternary(bucket=96,pack=trits)",
+          "quantize(levels=exponential,bits=3,norm=l2,round=stochastic)"}) {
       all.push_back({algorithm, compressor});
     }
   }

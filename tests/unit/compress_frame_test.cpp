@@ -31,6 +31,14 @@ std::string without_spaces(std::string text) {
   return text;
 }
 
+/// 2, -2, 0, 0 and 2 in the first column of 16, no more in the last row.
+std::vector<float> five_rows() {
+  std::vector<float> x(65, 0.0f);
+  x[0] = x[64] = 2;
+  x[16] = -2;
+  return x;
+}
+
 const std::vector<Golden>& goldens() {
   static const std::vector<Golden> all = {
       {"empty", "none", {}, DType::f32, "c7010100 00000000 00000000 01000000"},
@@ -72,6 +80,22 @@ const std::vector<Golden>& goldens() {
        {3, -4},
        DType::f16,
        "c7010401 01010200 02000000 03000000  0000a040 000000000000000000000000  01000000000000000000000000000000"},
+      // Magnitudes 0.5 to 3 and a zero in a bucket of 4: the mean is 1.5, -0 has the sign of 0.
+      {"sign",
+       "sign(bucket=32)",
+       {2.5f, -3, -0.0f, -0.5f},
+       DType::f32,
+       "c7010400 01030100 04000000 03000000  0000c03f 000000000000000000000000  01000100000000000000000000000000"},
+      // s = 8, levels 8, 4, 2 and 0; 3 is half-way and goes up, as does 1.
+      {"exponential",
+       "q3(levels=exponential,bucket=32)",
+       {8, -4, 3, -2.9f, 1, -0.9f, 6, -5.9f},
+       DType::f32,
+       "c7010400 03000104 08000000 04000000  00000041 000000000000000000000000"
+       "0201010200030201 0000000000000000  0100010001000100 0000000000000000"},
+      // Elements 0, 16, 32, 48, 64 share a byte: codes 2, 0, 1, 1, 2 are 2 + 9 + 27 + 162. Only exact multiples of s.
+      {"trits", "ternary(bucket=96,pack=trits)", five_rows(), DType::f32,
+       "c7010500 01000300 41000000 03000000  00000040 000000000000000000000000  c8 282828282828282828282828282828"},
       // From an independent implementation of section 2 with key (1, 2, 3, 101).
       {"stochastic",
        "q4(round=stochastic)",
@@ -151,8 +175,8 @@ TEST_P(BadFrames, OfAnotherCount) {
 }
 
 TEST_P(BadFrames, OfAnotherCompressor) {
-  for (const char* other :
-       {"none", "f16", "bf16", "q4", "q8", "q4(bucket=1024)", "q4(norm=l2)", "q4(round=stochastic)"}) {
+  for (const char* other : {"none", "f16", "bf16", "q4", "q8", "q4(bucket=1024)", "q4(norm=l2)", "q4(round=stochastic)",
+                            "q4(levels=exponential)", "sign", "q1", "ternary", "ternary(pack=trits)"}) {
     const Compressor compressor = make_compressor(other);
     if (compressor.spec() == compressor_.spec()) continue;
     const Encoded encoded = encode(compressor, Values(normal_gradients(kCount, 1), DType::f32).tensor());
@@ -181,7 +205,8 @@ TEST_P(BadFrames, BytesBehindTheFrameAreNotItsOwn) {
 
 INSTANTIATE_TEST_SUITE_P(Compressors, BadFrames,
                          ::testing::Values("none", "f16", "bf16", "q8", "q4", "q1",
-                                           "quantize(bits=7,norm=minmax,bucket=96)", "q4(round=stochastic)"));
+                                           "quantize(bits=7,norm=minmax,bucket=96)", "q4(round=stochastic)", "sign",
+                                           "ternary", "ternary(bucket=96,pack=trits)", "q3(levels=exponential)"));
 
 TEST(Arguments, AreCheckedByName) {
   const Compressor q4 = make_compressor("q4");

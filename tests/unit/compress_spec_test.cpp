@@ -23,7 +23,12 @@ TEST(Spec, CanonicalTextIsAcceptedAndStable) {
         Good{"q4(bucket=1024,round=stochastic)", "quantize(bits=4,bucket=1024,norm=linf,round=stochastic)"},
         Good{"quantize(norm=minmax,bits=3,bucket=8192)", "quantize(bits=3,bucket=8192,norm=minmax,round=nearest)"},
         Good{"quantize(bits=8,bucket=32,norm=l2,round=stochastic)",
-             "quantize(bits=8,bucket=32,norm=l2,round=stochastic)"}}) {
+             "quantize(bits=8,bucket=32,norm=l2,round=stochastic)"},
+        Good{"q3(levels=exponential)", "quantize(bits=3,bucket=512,norm=linf,round=nearest,levels=exponential)"},
+        Good{"q3(levels=uniform)", "quantize(bits=3,bucket=512,norm=linf,round=nearest)"},
+        Good{"sign", "sign(bucket=512)"}, Good{"sign(1024)", "sign(bucket=1024)"},
+        Good{"ternary", "ternary(bucket=512,clip=0,pack=bits)"},
+        Good{"ternary(64,clip=2.50,pack=trits)", "ternary(bucket=64,clip=2.5,pack=trits)"}}) {
     const Compressor compressor = make_compressor(good.text);
     EXPECT_EQ(compressor.spec(), good.canonical);
     EXPECT_EQ(make_compressor(compressor.spec()).spec(), good.canonical);
@@ -48,7 +53,7 @@ TEST_P(BadSpec, IsRefusedByName) {
 INSTANTIATE_TEST_SUITE_P(
     All, BadSpec,
     ::testing::Values(
-        Bad{"", "no valid name", "name(option=value"}, Bad{"int4", "int4", "none, f16, bf16, quantize, q1..q8"},
+        Bad{"", "no valid name", "name(option=value"}, Bad{"int4", "int4", "none, f16, bf16, quantize"},
         Bad{"q0", "q0", "q1..q8"}, Bad{"q9", "q9", "q1..q8"}, Bad{"q44", "q44", "q1..q8"}, Bad{"Q4", "Q4", "q1..q8"},
         Bad{" q4", "no valid name", "name"}, Bad{"q4 ", "no valid name", "name"},
         Bad{"(bits=4)", "no valid name", "name"}, Bad{"q4(", "closing parenthesis", "missing"},
@@ -68,7 +73,14 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"quantize(norm=l1)", "norm is l1", "linf, l2, minmax"},
         Bad{"quantize(round=up)", "round is up", "nearest, stochastic"},
         Bad{"quantize(size=4)", "size", "bits, bucket, norm, round"}, Bad{"q4(bits=4)", "bits", "bucket, norm, round"},
-        Bad{"f16(bits=4)", "f16", "no options"}, Bad{"none(x=1)", "none", "no options"}));
+        Bad{"q4(levels=log)", "levels is log", "uniform, exponential"},
+        Bad{"q1(levels=exponential)", "levels=exponential", "bits=2..8"},
+        Bad{"q4(levels=exponential,norm=minmax)", "levels=exponential", "norm=linf or l2"},
+        Bad{"sign(bucket=48)", "bucket is 48", "multiples of 32"}, Bad{"sign(norm=l2)", "norm", "bucket"},
+        Bad{"ternary(clip=0.1)", "clip is 0.1", "0, and 0.5..16"}, Bad{"ternary(clip=17)", "clip is 17", "0..16"},
+        Bad{"ternary(pack=bytes)", "pack is bytes", "bits, trits"},
+        Bad{"quantize(norm=mean)", "mean", "linf, l2, minmax"}, Bad{"f16(bits=4)", "f16", "no options"},
+        Bad{"none(x=1)", "none", "no options"}));
 
 TEST(Spec, EveryListedCompressorIsMakeable) {
   const std::vector<CompressorInfo> rows = list_compressors();
