@@ -13,7 +13,20 @@ inline constexpr std::size_t kHeaderBytes = 16;
 inline constexpr std::size_t kMaxCount = 0xffff'ffff;
 
 /// docs/wire-format.md section 1. The values are pinned.
-enum class Codec : std::uint8_t { none = 1, f16 = 2, bf16 = 3, quantize = 4, minifloat = 8, zstd = 12 };
+enum class Codec : std::uint8_t {
+  none = 1,
+  f16 = 2,
+  bf16 = 3,
+  quantize = 4,
+  ternary = 5,
+  natural = 6,
+  levels = 7,
+  minifloat = 8,
+  rotate = 9,
+  thc = 10,
+  sparse = 11,
+  zstd = 12,
+};
 
 struct Header {
   Codec codec{};

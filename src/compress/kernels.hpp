@@ -34,6 +34,8 @@ struct QuantizeEncode {
   std::byte* payload;
   float* residual;  ///< or null; may be x
   RandomKey key;
+  const float* codebook =
+      nullptr;  ///< of learned levels: 2^bits, ascending, symmetric about that of number levels_of()
 };
 
 struct QuantizeDecode {

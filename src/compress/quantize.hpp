@@ -8,7 +8,10 @@
 
 namespace gradwire {
 
-/// `quantize(...)`: uniform codes of 1 to 8 bits with a scale per bucket of elements.
+/// Codes of 1 to 8 bits with a scale per bucket of elements:
+/// `quantize(...)` with uniform levels (QSGD, arXiv:1610.02132; norm=minmax has the values of CGX, arXiv:2111.08617) or
+/// exponential ones (NUQSGD, arXiv:1908.06077); `sign(...)`, one bit and the mean magnitude, which contracts (signSGD
+/// with error feedback, arXiv:1901.09847); `ternary(...)`, TernGrad (arXiv:1705.07878).
 class QuantizeCompressor {
  public:
   explicit QuantizeCompressor(const QuantizeParams& params);

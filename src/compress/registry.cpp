@@ -19,18 +19,22 @@ Compressor make_cast(const Spec& spec) {
   return CastCompressor(codec);
 }
 
-void read_quantize_options(OptionReader& options, QuantizeParams& params) {
+void read_quantize_options(std::string_view text, OptionReader& options, QuantizeParams& params) {
   params.bucket = options.number("bucket", params.bucket, 32, QuantizeParams::kMaxBucket, 32);
   params.norm = static_cast<Norm>(options.choice("norm", 0, {"linf", "l2", "minmax"}));
   params.round = static_cast<Round>(options.choice("round", 0, {"nearest", "stochastic"}));
+  params.levels = static_cast<Levels>(options.choice("levels", 0, {"uniform", "exponential"}));
   options.finish();
+  if (params.levels == Levels::uniform) return;
+  require(params.bits >= 2, "compressor \"{}\": levels=exponential takes bits=2..8, not 1", text);
+  require(params.norm != Norm::minmax, "compressor \"{}\": levels=exponential takes norm=linf or l2, not minmax", text);
 }
 
 Compressor make_quantize(const Spec& spec) {
   QuantizeParams params;
   OptionReader options(spec);
   params.bits = options.number("bits", params.bits, 1, 8);
-  read_quantize_options(options, params);
+  read_quantize_options(spec.text, options, params);
   return QuantizeCompressor(params);
 }
 
@@ -39,7 +43,28 @@ Compressor make_short_quantize(const Spec& spec) {
   QuantizeParams params;
   params.bits = static_cast<std::uint32_t>(spec.name[1] - '0');
   OptionReader options(spec);
-  read_quantize_options(options, params);
+  read_quantize_options(spec.text, options, params);
+  return QuantizeCompressor(params);
+}
+
+Compressor make_sign(const Spec& spec) {
+  QuantizeParams params{.bits = 1, .norm = Norm::mean};
+  OptionReader options(spec, {"bucket"});
+  params.bucket = options.number("bucket", params.bucket, 32, QuantizeParams::kMaxBucket, 32);
+  options.finish();
+  return QuantizeCompressor(params);
+}
+
+Compressor make_ternary(const Spec& spec) {
+  QuantizeParams params{.bits = 2, .round = Round::stochastic, .levels = Levels::ternary};
+  OptionReader options(spec, {"bucket"});
+  params.bucket = options.number("bucket", params.bucket, 32, QuantizeParams::kMaxBucket, 32);
+  params.clip = static_cast<float>(options.real("clip", 0, 0, 16));
+  params.packing = static_cast<Packing>(options.choice("pack", 0, {"bits", "trits"}));
+  options.finish();
+  require(params.clip == 0 || params.clip >= 0.5f, "compressor \"{}\": option clip is {}; accepted: 0, and 0.5..16",
+          spec.text, params.clip);
+  if (params.clip != 0) params.norm = Norm::clipped;
   return QuantizeCompressor(params);
 }
 
@@ -60,7 +85,8 @@ const std::vector<Entry>& entries() {
       {{"bf16", "bf16", "", "bfloat16: the leading 16 bits of f32, to nearest even, saturating", "2^-16", "-"},
        make_cast<frame::Codec::bf16>},
       {{"quantize", "quantize(bits=4,bucket=512,norm=linf,round=nearest)",
-        "bits=1..8 bucket=32..8192 (multiples of 32) norm=linf|l2|minmax round=nearest|stochastic",
+        "bits=1..8 bucket=32..8192 (multiples of 32) norm=linf|l2|minmax round=nearest|stochastic "
+        "levels=uniform|exponential",
         "uniform codes with a scale per bucket; q1..q8 are short for quantize(bits=1..8)",
         "linf: a/(1+a), a = (B-1)/(4L^2), L = 2^(bits-1)-1; stochastic min(a, sqrt(B-1)/L); minmax B/(2(2^bits-1)^2)",
         "QSGD, arXiv:1610.02132"},
@@ -87,6 +113,15 @@ const std::vector<Entry>& entries() {
         "E2M1 with an E4M3 scale per 16 elements and an f32 scale per span",
         "(1/25 + a)/(1+a), a = 15/510; stochastic 1/24 + 15/455", "NVIDIA NVFP4"},
        make_minifloat},
+      {{"sign", "sign(bucket=512)", "bucket=32..8192 (multiples of 32)",
+        "one bit an element, and the mean magnitude of each bucket", "1-1/B", "signSGD-EF, arXiv:1901.09847"},
+       make_sign},
+      {{"ternary", "ternary(bucket=512,clip=0,pack=bits)",
+        "bucket=32..8192 (multiples of 32) clip=0|0.5..16 pack=bits|trits",
+        "-1, 0, 1 times the bucket's largest magnitude, at most clip root mean squares; 2 bits an element, or 1.6 as "
+        "trits",
+        "(sqrt(B)-1)/2; clipped 1+clip^2/8, from 4 on clip-1", "TernGrad, arXiv:1705.07878"},
+       make_ternary},
   };
   return all;
 }

@@ -16,10 +16,22 @@ struct QuantizeCase {
   std::size_t shift;
 
   [[nodiscard]] std::string describe() const {
-    return fmt::format("bits={} bucket={} norm={} round={} {} count={} shift={}", params.bits, params.bucket,
-                       static_cast<int>(params.norm), static_cast<int>(params.round), name(dtype), count, shift);
+    return fmt::format("bits={} bucket={} norm={} round={} levels={} packing={} clip={} {} count={} shift={}",
+                       params.bits, params.bucket, static_cast<int>(params.norm), static_cast<int>(params.round),
+                       static_cast<int>(params.levels), static_cast<int>(params.packing), params.clip, name(dtype),
+                       count, shift);
   }
 };
+
+/// Null unless levels are learned: then some that nobody would learn.
+const float* codebook_for(const QuantizeParams& params) {
+  static constexpr float kTwo[4] = {-0.4f, 0, 0.4f, 0};
+  static constexpr float kThree[8] = {-0.9f, -0.4f, -0.1f, 0, 0.1f, 0.4f, 0.9f, 0};
+  static constexpr float kFour[16] = {-1,     -0.9f, -0.8f,  -0.3f, -0.125f, -0.01f, -0.001f, 0,
+                                      0.001f, 0.01f, 0.125f, 0.3f,  0.8f,    0.9f,   1,       0};
+  if (params.levels != Levels::learned) return nullptr;
+  return params.bits == 2 ? kTwo : params.bits == 3 ? kThree : kFour;
+}
 
 struct QuantizeResult {
   std::size_t encoded;
@@ -35,15 +47,16 @@ QuantizeResult run(const QuantizeKernels& table, const QuantizeCase& c, const Va
   QuantizeResult result{
       0, std::vector<std::byte>(payload_bytes, std::byte{0x77}), Values(c.count, DType::f32, c.shift), {}};
   auto* const residual = static_cast<float*>(result.residual.tensor().data);
-  result.encoded = table.encode({c.params, x.tensor(), result.payload.data(), residual, key});
+  const float* const codebook = codebook_for(c.params);
+  result.encoded = table.encode({c.params, x.tensor(), result.payload.data(), residual, key, codebook});
 
   std::vector<std::byte> again(payload_bytes, std::byte{0x11});
-  table.encode({c.params, x.tensor(), again.data(), nullptr, key});
+  table.encode({c.params, x.tensor(), again.data(), nullptr, key, codebook});
   EXPECT_EQ(again, result.payload) << c.describe();
   if (c.dtype == DType::f32) {
     Values in_place = x;
     auto* const data = static_cast<float*>(in_place.tensor().data);
-    table.encode({c.params, in_place.tensor(), again.data(), data, key});
+    table.encode({c.params, in_place.tensor(), again.data(), data, key, codebook});
     EXPECT_EQ(again, result.payload) << c.describe();
     EXPECT_EQ(in_place.bytes(), result.residual.bytes()) << c.describe();
   }
@@ -89,6 +102,62 @@ TEST_P(QuantizeKernelsByBucket, EqualTheReferenceForEverySpecAndDtype) {
 INSTANTIATE_TEST_SUITE_P(Buckets, QuantizeKernelsByBucket, ::testing::Values(32, 64, 96, 128, 160, 512, 1024),
                          ::testing::PrintToStringParamName());
 
+/// Signs, ternary codes and levels that are not equally spaced.
+std::vector<QuantizeParams> other_schemes(std::uint32_t bucket) {
+  std::vector<QuantizeParams> all{{1, bucket, Norm::mean, Round::nearest}};
+  for (const Packing packing : {Packing::planes, Packing::trits})
+    for (const float clip : {0.0f, 1.0f, 2.5f})
+      all.push_back(
+          {2, bucket, clip == 0 ? Norm::linf : Norm::clipped, Round::stochastic, Levels::ternary, packing, clip});
+  for (const std::uint32_t bits : {2u, 3u, 4u, 5u, 6u, 7u, 8u})
+    for (const Norm norm : {Norm::linf, Norm::l2})
+      for (const Round round : {Round::nearest, Round::stochastic})
+        all.push_back({bits, bucket, norm, round, Levels::exponential});
+  for (const std::uint32_t bits : {2u, 3u, 4u})
+    all.push_back({bits, bucket, Norm::linf, Round::nearest, Levels::learned});
+  return all;
+}
+
+TEST_P(QuantizeKernelsByBucket, EqualTheReferenceForOtherLevels) {
+  for (const QuantizeParams& params : other_schemes(GetParam()))
+    for (const DType dtype : kDTypes)
+      for (const std::size_t count : counts_for(GetParam())) {
+        compare_with_reference({params, dtype, count, count % 4});
+        if (HasFatalFailure()) return;
+      }
+}
+
+TEST(QuantizeKernelsLarge, EqualTheReferenceForOtherLevels) {
+  for (const std::uint32_t bucket : {544u, 8160u, 8192u})
+    for (const QuantizeParams& params : other_schemes(bucket)) {
+      compare_with_reference({params, DType::f32, std::size_t{bucket} * 5 + 17, 0});
+      if (HasFatalFailure()) return;
+    }
+}
+
+/// Bytes that no encoder writes decode alike, too.
+TEST(QuantizeKernelsGarbage, DecodesAlike) {
+  std::mt19937 engine(3);
+  for (const QuantizeParams& params : other_schemes(96)) {
+    constexpr std::size_t kCount = 1009;
+    const QuantizeLayout layout{params, kCount};
+    std::vector<std::byte> payload(layout.payload_bytes());
+    for (std::byte& byte : payload) byte = static_cast<std::byte>(engine());
+    for (std::size_t i = 0; i < layout.plane_offset(8); i += sizeof(float)) {  // scales without NaN: signs may differ
+      const float scale = static_cast<float>(i) * 0.25f;
+      std::memcpy(payload.data() + i, &scale, sizeof scale);
+    }
+    Values expected(mixed_gradients(kCount, 1), DType::f32);
+    Values actual = expected;
+    isa::scalar_kernels<QuantizeKernels>().decode({params, payload.data(), expected.tensor(), Write::assign});
+    for (const std::string_view isa : isa::list()) {
+      isa::kernels_of<QuantizeKernels>(isa).decode({params, payload.data(), actual.tensor(), Write::assign});
+      ASSERT_EQ(actual.bytes(), expected.bytes())
+          << isa << " " << QuantizeCase{params, DType::f32, kCount, 0}.describe();
+    }
+  }
+}
+
 TEST(QuantizeKernelsLarge, EqualTheReference) {
   for (const std::uint32_t bucket : {544u, 8160u, 8192u})
     for (const std::uint32_t bits : {3u, 4u, 8u})
@@ -123,12 +192,17 @@ TEST(QuantizeKernelsSmallSquares, L2IsFlatBeforeSquaresLoseBits) {
 TEST(QuantizeKernelsRefuse, TheSameBucketForTheSameReason) {
   constexpr float kHuge = 0x1.8p126f;
   for (const float bad : {std::nanf(""), -std::nanf(""), HUGE_VALF, -HUGE_VALF, kHuge})
-    for (const Norm norm : {Norm::linf, Norm::l2, Norm::minmax})
+    for (const Norm norm : {Norm::linf, Norm::l2, Norm::minmax, Norm::mean, Norm::clipped})
       for (const std::size_t where : {0u, 7u, 31u, 32u, 63u, 64u, 96u, 100u}) {
         Values x(normal_gradients(101, 5), DType::f32);
         x.set(where, bad);
         std::vector<std::byte> payload(4096);
-        const kernels::QuantizeEncode job{{4, 32, norm, Round::nearest}, x.tensor(), payload.data(), nullptr, {}};
+        if (norm == Norm::mean && bad == kHuge) continue;  // 1/32 of it has an inverse
+        const QuantizeParams params = norm == Norm::mean ? QuantizeParams{1, 32, norm, Round::nearest}
+                                      : norm == Norm::clipped
+                                          ? QuantizeParams{2, 32, norm, Round::stochastic, Levels::ternary, {}, 2.5f}
+                                          : QuantizeParams{4, 32, norm, Round::nearest};
+        const kernels::QuantizeEncode job{params, x.tensor(), payload.data(), nullptr, {}};
         for (const std::string_view isa : isa::list())
           EXPECT_EQ(isa::kernels_of<QuantizeKernels>(isa).encode(job), where / 32 * 32)
               << isa << " " << bad << " at " << where;

@@ -15,7 +15,10 @@ struct Good {
 
 TEST(Spec, CanonicalTextIsAcceptedAndStable) {
   for (const Good& good :
-       {Good{"none", "none"}, Good{"none()", "none"}, Good{"f16", "f16"}, Good{"bf16", "bf16"},
+       {Good{"none", "none"},
+        Good{"none()", "none"},
+        Good{"f16", "f16"},
+        Good{"bf16", "bf16"},
         Good{"quantize", "quantize(bits=4,bucket=512,norm=linf,round=nearest)"},
         Good{"quantize()", "quantize(bits=4,bucket=512,norm=linf,round=nearest)"},
         Good{"q8", "quantize(bits=8,bucket=512,norm=linf,round=nearest)"},
@@ -26,8 +29,16 @@ TEST(Spec, CanonicalTextIsAcceptedAndStable) {
              "quantize(bits=8,bucket=32,norm=l2,round=stochastic)"},
         Good{"f8", "f8(format=e4m3,block=128,round=nearest)"},
         Good{"f8(e5m2,64,round=stochastic)", "f8(format=e5m2,block=64,round=stochastic)"},
-        Good{"mx4", "mx4(round=nearest)"}, Good{"mx6(e3m2)", "mx6(format=e3m2,round=nearest)"},
-        Good{"mx8", "mx8(format=e4m3,round=nearest)"}, Good{"nvfp4(96)", "nvfp4(span=96,round=nearest)"}}) {
+        Good{"mx4", "mx4(round=nearest)"},
+        Good{"mx6(e3m2)", "mx6(format=e3m2,round=nearest)"},
+        Good{"mx8", "mx8(format=e4m3,round=nearest)"},
+        Good{"nvfp4(96)", "nvfp4(span=96,round=nearest)"},
+        Good{"q3(levels=exponential)", "quantize(bits=3,bucket=512,norm=linf,round=nearest,levels=exponential)"},
+        Good{"q3(levels=uniform)", "quantize(bits=3,bucket=512,norm=linf,round=nearest)"},
+        Good{"sign", "sign(bucket=512)"},
+        Good{"sign(1024)", "sign(bucket=1024)"},
+        Good{"ternary", "ternary(bucket=512,clip=0,pack=bits)"},
+        Good{"ternary(64,clip=2.50,pack=trits)", "ternary(bucket=64,clip=2.5,pack=trits)"}}) {
     const Compressor compressor = make_compressor(good.text);
     EXPECT_EQ(compressor.spec(), good.canonical);
     EXPECT_EQ(make_compressor(compressor.spec()).spec(), good.canonical);
@@ -76,7 +87,14 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"f8(e3m4)", "format is e3m4", "e4m3, e5m2"},
         Bad{"f8(block=48)", "block is 48", "multiples of 32 in 32..8192"},
         Bad{"mx4(e2m1)", "\"e2m1\" is no option", ""}, Bad{"mx6(e4m3)", "format is e4m3", "e2m3, e3m2"},
-        Bad{"nvfp4(format=e2m1)", "format", "span, round"}));
+        Bad{"nvfp4(format=e2m1)", "format", "span, round"},
+        Bad{"q4(levels=log)", "levels is log", "uniform, exponential"},
+        Bad{"q1(levels=exponential)", "levels=exponential", "bits=2..8"},
+        Bad{"q4(levels=exponential,norm=minmax)", "levels=exponential", "norm=linf or l2"},
+        Bad{"sign(bucket=48)", "bucket is 48", "multiples of 32"}, Bad{"sign(norm=l2)", "norm", "bucket"},
+        Bad{"ternary(clip=0.1)", "clip is 0.1", "0, and 0.5..16"}, Bad{"ternary(clip=17)", "clip is 17", "0..16"},
+        Bad{"ternary(pack=bytes)", "pack is bytes", "bits, trits"},
+        Bad{"quantize(norm=mean)", "mean", "linf, l2, minmax"}));
 
 TEST(Spec, EveryListedCompressorIsMakeable) {
   const std::vector<CompressorInfo> rows = list_compressors();

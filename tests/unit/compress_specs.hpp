@@ -30,6 +30,13 @@ inline std::vector<std::string> conformance_specs() {
       "mx8(round=stochastic)",
       "nvfp4(span=96)",
       "nvfp4(round=stochastic)",
+      "sign(bucket=96)",
+      "ternary(bucket=512,clip=2.5,pack=trits)",
+      "ternary(bucket=160,pack=trits)",
+      "quantize(levels=exponential,bits=2,bucket=64,round=stochastic)",
+      "quantize(levels=exponential,bits=3)",
+      "quantize(levels=exponential,bits=4,norm=l2)",
+      "quantize(levels=exponential,bits=8,norm=l2,round=stochastic)",
   };
   for (const CompressorInfo& row : list_compressors()) {
     if (make_compressor(row.example).low_rank() == nullptr) specs.push_back(row.example);

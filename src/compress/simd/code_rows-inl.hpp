@@ -20,7 +20,7 @@ using DB8 = hn::Rebind<std::uint8_t, DF>;
 
 /// Rows of one bucket.
 struct EncodeRows {
-  const QuantizeParams& params;
+  CodeScheme scheme;
   BucketScale scale;
   const float* x;
   float* residual;             ///< null unless asked for
@@ -47,8 +47,8 @@ HWY_INLINE VI encode_vector(const Coder<shape, rounding>& coder, const EncodeRow
 /// `rows` rows, the first of them row `first` of the job.
 template <CodeShape shape, Round rounding, bool kResidual>
 void encode_rows(const EncodeRows& job, std::size_t first, std::size_t rows) {
-  const Coder<shape, rounding> coder(job.params, job.scale);
-  const VI bias = hn::Set(DI(), Coder<shape, rounding>::bias(job.params));
+  const Coder<shape, rounding> coder(job.scheme, job.scale);
+  const VI bias = hn::Set(DI(), Coder<shape, rounding>::bias(job.scheme.params));
   for (std::size_t row = first; row < first + rows; ++row) {
     std::uint8_t* const codes = job.codes.row(row);
     prefetch_row<kResidual>(job, row * kRow);
@@ -75,8 +75,8 @@ HWY_INLINE VI encode_four_rows(const Coder<shape, rounding>& coder, const Encode
 /// Whole tiles, for which codes lie in the tile's order.
 template <CodeShape shape, Round rounding, bool kResidual>
 void encode_tiles(const EncodeRows& job, std::size_t tiles) {
-  const Coder<shape, rounding> coder(job.params, job.scale);
-  const auto bias = static_cast<std::uint32_t>(Coder<shape, rounding>::bias(job.params));
+  const Coder<shape, rounding> coder(job.scheme, job.scale);
+  const auto bias = static_cast<std::uint32_t>(Coder<shape, rounding>::bias(job.scheme.params));
   const VI biases = hn::Set(DI(), static_cast<std::int32_t>(bias * 0x0101'0101u));
   const hn::Repartition<std::uint8_t, DI> du8;
   HWY_ALIGN static constexpr std::uint8_t kBytesToFront[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
@@ -112,25 +112,30 @@ void encode_bucket_rows(const EncodeRows& job, std::size_t rows) {
 
 using EncodeRowsFunction = void (*)(const EncodeRows&, std::size_t rows);
 
+template <CodeShape shape, Round rounding>
+EncodeRowsFunction choose_encode_rows(bool residual) {
+  return residual ? encode_bucket_rows<shape, rounding, true> : encode_bucket_rows<shape, rounding, false>;
+}
+
 template <CodeShape shape>
 EncodeRowsFunction choose_encode_rows(Round rounding, bool residual) {
-  if (rounding == Round::nearest)
-    return residual ? encode_bucket_rows<shape, Round::nearest, true>
-                    : encode_bucket_rows<shape, Round::nearest, false>;
-  return residual ? encode_bucket_rows<shape, Round::stochastic, true>
-                  : encode_bucket_rows<shape, Round::stochastic, false>;
+  return rounding == Round::nearest ? choose_encode_rows<shape, Round::nearest>(residual)
+                                    : choose_encode_rows<shape, Round::stochastic>(residual);
 }
 
 inline EncodeRowsFunction choose_encode_rows(const QuantizeParams& params, bool residual) {
   switch (shape_of(params)) {
     case CodeShape::sign: return choose_encode_rows<CodeShape::sign>(params.round, residual);
     case CodeShape::steps: return choose_encode_rows<CodeShape::steps>(params.round, residual);
+    case CodeShape::exponential: return choose_encode_rows<CodeShape::exponential>(params.round, residual);
+    case CodeShape::ternary: return choose_encode_rows<CodeShape::ternary, Round::stochastic>(residual);
+    case CodeShape::learned: return choose_encode_rows<CodeShape::learned, Round::nearest>(residual);
     default: return choose_encode_rows<CodeShape::levels>(params.round, residual);
   }
 }
 
 struct DecodeRows {
-  const QuantizeParams& params;
+  CodeScheme scheme;
   BucketScale scale;
   CodeRows<const std::uint8_t> codes;
   float* y;
@@ -140,7 +145,7 @@ struct DecodeRows {
 /// Up to 16 levels fit one vector: looking a value up is cheaper than computing it.
 template <CodeShape shape, Write write>
 void decode_rows(const DecodeRows& job, std::size_t rows) {
-  const Coder<shape, Round::nearest> coder(job.params, job.scale);
+  const Coder<shape, Round::nearest> coder(job.scheme, job.scale);
   const auto loop = [&](const auto& value_of) HWY_ATTR {
     const auto decode_row = [&](const std::uint8_t* codes, float* y) HWY_ATTR {
       __builtin_prefetch(y + job.ahead, 0, 2);
@@ -165,7 +170,7 @@ void decode_rows(const DecodeRows& job, std::size_t rows) {
     for (; row < rows; ++row) decode_row(job.codes.row(row), job.y + row * kRow);
   };
 #if HWY_MAX_BYTES >= 64
-  if (job.params.bits <= 4) {
+  if (job.scheme.params.bits <= 4) {
     const VF values = coder.value(coder.level_of(hn::Iota(DI(), 0)));
     return loop([&](VI code) HWY_ATTR { return hn::TableLookupLanes(values, hn::IndicesFromVec(DF(), code)); });
   }
@@ -184,6 +189,8 @@ inline DecodeRowsFunction choose_decode_rows(const QuantizeParams& params, Write
   switch (shape_of(params)) {
     case CodeShape::sign: return choose_decode_rows<CodeShape::sign>(write);
     case CodeShape::steps: return choose_decode_rows<CodeShape::steps>(write);
+    case CodeShape::exponential: return choose_decode_rows<CodeShape::exponential>(write);
+    case CodeShape::learned: return choose_decode_rows<CodeShape::learned>(write);
     default: return choose_decode_rows<CodeShape::levels>(write);
   }
 }

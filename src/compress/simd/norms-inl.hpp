@@ -34,23 +34,35 @@ inline float linf_norm(const float* x, std::size_t n) {
   return hn::GetLane(hn::BitCast(DF(), hn::MaxOfLanes(DU(), hn::Max(a, b))));
 }
 
-/// Adds the squares of `rows` rows to 16 partial sums, row after row.
-HWY_INLINE void add_row_squares(const float* x, std::size_t rows, float* sums) {
+enum class Sum { magnitudes, squares };
+
+/// Adds `rows` rows to 16 partial sums, row after row.
+template <Sum what>
+HWY_INLINE void add_rows(const float* x, std::size_t rows, float* sums) {
   for (std::size_t j = 0; j < kRow; j += hn::Lanes(DF())) {
     VF sum = hn::Load(DF(), sums + j);
     for (std::size_t row = 0; row < rows; ++row) {
       const VF v = hn::LoadU(DF(), x + kRow * row + j);
-      sum = hn::Add(sum, hn::Mul(v, v));
+      sum = hn::Add(sum, what == Sum::squares ? hn::Mul(v, v) : hn::Abs(v));
     }
     hn::Store(sum, DF(), sums + j);
   }
 }
 
-inline float l2_norm(const float* x, std::size_t n) {
+template <Sum what>
+HWY_INLINE PaddedRow<float> partial_sums(const float* x, std::size_t n) {
   PaddedRow<float> sums;
-  add_row_squares(x, n / kRow, sums.data);
-  if (n % kRow != 0) add_row_squares(PaddedRow<float>(x + n / kRow * kRow, n % kRow).data, 1, sums.data);
-  return norm_from_partial_sums(sums.data);
+  add_rows<what>(x, n / kRow, sums.data);
+  if (n % kRow != 0) add_rows<what>(PaddedRow<float>(x + n / kRow * kRow, n % kRow).data, 1, sums.data);
+  return sums;
+}
+
+inline float l2_norm(const float* x, std::size_t n) {
+  return norm_from_partial_sums(partial_sums<Sum::squares>(x, n).data);
+}
+
+inline float mean_magnitude(const float* x, std::size_t n) {
+  return mean_from_partial_sums(partial_sums<Sum::magnitudes>(x, n).data, n);
 }
 
 struct Extent {
@@ -81,12 +93,21 @@ inline Extent extent_of(const float* x, std::size_t n) {
   return {least, hn::GetLane(hn::MaxOfLanes(DF(), max)) - least};
 }
 
+inline float norm_of(const QuantizeParams& params, const float* x, std::size_t n) {
+  switch (params.norm) {
+    case Norm::l2: return l2_norm(x, n);
+    case Norm::mean: return mean_magnitude(x, n);
+    case Norm::clipped: return clipped_norm(params.clip, linf_norm(x, n), l2_norm(x, n), n);
+    default: return linf_norm(x, n);
+  }
+}
+
 HWY_INLINE bool find_scale(const QuantizeParams& params, const float* x, std::size_t n, BucketScale& scale) {
   if (params.norm == Norm::minmax) {
     const Extent extent = extent_of(x, n);
     return scale_from_norm(params, extent.range, extent.min, scale);
   }
-  return scale_from_norm(params, params.norm == Norm::linf ? linf_norm(x, n) : l2_norm(x, n), 0, scale);
+  return scale_from_norm(params, norm_of(params, x, n), 0, scale);
 }
 
 }  // namespace gradwire::HWY_NAMESPACE
