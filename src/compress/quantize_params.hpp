@@ -21,6 +21,11 @@ struct QuantizeParams {
   [[nodiscard]] constexpr std::uint32_t options() const noexcept {
     return bits | static_cast<std::uint32_t>(norm) << 8 | (bucket / 32) << 16 | static_cast<std::uint32_t>(round) << 25;
   }
+  /// And back.
+  [[nodiscard]] static constexpr QuantizeParams from_options(std::uint32_t options) noexcept {
+    return {options & 0xff, (options >> 16 & 0x1ff) * 32, static_cast<Norm>(options >> 8 & 0xff),
+            static_cast<Round>(options >> 25 & 1)};
+  }
 };
 
 /// Where the parts of a payload lie.

@@ -5,6 +5,7 @@
 #include "base/fail.hpp"
 #include "compress/cast.hpp"
 #include "compress/quantize.hpp"
+#include "compress/rotate.hpp"
 #include "compress/spec.hpp"
 
 #include "gradwire/compressor.hpp"
@@ -64,6 +65,13 @@ const std::vector<Entry>& entries() {
         "linf: a/(1+a), a = (B-1)/(4L^2), L = 2^(bits-1)-1; stochastic min(a, sqrt(B-1)/L); minmax B/(2(2^bits-1)^2)",
         "QSGD, arXiv:1610.02132"},
        make_quantize},
+      {{"rotate", "rotate(inner=quantize(bits=4,bucket=512,norm=linf,round=nearest),block=4096,scale=none,clip=0)",
+        "inner=a quantiser block=32..8192 (powers of two) scale=none|contractive|unbiased clip=0..64 (0: no)",
+        "a randomised Hadamard transform before a quantiser: low bits for heavy tails",
+        "(sqrt(b)+2^-19)^2, b = the inner's; linf: min(b, (ln 2B + 1)/(2L^2)); contractive q1 of whole blocks 1/2; "
+        "unbiased b/(1-b), at most 3",
+        "DRIVE, arXiv:2105.08339; EDEN, arXiv:2108.08842"},
+       make_rotate},
   };
   return all;
 }

@@ -20,7 +20,8 @@ std::vector<Case> cases() {
   for (const char* algorithm : {"scatter_reduce", "ring", "gather_sum"}) {
     for (const char* compressor :
          {"none", "f16", "bf16", "q8", "q4", "q2", "q4(round=stochastic)", "quantize(bits=3,bucket=96,norm=l2)",
-          "quantize(bits=5,bucket=8192,norm=minmax)", "quantize(bits=1,bucket=32,norm=minmax,round=stochastic)"}) {
+          "quantize(bits=5,bucket=8192,norm=minmax)", "quantize(bits=1,bucket=32,norm=minmax,round=stochastic)",
+          "rotate(q4,block=1024)", "rotate(q1(bucket=256),block=256,scale=contractive)"}) {
       all.push_back({algorithm, compressor});
     }
   }

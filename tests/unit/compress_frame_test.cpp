@@ -168,6 +168,12 @@ TEST_P(BadFrames, GarbageNeverHarms) {
     EXPECT_EQ(decode(garbage, garbage.size(), kCount), Errc::bad_frame);
     std::vector<std::byte> payload_garbage = frame_;
     for (std::size_t i = 16; i < frame_.size(); ++i) payload_garbage[i] = static_cast<std::byte>(engine());
+    const bool has_inner_frames = compressor_.spec().starts_with("rotate") || compressor_.spec().starts_with("thc");
+    EXPECT_EQ(decode(payload_garbage, payload_garbage.size(), kCount), has_inner_frames ? Errc::bad_frame : Errc::ok);
+    if (!has_inner_frames) continue;
+    payload_garbage = frame_;  // but for the header of the one inner frame
+    for (std::size_t i = frame_.size() / 2; i < frame_.size(); ++i)
+      payload_garbage[i] = static_cast<std::byte>(engine());
     EXPECT_EQ(decode(payload_garbage, payload_garbage.size(), kCount), Errc::ok);
   }
 }
@@ -181,7 +187,9 @@ TEST_P(BadFrames, BytesBehindTheFrameAreNotItsOwn) {
 
 INSTANTIATE_TEST_SUITE_P(Compressors, BadFrames,
                          ::testing::Values("none", "f16", "bf16", "q8", "q4", "q1",
-                                           "quantize(bits=7,norm=minmax,bucket=96)", "q4(round=stochastic)"));
+                                           "quantize(bits=7,norm=minmax,bucket=96)", "q4(round=stochastic)",
+                                           "rotate(q4,block=64)", "rotate(q2(bucket=32),block=256,scale=unbiased)",
+                                           "rotate(f16)"));
 
 TEST(Arguments, AreCheckedByName) {
   const Compressor q4 = make_compressor("q4");

@@ -20,6 +20,14 @@ inline std::vector<std::string> conformance_specs() {
       "q1(norm=l2,round=stochastic)",
       "q4(round=stochastic)",
       "q8(norm=minmax,round=stochastic,bucket=160)",
+      "rotate(q2,block=32)",
+      "rotate(q3(bucket=96,round=stochastic),block=128)",
+      "rotate(q1(bucket=1024),block=1024,scale=contractive)",
+      "rotate(q1(bucket=64),block=64,scale=unbiased)",
+      "rotate(q2,block=8192,scale=unbiased)",
+      "rotate(f16,block=2048)",
+      "rotate(q2,clip=1.2,scale=contractive)",
+      "rotate(q4(norm=minmax,round=stochastic,bucket=256),block=256,clip=2.5)",
   };
   for (const CompressorInfo& row : list_compressors()) {
     if (make_compressor(row.example).low_rank() == nullptr) specs.push_back(row.example);
