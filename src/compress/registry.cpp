@@ -7,6 +7,7 @@
 #include "compress/quantize.hpp"
 #include "compress/rotate.hpp"
 #include "compress/spec.hpp"
+#include "compress/thc.hpp"
 
 #include "gradwire/compressor.hpp"
 
@@ -72,6 +73,11 @@ const std::vector<Entry>& entries() {
         "unbiased b/(1-b), at most 3",
         "DRIVE, arXiv:2105.08339; EDEN, arXiv:2108.08842"},
        make_rotate},
+      {{"thc", "thc(bits=4,block=4096,p=0.03125)", "bits=1..8 block=32..8192 (powers of two) p=1e-06..0.5",
+        "integers of clipped, rotated values, which integer_sum adds without decoding",
+        "(sqrt(c + T^2/(2^bits-1)^2) + 2^-19)^2, T = Phi^-1(1-p/2), c = 4(exp(-T^2/2) - T sqrt(2 pi) p/2)",
+        "THC, arXiv:2302.08545"},
+       make_thc},
   };
   return all;
 }

@@ -107,8 +107,10 @@ RotateCompressor::RotateCompressor(const RotateParams& params, Compressor inner)
       inner_may_refuse_(!inner_.traits().fixed_size || !any_payload_decodes(inner_header_.codec)) {
   constexpr std::string_view kScales[] = {"none", "contractive", "unbiased"};
   require(inner_header_.codec != frame::Codec::rotate, "rotate({}): already rotated", inner_.spec());
-  spec_ = fmt::format("rotate(inner={},block={},scale={},clip={})", inner_.spec(), params.block,
-                      kScales[static_cast<std::size_t>(params.scale)], params.clip);
+  spec_ = params.spec;
+  if (spec_.empty())
+    spec_ = fmt::format("rotate(inner={},block={},scale={},clip={})", inner_.spec(), params.block,
+                        kScales[static_cast<std::size_t>(params.scale)], params.clip);
 }
 
 /// A rescaled estimate is unbiased over uniformly random rotations; over Hadamard ones it nearly is, and for some

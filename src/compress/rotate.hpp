@@ -21,7 +21,8 @@ struct RotateParams {
   std::uint32_t block = 4096;  ///< a power of two
   RotateScale scale = RotateScale::none;
   frame::Codec codec = frame::Codec::rotate;  ///< what frames say they are
-  float clip = 0;  ///< rotated values are clamped to so many times their block's root mean square; 0: not
+  float clip = 0;         ///< rotated values are clamped to so many times their block's root mean square; 0: not
+  std::string spec = {};  ///< empty: rotate's own
 };
 
 /// How elements fall into blocks and blocks into spans, one inner frame each. A tail shorter than a block is followed

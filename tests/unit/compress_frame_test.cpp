@@ -189,7 +189,7 @@ INSTANTIATE_TEST_SUITE_P(Compressors, BadFrames,
                          ::testing::Values("none", "f16", "bf16", "q8", "q4", "q1",
                                            "quantize(bits=7,norm=minmax,bucket=96)", "q4(round=stochastic)",
                                            "rotate(q4,block=64)", "rotate(q2(bucket=32),block=256,scale=unbiased)",
-                                           "rotate(f16)"));
+                                           "rotate(f16)", "thc(4,block=128)"));
 
 TEST(Arguments, AreCheckedByName) {
   const Compressor q4 = make_compressor("q4");

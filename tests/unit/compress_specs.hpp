@@ -28,6 +28,8 @@ inline std::vector<std::string> conformance_specs() {
       "rotate(f16,block=2048)",
       "rotate(q2,clip=1.2,scale=contractive)",
       "rotate(q4(norm=minmax,round=stochastic,bucket=256),block=256,clip=2.5)",
+      "thc(8,block=64,p=0.001)",
+      "thc(2,block=1024)",
   };
   for (const CompressorInfo& row : list_compressors()) {
     if (make_compressor(row.example).low_rank() == nullptr) specs.push_back(row.example);
