@@ -68,21 +68,32 @@ class GRADWIRE_API Sparsifier {
   [[nodiscard]] virtual Compressor with_values(const Compressor& values) const = 0;
 };
 
+/// Random numbers of codes that are summed: what all ranks must draw alike, and what each draws for itself.
+struct CodingKeys {
+  RandomKey shared;
+  RandomKey own;
+};
+
 /// What a compressor whose codes can be summed without decoding offers, for the algorithm `integer_sum`. Ranks agree on
-/// one range first (the largest of theirs), code against it, add the codes as integers, and decode the sum.
+/// common ranges first (each the largest of theirs), code against them, add the codes as integers, and decode the sum.
 class GRADWIRE_API IntegerCoder {
  public:
   virtual ~IntegerCoder();
-  /// What this rank needs the common range to be at least. Throws Errc::non_finite.
-  [[nodiscard]] virtual float range(ConstTensor x, const RandomKey& key) const = 0;
+  /// Ranges that `count` elements have: neighbours share one.
+  [[nodiscard]] virtual std::size_t ranges(std::size_t count) const = 0;
+  /// What this rank needs each common range to be at least: not negative. Throws Errc::non_finite for an x that
+  /// encode() could not code against them.
+  virtual void find_ranges(ConstTensor x, float* ranges) const = 0;
   /// The narrowest of u8, u16, u32 that holds the sum of `ranks` codes. Throws Errc::unsupported for too many ranks.
   [[nodiscard]] virtual DType sum_dtype(int ranks) const = 0;
   /// Codes that `count` elements take: a coder may pad.
   [[nodiscard]] virtual std::size_t codes(std::size_t count) const = 0;
-  /// Codes of x against the common range, as `codes.dtype`; residual (f32) = x - decoded, unless its data is null.
-  virtual void encode(ConstTensor x, float range, Tensor codes, Tensor residual, const RandomKey& key) const = 0;
-  /// y = what a sum of `ranks` codes stands for.
-  virtual void decode(ConstTensor codes, int ranks, float range, Tensor y, const RandomKey& key) const = 0;
+  /// Codes of x against the common ranges, as `codes.dtype`; residual (f32) = x - decoded, unless its data is null. It
+  /// may not be x.
+  virtual void encode(ConstTensor x, const float* ranges, Tensor codes, Tensor residual,
+                      const CodingKeys& keys) const = 0;
+  /// y = what the sum of `ranks` codes each stands for: up to rounding, the sum of what they decode to.
+  virtual void decode(ConstTensor codes, int ranks, const float* ranges, Tensor y, const RandomKey& shared) const = 0;
 };
 
 /// Parameters of a low-rank scheme, carried out by the algorithm `lowrank`: such a compressor makes no frames.

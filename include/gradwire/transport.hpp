@@ -56,7 +56,8 @@ class GRADWIRE_API Transport {
   [[nodiscard]] virtual Work exchange(std::span<const Send> sends, std::span<const Recv> recvs, Slot slot,
                                       StreamRef stream) = 0;
 
-  /// The backend's own dense all-reduce, in place: the sum over ranks, bitwise equal on all of them.
+  /// The backend's own dense all-reduce, in place: the sum over ranks, bitwise equal on all of them. Takes every dtype;
+  /// sums of integers are exact, and callers see to it that they fit. Ranks post all-reduces in one order.
   [[nodiscard]] virtual Work all_reduce_sum(Tensor inout, Slot slot, StreamRef stream) = 0;
 
   /// Announces an operation about to run in `slot`, described so that ranks can compare. Backends ignore it; the

@@ -33,6 +33,11 @@ struct QuantizeParams {
     return bits | static_cast<std::uint32_t>(norm) << 8 | size | static_cast<std::uint32_t>(round) << 25 |
            static_cast<std::uint32_t>(levels) << 26;
   }
+  /// And back.
+  [[nodiscard]] static constexpr QuantizeParams from_options(std::uint32_t options) noexcept {
+    return {options & 0xff, (options >> 16 & 0x1ff) * 32, static_cast<Norm>(options >> 8 & 0xff),
+            static_cast<Round>(options >> 25 & 1)};
+  }
 };
 
 /// Where the parts of a payload lie.

@@ -14,8 +14,8 @@ void refuse_non_finite(ConstTensor x, const RefusedRange& range) {
     isa::kernels<ElementKernels>().scale_add({x.slice(i, 1), 1.0f, nullptr, &value});
     if (!std::isfinite(value)) fail(Errc::non_finite, "{}: element {} of {} is {}", range.spec, i, x.count, value);
   }
-  fail(Errc::non_finite, "{}: the scale of elements {} to {} is above 2^126, which has no f32 inverse", range.spec,
-       range.first, range.first + range.count - 1);
+  fail(Errc::non_finite, "{}: the scale of elements {} to {} {}", range.spec, range.first,
+       range.first + range.count - 1, range.reason);
 }
 
 }  // namespace gradwire

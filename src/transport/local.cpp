@@ -169,6 +169,17 @@ void transfer(const PendingSend& send, const PendingRecv& recv) {
   recv.owner->message_done(recv.message);
 }
 
+template <class T>
+T load_integer(const Tensor& tensor, std::size_t i) {
+  T value;
+  std::memcpy(&value, static_cast<const std::byte*>(tensor.data) + i * sizeof(T), sizeof(T));
+  return value;
+}
+template <class T>
+void store_integer(const Tensor& tensor, std::size_t i, T value) {
+  std::memcpy(static_cast<std::byte*>(tensor.data) + i * sizeof(T), &value, sizeof(T));
+}
+
 class LocalAllReduce final : public Completion {
  public:
   void begin(std::shared_ptr<Hub> hub, std::shared_ptr<Reduction> reduction, int rank) {
@@ -200,21 +211,35 @@ class LocalAllReduce final : public Completion {
 
  private:
   void sum_share() const {
+    switch (reduction_->tensors[rank_]->dtype) {
+      case DType::u8: return sum_elements<std::uint8_t>(load_integer<std::uint8_t>, store_integer<std::uint8_t>);
+      case DType::u16: return sum_elements<std::uint16_t>(load_integer<std::uint16_t>, store_integer<std::uint16_t>);
+      case DType::u32: return sum_elements<std::uint32_t>(load_integer<std::uint32_t>, store_integer<std::uint32_t>);
+      case DType::f32:
+      case DType::f16:
+      case DType::bf16: break;
+    }
+    sum_elements<float>([](const Tensor& t, std::size_t i) { return load_f32(t.data, t.dtype, i); },
+                        [](const Tensor& t, std::size_t i, float sum) { store_f32(t.data, t.dtype, i, sum); });
+  }
+
+  template <class T, class Load, class Store>
+  void sum_elements(const Load& load, const Store& store) const {
     const Tensor& mine = *reduction_->tensors[rank_];
     const auto n = static_cast<std::size_t>(hub_->ranks);
     const std::size_t r = rank_;
     const std::size_t first = mine.count / n * r + std::min(r, mine.count % n);
     const std::size_t last = first + mine.count / n + (r < mine.count % n ? 1 : 0);
     constexpr std::size_t kBlock = 1024;
-    float sums[kBlock];
+    T sums[kBlock];
     for (std::size_t begin = first; begin < last; begin += kBlock) {
       const std::size_t block = std::min(kBlock, last - begin);
-      std::fill_n(sums, block, 0.0F);
+      std::fill_n(sums, block, T{});
       for (const auto& tensor : reduction_->tensors) {
-        for (std::size_t i = 0; i < block; ++i) sums[i] += load_f32(tensor->data, tensor->dtype, begin + i);
+        for (std::size_t i = 0; i < block; ++i) sums[i] = static_cast<T>(sums[i] + load(*tensor, begin + i));
       }
       for (const auto& tensor : reduction_->tensors) {
-        for (std::size_t i = 0; i < block; ++i) store_f32(tensor->data, tensor->dtype, begin + i, sums[i]);
+        for (std::size_t i = 0; i < block; ++i) store(*tensor, begin + i, sums[i]);
       }
     }
   }

@@ -28,6 +28,18 @@ MpiSums::~MpiSums() {
   MPI_Op_free(&bf16_);
 }
 
+MPI_Datatype MpiSums::type(DType dtype) const noexcept {
+  switch (dtype) {
+    case DType::f32: return MPI_FLOAT;
+    case DType::u8: return MPI_UINT8_T;
+    case DType::u32: return MPI_UINT32_T;
+    case DType::f16:
+    case DType::bf16:
+    case DType::u16: break;
+  }
+  return MPI_UINT16_T;
+}
+
 MPI_Op MpiSums::op(DType dtype) const noexcept {
   switch (dtype) {
     case DType::f16: return f16_;

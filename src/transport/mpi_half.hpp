@@ -5,8 +5,8 @@
 
 namespace gradwire {
 
-/// MPI's datatype and operation for summing tensors of each dtype. MPI has no 16-bit floats, so those are summed by
-/// operations of ours: widened to f32, added, rounded to nearest even.
+/// MPI's datatype and operation for summing tensors of each dtype: its own for f32 and the unsigned integers. MPI has
+/// no 16-bit floats, so those are summed by operations of ours: widened to f32, added, rounded to nearest even.
 class MpiSums {
  public:
   MpiSums();
@@ -14,7 +14,7 @@ class MpiSums {
   MpiSums& operator=(const MpiSums&) = delete;
   ~MpiSums();
 
-  [[nodiscard]] MPI_Datatype type(DType dtype) const noexcept { return dtype == DType::f32 ? MPI_FLOAT : MPI_UINT16_T; }
+  [[nodiscard]] MPI_Datatype type(DType dtype) const noexcept;
   [[nodiscard]] MPI_Op op(DType dtype) const noexcept;
 
  private:

@@ -41,6 +41,8 @@ std::vector<std::string> compressors() {
       "mx6(round=stochastic)",
       "mx8(e5m2)",
       "nvfp4(span=256)",
+      "rotate(q4,block=1024)",
+      "rotate(q1(bucket=256),block=256,scale=contractive)",
   };
   for (const CompressorInfo& row : list_compressors()) specs.push_back(row.example);
   return specs;

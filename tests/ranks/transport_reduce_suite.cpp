@@ -53,6 +53,35 @@ TEST_P(TransportReduce, SumsEveryDtypeAndSizeExactly) {
   });
 }
 
+template <class T>
+void expect_integer_sums(const Communicator& comm, DType dtype, std::uint64_t largest_term) {
+  for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{7}, std::size_t{100'003}}) {
+    const auto term = [&](int rank, std::size_t i) {
+      return (static_cast<std::uint64_t>(rank + 1) * 2'654'435'761U + i * 40'503U) % (largest_term + 1);
+    };
+    std::vector<T> values(count);
+    for (std::size_t i = 0; i < count; ++i) values[i] = static_cast<T>(term(comm.rank(), i));
+    comm.transport().all_reduce_sum({values.data(), count, dtype}, Slot{1}, StreamRef::host()).wait(patience());
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      std::uint64_t sum = 0;
+      for (int rank = 0; rank < comm.size(); ++rank) sum += term(rank, i);
+      wrong += values[i] != sum ? 1 : 0;
+    }
+    EXPECT_EQ(wrong, 0u) << count << " elements of " << name(dtype);
+  }
+}
+
+/// Up to the largest sums that each holds.
+TEST_P(TransportReduce, SumsIntegersExactly) {
+  run([](Communicator& comm) {
+    const auto n = static_cast<std::uint64_t>(comm.size());
+    expect_integer_sums<std::uint8_t>(comm, DType::u8, 0xff / n);
+    expect_integer_sums<std::uint16_t>(comm, DType::u16, 0xffff / n);
+    expect_integer_sums<std::uint32_t>(comm, DType::u32, 0xffff'ffff / n);
+  });
+}
+
 TEST_P(TransportReduce, RoundedSumsAreTheSameBitsOnAllRanks) {
   run([](Communicator& comm) {
     for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {

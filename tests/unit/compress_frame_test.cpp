@@ -196,8 +196,10 @@ TEST_P(BadFrames, GarbageNeverHarms) {
     std::vector<std::byte> payload_garbage = frame_;
     for (std::size_t i = 16; i < frame_.size(); ++i) payload_garbage[i] = static_cast<std::byte>(engine());
     const Errc code = decode(payload_garbage, payload_garbage.size(), kCount);
-    // Where the size depends on the data, the payload says things that can be wrong.
-    EXPECT_TRUE(code == Errc::ok || (code == Errc::bad_frame && !compressor_.traits().fixed_size));
+    // Where the size depends on the data, or a frame is inside the frame, the payload says things that can be wrong.
+    const bool has_inner_frames = compressor_.spec().starts_with("rotate") || compressor_.spec().starts_with("thc");
+    const bool can_be_bad = has_inner_frames || !compressor_.traits().fixed_size;
+    EXPECT_TRUE(code == Errc::ok || (code == Errc::bad_frame && can_be_bad));
   }
 }
 

@@ -37,6 +37,16 @@ inline std::vector<std::string> conformance_specs() {
       "quantize(levels=exponential,bits=3)",
       "quantize(levels=exponential,bits=4,norm=l2)",
       "quantize(levels=exponential,bits=8,norm=l2,round=stochastic)",
+      "rotate(q2,block=32)",
+      "rotate(q3(bucket=96,round=stochastic),block=128)",
+      "rotate(q1(bucket=1024),block=1024,scale=contractive)",
+      "rotate(q1(bucket=64),block=64,scale=unbiased)",
+      "rotate(q2,block=8192,scale=unbiased)",
+      "rotate(f16,block=2048)",
+      "rotate(q2,clip=1.2,scale=contractive)",
+      "rotate(q4(norm=minmax,round=stochastic,bucket=256),block=256,clip=2.5)",
+      "thc(8,block=64,p=0.001)",
+      "thc(2,block=1024)",
   };
   for (const CompressorInfo& row : list_compressors()) {
     if (make_compressor(row.example).low_rank() == nullptr) specs.push_back(row.example);
