@@ -47,6 +47,22 @@ inline std::vector<std::string> conformance_specs() {
       "rotate(q4(norm=minmax,round=stochastic,bucket=256),block=256,clip=2.5)",
       "thc(8,block=64,p=0.001)",
       "thc(2,block=1024)",
+      "topk(0.2)",
+      "topk(1)",
+      "topk(k=100)",
+      "topk(0.05,select=sampled)",
+      "threshold(0)",
+      "threshold(0.5)",
+      "threshold(1e30)",
+      "randomk(0.25,scale=unbiased)",
+      "randomk(1)|f16",
+      "block_topk(0.2,block=32)",
+      "block_topk(0.1,block=96,norm=linf)|bf16",
+      "adaptive_threshold(0.1)|q8",
+      "topk(0.03)|f16",
+      "topk(0.03)|bf16",
+      "topk(0.1)|q4",
+      "topk(0.5)|q8(norm=l2,round=stochastic,bucket=32)",
   };
   for (const CompressorInfo& row : list_compressors()) {
     if (make_compressor(row.example).low_rank() == nullptr) specs.push_back(row.example);
