@@ -8,6 +8,16 @@
 namespace gradwire {
 namespace {
 
+struct Encoding {
+  ConstTensor input;
+  RandomKey key;
+  const Compressor& compressor;
+};
+struct Decoding {
+  Tensor output;
+  Write write;
+};
+
 struct Envelope {
   std::uint16_t magic = 0x5747;
   std::uint16_t stage = 0;
@@ -42,7 +52,7 @@ std::size_t seal(const Operation& op, MessageId id, Bytes out, std::size_t size)
 
 /// Opens a message; returns its frames, or nothing when it carries a verdict, which the operation adopts.
 ConstBytes open(Operation& op, const Arrival& arrival) {
-  const auto& [id, pieces, message, from] = arrival;
+  const auto& [id, pieces, message, from, compressor] = arrival;
   Envelope envelope;
   std::memcpy(&envelope, message.data, sizeof envelope);
   if (envelope.magic != Envelope{}.magic || envelope.fingerprint != op.fingerprint) {
@@ -85,10 +95,10 @@ std::size_t pack(Operation& op, MessageId id, std::span<const Piece> pieces, Byt
   for (const Piece& piece : pieces) {
     if (op.verdict) break;
     const BucketItem& item = op.items[piece.item];
-    const auto [input, key] = source(piece);
+    const Encoding coding = source(piece);
     const Tensor residual = slice_if_wanted(op.buffers[piece.item].residual, piece);
     try {
-      size += item.compressor.encode(input, out.slice(size, out.size - size), residual, key, op.stream);
+      size += coding.compressor.encode(coding.input, out.slice(size, out.size - size), residual, coding.key, op.stream);
     } catch (const Error& error) {
       if (error.code() != Errc::non_finite) throw;
       op.refuse({Errc::non_finite, op.rank(), item.param});
@@ -105,7 +115,8 @@ void unpack(Operation& op, const Arrival& arrival, ConstBytes frames, Target&& t
     const BucketItem& item = op.items[piece.item];
     const auto [output, write] = target(piece);
     try {
-      const std::size_t size = item.compressor.decode(frames, output, write, op.stream);
+      const Compressor& compressor = arrival.compressor == nullptr ? item.compressor : *arrival.compressor;
+      const std::size_t size = compressor.decode(frames, output, write, op.stream);
       frames = frames.slice(size, frames.size - size);
     } catch (const Error& error) {
       fail(error.code(), "{}, elements {} to {}, from rank {}: {}", item.name, piece.first, piece.first + piece.count,
@@ -113,15 +124,6 @@ void unpack(Operation& op, const Arrival& arrival, ConstBytes frames, Target&& t
     }
   }
 }
-
-struct Encoding {
-  ConstTensor input;
-  RandomKey key;
-};
-struct Decoding {
-  Tensor output;
-  Write write;
-};
 
 }  // namespace
 
@@ -146,15 +148,24 @@ void Sums::load(std::span<const Piece> pieces) const {
   }
 }
 
-std::size_t pack_input(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out) {
+std::size_t pack_input(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out,
+                       const Compressor* compressor) {
   return pack(op, id, pieces, out, [&](const Piece& piece) {
-    return Encoding{op.buffers[piece.item].tensor.slice(piece.first, piece.count), random_key(op, piece, false)};
+    return Encoding{op.buffers[piece.item].tensor.slice(piece.first, piece.count), random_key(op, piece, false),
+                    compressor == nullptr ? op.items[piece.item].compressor : *compressor};
   });
 }
 
 std::size_t pack_sums(Operation& op, MessageId id, std::span<const Piece> pieces, const Sums& sums, Bytes out) {
   return pack(op, id, pieces, out, [&](const Piece& piece) {
-    return Encoding{sums.of(piece), random_key(op, piece, true)};
+    return Encoding{sums.of(piece), random_key(op, piece, true), op.items[piece.item].compressor};
+  });
+}
+
+std::size_t pack_shard(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out) {
+  return pack(op, id, pieces, out, [&](const Piece& piece) {
+    return Encoding{op.buffers[piece.item].tensor.slice(piece.first, piece.count), random_key(op, piece, true),
+                    op.items[piece.item].compressor};
   });
 }
 
@@ -198,6 +209,21 @@ void deliver_sums(Operation& op, std::span<const Piece> pieces, const Sums& sums
     auto* residual = static_cast<float*>(buffers.residual.data) + piece.first;
     ops::add(static_cast<const float*>(sum.data), residual, piece.count);
     ops::scale_add(result, -1.0F, residual, residual);
+  }
+}
+
+void check_input(Operation& op, std::span<const Piece> pieces) {
+  const Stopwatch watch(op.stats.encode_us);
+  for (const Piece& piece : pieces) {
+    if (ops::all_finite(op.buffers[piece.item].tensor.slice(piece.first, piece.count))) continue;
+    return op.refuse({Errc::non_finite, op.rank(), op.items[piece.item].param});
+  }
+}
+
+void clear_residuals(Operation& op, std::span<const Piece> pieces) {
+  for (const Piece& piece : pieces) {
+    const Tensor residual = slice_if_wanted(op.buffers[piece.item].residual, piece);
+    if (residual.data != nullptr) std::memset(residual.data, 0, residual.bytes());
   }
 }
 

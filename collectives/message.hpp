@@ -22,6 +22,7 @@ struct Arrival {
   std::span<const Piece> pieces;  ///< what its frames carry
   ConstBytes bytes;
   int from = 0;
+  const Compressor* compressor = nullptr;  ///< of its frames; null: the items' own
 };
 
 /// Throws Errc::rank_mismatch: `from` runs something else.
@@ -41,11 +42,15 @@ class Sums {
 };
 
 /// Writes the message that carries this rank's input, residuals too, and returns its size. With a verdict, or when a
-/// non-finite input now causes one, the message is the envelope alone.
-std::size_t pack_input(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out);
+/// non-finite input now causes one, the message is the envelope alone. `compressor` stands in for the items' own.
+std::size_t pack_input(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out,
+                       const Compressor* compressor = nullptr);
 
 /// The same for sums under way, whose residual is credited to this rank.
 std::size_t pack_sums(Operation& op, MessageId id, std::span<const Piece> pieces, const Sums& sums, Bytes out);
+
+/// The same for sums that the tensors hold, in their own dtype.
+std::size_t pack_shard(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out);
 
 /// Checks a message (Errc::rank_mismatch names its sender) and adds its frames to the sums, or assigns them.
 /// Adopts a verdict instead when the message carries one.
@@ -61,6 +66,12 @@ void publish(Operation& op, MessageId id, std::span<const Piece> pieces, ConstBy
 /// Turns sums into results where no final frame exists: refuses any that overflowed, and rounds to 16 bits where
 /// results have those. `credit`: this rank owes the rounding.
 void deliver_sums(Operation& op, std::span<const Piece> pieces, const Sums& sums, bool credit);
+
+/// Refuses NaN and Inf in this rank's input, where nothing else looks at it.
+void check_input(Operation& op, std::span<const Piece> pieces);
+
+/// Sets the residuals to zero.
+void clear_residuals(Operation& op, std::span<const Piece> pieces);
 
 /// A message that is passed on as it came: its stage is rewritten. Returns its size.
 std::size_t restamp(Bytes message, MessageId id);

@@ -17,7 +17,7 @@ struct Case {
 
 std::vector<Case> cases() {
   std::vector<Case> all{{"dense", "none"}, {"auto", "none"}, {"auto", "q4"}};
-  for (const char* algorithm : {"scatter_reduce", "ring", "gather_sum"}) {
+  for (const char* algorithm : {"scatter_reduce", "ring", "gather_sum", "hierarchical"}) {
     for (const char* compressor :
          {"none", "f16", "bf16", "q8", "q4", "q2", "q4(round=stochastic)", "quantize(bits=3,bucket=96,norm=l2)",
           "quantize(bits=5,bucket=8192,norm=minmax)", "quantize(bits=1,bucket=32,norm=minmax,round=stochastic)"}) {
