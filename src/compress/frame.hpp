@@ -13,7 +13,7 @@ inline constexpr std::size_t kHeaderBytes = 16;
 inline constexpr std::size_t kMaxCount = 0xffff'ffff;
 
 /// docs/wire-format.md section 1. The values are pinned.
-enum class Codec : std::uint8_t { none = 1, f16 = 2, bf16 = 3, quantize = 4 };
+enum class Codec : std::uint8_t { none = 1, f16 = 2, bf16 = 3, quantize = 4, sparse = 11 };
 
 struct Header {
   Codec codec{};

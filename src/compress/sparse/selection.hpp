@@ -1,0 +1,59 @@
+#pragma once
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "compress/random.hpp"
+
+#include "gradwire/compressor.hpp"
+
+namespace gradwire::sparse {
+
+/// What is chosen from.
+struct Choice {
+  ConstTensor x;
+  float* residual;  ///< null; or gets x as f32 (may be x)
+  RandomKey key;
+  std::string_view spec;  ///< names the compressor in messages
+};
+
+/// A rule by which elements of a tensor are chosen. Immutable and safe to share between threads, as compressors are.
+class Selection {
+ public:
+  virtual ~Selection() = default;
+  [[nodiscard]] virtual std::string spec() const = 0;
+  [[nodiscard]] virtual std::size_t max_entries(std::size_t count) const = 0;
+  /// Writes the entries to `out`, which has room for max_entries, and returns how many there are. Zeros are never
+  /// chosen but by random. Throws Errc::non_finite where any element of x is.
+  virtual std::size_t select(const Choice& choice, const Entries& out) const = 0;
+  /// The least share of ||x||^2 that the entries of `count` elements are proven to hold, in expectation where the
+  /// choice is random.
+  [[nodiscard]] virtual double kept(std::size_t count) const = 0;
+  /// Elements of a block where whole blocks are chosen; else 0.
+  [[nodiscard]] virtual std::size_t block() const { return 0; }
+};
+
+/// How many of a tensor's elements (or blocks) to choose: a share, or a number.
+struct Density {
+  double share = 0.01;
+  std::uint32_t number = 0;  ///< not 0: this many, whatever the tensor's size
+
+  /// ceil(share * count), at least 1 of a tensor that has any.
+  [[nodiscard]] std::size_t of(std::size_t count) const noexcept;
+  /// "density=0.01" or "k=100".
+  [[nodiscard]] std::string spec() const;
+};
+
+/// Memory that grows to the largest tensor's needs and stays with the thread: nothing is allocated in steady state.
+struct Scratch {
+  std::uint32_t* index;
+  float* value;
+  std::uint32_t* keys;
+};
+/// Two of them, so that one holds what is chosen from the other. Each has room for `room` of everything.
+enum class Use { survivors, entries };
+[[nodiscard]] Scratch scratch(Use use, std::size_t room);
+
+}  // namespace gradwire::sparse
