@@ -65,10 +65,29 @@ const std::vector<Entry>& entries() {
         "linf: a/(1+a), a = (B-1)/(4L^2), L = 2^(bits-1)-1; stochastic min(a, sqrt(B-1)/L); minmax B/(2(2^bits-1)^2)",
         "QSGD, arXiv:1610.02132"},
        make_quantize},
-      {{"topk", "topk(density=0.01,select=exact)", "density=1e-9..1 or k=1.. (elements kept) select=exact",
-        "the elements of largest magnitude, ties to the lower index; topk(0.01)|q4 codes their values by q4", "1 - k/d",
-        "Sparsified SGD with memory, arXiv:1809.07599"},
+      {{"topk", "topk(density=0.01,select=exact)", "density=1e-9..1 or k=1.. select=exact|sampled",
+        "the elements of largest magnitude, ties to the lower index; sampled: 0.8 k to k of them, by a guessed "
+        "threshold;"
+        " topk(0.01)|q4 codes their values by q4, as for all sparsifiers",
+        "1 - k/d; sampled 1 - 0.8 k/d", "arXiv:1809.07599; sampled: Deep Gradient Compression, arXiv:1712.01887"},
        sparse::make_topk},
+      {{"threshold", "threshold(t=0.001)", "t=0..1e38", "the elements of at least this magnitude, however many", "1",
+        "Strom, INTERSPEECH 2015"},
+       sparse::make_threshold},
+      {{"randomk", "randomk(density=0.01,scale=none)", "density=1e-9..1 or k=1.. scale=none|unbiased",
+        "one random element in each of k strata; the frame carries a seed and no indices",
+        "S = ceil(d/k): 1 - 1/S; unbiased S - 1", "arXiv:1809.07599"},
+       sparse::make_randomk},
+      {{"block_topk", "block_topk(density=0.01,block=64,norm=l2)",
+        "density=1e-9..1 or k=1.. (of blocks) block=32..256 (multiples of 32) norm=l2|linf",
+        "whole blocks, those of largest norm", "of n blocks, m sent: 1 - m/n; linf 1 - m/(m + (n - m) B)",
+        "OmniReduce, SIGCOMM 2021"},
+       sparse::make_block_topk},
+      {{"adaptive_threshold", "adaptive_threshold(density=0.01,refresh=128)",
+        "density=1e-9..1 or k=1.. refresh=1..1000000",
+        "elements above an earlier step's threshold as long as 4k/5 to 5k/4 pass, else exact; depends on earlier steps",
+        "1 - 0.8 k/d", "Ok-Topk, arXiv:2201.07598"},
+       sparse::make_adaptive_threshold},
   };
   return all;
 }

@@ -7,6 +7,7 @@
 #include "compress/sparse/kernels.hpp"
 
 #if HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
+#include "compress/simd/block_norms-inl.hpp"
 #include "compress/simd/sparse-inl.hpp"
 #endif
 
@@ -17,7 +18,7 @@ namespace gradwire::HWY_NAMESPACE {
 const SparseKernels* sparse_kernels() { return nullptr; }
 #else
 const SparseKernels* sparse_kernels() {
-  static constexpr SparseKernels kKernels{sparse_scan, sparse_histogram};
+  static constexpr SparseKernels kKernels{sparse_scan, sparse_histogram, sparse_block_norms};
   return &kKernels;
 }
 #endif

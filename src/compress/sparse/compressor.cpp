@@ -17,16 +17,13 @@ SparseCompressor::SparseCompressor(std::shared_ptr<const sparse::Selection> sele
 CompressorTraits SparseCompressor::traits() const noexcept {
   CompressorTraits traits;
   traits.fixed_size = false;
+  traits.unbiased = selection_->unbiased() && values_.unbiased();
   traits.block_elems = kWholeTensor;
   return traits;
 }
 
-/// Of ||x||^2 = 1, entries hold a share a >= kept, all else is lost, and coding the entries' values loses b a at most:
-/// (1 - a) + b a is largest at one of the ends of [kept, 1].
 double SparseCompressor::error_bound(std::size_t count) const {
-  const double kept = selection_->kept(count);
-  const double coding = values_.error_bound(max_entries(count));
-  return std::max(1 - kept * (1 - coding), coding);
+  return selection_->error_bound(count, {values_.error_bound(max_entries(count)), values_.unbiased()});
 }
 
 std::size_t SparseCompressor::max_frame_size(std::size_t count, DType) const {
@@ -47,7 +44,9 @@ std::size_t SparseCompressor::encode(ConstTensor x, Bytes out, Tensor residual, 
   Entries entries{memory.index, memory.value, room};
   auto* const owed = static_cast<std::byte*>(residual.data);
   entries.count = selection_->select({x, static_cast<float*>(residual.data), key, spec_}, entries);
-  const std::size_t bytes = sparse::encode_frame(entries, {x.count, x.dtype, selection_->block()}, values_, out, key);
+  const auto seed = selection_->seed(key);
+  const sparse::FrameShape shape{x.count, x.dtype, selection_->block(), seed ? &*seed : nullptr};
+  const std::size_t bytes = sparse::encode_frame(entries, shape, values_, out, key);
   if (owed == nullptr) return bytes;
   for (std::size_t i = 0; i < entries.count; ++i) {
     const float before = load_f32(owed, DType::f32, entries.index[i]);

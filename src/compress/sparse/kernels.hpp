@@ -36,6 +36,15 @@ struct Histogram {
 };
 inline constexpr unsigned kHistogramBits = 11;
 
+/// Norms of blocks of elements (the last may be short), as magnitudes; and, of all elements, copies.
+struct BlockNorms {
+  ConstTensor x;
+  std::size_t block;  ///< a multiple of 16
+  bool largest;       ///< max |x|, else the l2 norm as docs/wire-format.md 1.2 sums it
+  std::uint32_t* norms;
+  float* residual;  ///< as in Scan
+};
+
 }  // namespace gradwire::sparse
 
 namespace gradwire {
@@ -43,6 +52,7 @@ namespace gradwire {
 struct SparseKernels {
   sparse::Scanned (*scan)(const sparse::Scan&);
   void (*histogram)(const sparse::Histogram&);
+  std::uint32_t (*block_norms)(const sparse::BlockNorms&);  ///< the largest magnitude of all elements
 };
 
 }  // namespace gradwire

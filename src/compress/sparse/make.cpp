@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <limits>
 
-#include "base/fail.hpp"
+#include "compress/sparse/adaptive.hpp"
+#include "compress/sparse/block_topk.hpp"
 #include "compress/sparse/compressor.hpp"
+#include "compress/sparse/randomk.hpp"
 #include "compress/sparse/topk.hpp"
 
 namespace gradwire::sparse {
@@ -31,9 +33,42 @@ Density read_density(const Spec& spec, OptionReader& options) {
 Compressor make_topk(const Spec& spec) {
   OptionReader options(spec, {"density"});
   const Density density = read_density(spec, options);
-  static_cast<void>(options.choice("select", 0, {"exact"}));
+  const bool sampled = options.choice("select", 0, {"exact", "sampled"}) == 1;
   options.finish();
+  if (sampled) return SparseCompressor(std::make_shared<SampledTopK>(density));
   return SparseCompressor(std::make_shared<ExactTopK>(density));
+}
+
+Compressor make_threshold(const Spec& spec) {
+  OptionReader options(spec, {"t"});
+  const auto threshold = static_cast<float>(options.real("t", 0.001, 0, 1e38));
+  options.finish();
+  return SparseCompressor(std::make_shared<Threshold>(threshold));
+}
+
+Compressor make_randomk(const Spec& spec) {
+  OptionReader options(spec, {"density"});
+  const Density density = read_density(spec, options);
+  const auto scale = static_cast<RandomK::Scale>(options.choice("scale", 0, {"none", "unbiased"}));
+  options.finish();
+  return SparseCompressor(std::make_shared<RandomK>(density, scale));
+}
+
+Compressor make_block_topk(const Spec& spec) {
+  OptionReader options(spec, {"density"});
+  const Density density = read_density(spec, options);
+  const std::size_t block = options.number("block", 64, 32, 256, 32);
+  const auto norm = static_cast<BlockTopK::Norm>(options.choice("norm", 0, {"l2", "linf"}));
+  options.finish();
+  return SparseCompressor(std::make_shared<BlockTopK>(density, block, norm));
+}
+
+Compressor make_adaptive_threshold(const Spec& spec) {
+  OptionReader options(spec, {"density"});
+  const Density density = read_density(spec, options);
+  const std::uint32_t refresh = options.number("refresh", 128, 1, 1'000'000);
+  options.finish();
+  return SparseCompressor(std::make_shared<AdaptiveThreshold>(density, refresh));
 }
 
 }  // namespace gradwire::sparse

@@ -1,9 +1,11 @@
 /// \file The obvious loops: the oracle of every instruction set, and the kernels of "scalar".
 #include <algorithm>
+#include <array>
 #include <bit>
 
 #include "base/half.hpp"
 #include "compress/isa.hpp"
+#include "compress/quantize_params.hpp"
 #include "compress/sparse/kernels.hpp"
 
 namespace gradwire {
@@ -31,11 +33,28 @@ void histogram(const sparse::Histogram& job) {
   }
 }
 
+std::uint32_t block_norms(const sparse::BlockNorms& job) {
+  std::uint32_t most = 0;
+  for (std::size_t first = 0; first < job.x.count; first += job.block) {
+    std::uint32_t largest = 0;
+    std::array<float, 16> sums{};
+    for (std::size_t i = first; i < std::min(first + job.block, job.x.count); ++i) {
+      const float x = load_f32(job.x.data, job.x.dtype, i);
+      if (job.residual != nullptr) store_f32(job.residual, DType::f32, i, x);
+      largest = std::max(largest, magnitude(x));
+      sums[i % 16] += x * x;
+    }
+    job.norms[first / job.block] = job.largest ? largest : magnitude(norm_from_partial_sums(sums.data()));
+    most = std::max(most, largest);
+  }
+  return most;
+}
+
 }  // namespace
 
 template <>
 const SparseKernels& isa::scalar_kernels<SparseKernels>() noexcept {
-  static constexpr SparseKernels kKernels{scan, histogram};
+  static constexpr SparseKernels kKernels{scan, histogram, block_norms};
   return kKernels;
 }
 

@@ -8,6 +8,17 @@
 
 namespace gradwire::sparse {
 
+/// Of ||x||^2 = 1, entries hold a share a >= kept, all else is lost, and coding the entries' values loses b a at most:
+/// (1 - a) + b a is largest at one of the ends of [kept, 1].
+double Selection::error_bound(std::size_t count, const CodingError& coding) const {
+  return std::max(1 - kept(count) * (1 - coding.bound), coding.bound);
+}
+
+RandomStream::Keys place_keys(const RandomKey& key) noexcept {
+  // Rounding draws from the keys of pairs of elements, whose high halves have 31 bits.
+  return RandomStream(key).keys(0x8000'0000u | static_cast<std::uint32_t>(key.first_element >> 1));
+}
+
 std::size_t Density::of(std::size_t count) const noexcept {
   if (number != 0) return std::min<std::size_t>(number, count);
   const auto wanted = static_cast<std::size_t>(std::ceil(share * static_cast<double>(count)));

@@ -19,6 +19,12 @@ struct Choice {
   std::string_view spec;  ///< names the compressor in messages
 };
 
+/// What coding the values of entries loses: ValueCoding's error_bound for as many as there may be, and unbiased.
+struct CodingError {
+  double bound;
+  bool unbiased;
+};
+
 /// A rule by which elements of a tensor are chosen. Immutable and safe to share between threads, as compressors are.
 class Selection {
  public:
@@ -31,8 +37,13 @@ class Selection {
   /// The least share of ||x||^2 that the entries of `count` elements are proven to hold, in expectation where the
   /// choice is random.
   [[nodiscard]] virtual double kept(std::size_t count) const = 0;
+  /// Compressor::error_bound of the whole.
+  [[nodiscard]] virtual double error_bound(std::size_t count, const CodingError& coding) const;
+  [[nodiscard]] virtual bool unbiased() const { return false; }
   /// Elements of a block where whole blocks are chosen; else 0.
   [[nodiscard]] virtual std::size_t block() const { return 0; }
+  /// Where the places are those that seeded_place gives for max_entries: the keys.
+  [[nodiscard]] virtual std::optional<RandomStream::Keys> seed(const RandomKey&) const { return {}; }
 };
 
 /// How many of a tensor's elements (or blocks) to choose: a share, or a number.
@@ -45,6 +56,9 @@ struct Density {
   /// "density=0.01" or "k=100".
   [[nodiscard]] std::string spec() const;
 };
+
+/// What the rules that draw places draw from: other numbers than those that round stochastically.
+[[nodiscard]] RandomStream::Keys place_keys(const RandomKey& key) noexcept;
 
 /// Memory that grows to the largest tensor's needs and stays with the thread: nothing is allocated in steady state.
 struct Scratch {

@@ -1,0 +1,88 @@
+// Norms of blocks. Included once per instruction set.
+#if defined(GRADWIRE_SIMD_BLOCK_NORMS_INL_) == defined(HWY_TARGET_TOGGLE)
+#ifdef GRADWIRE_SIMD_BLOCK_NORMS_INL_
+#undef GRADWIRE_SIMD_BLOCK_NORMS_INL_
+#else
+#define GRADWIRE_SIMD_BLOCK_NORMS_INL_
+#endif
+
+#include <algorithm>
+
+#include "compress/quantize_params.hpp"
+#include "compress/simd/elementwise-inl.hpp"
+#include "compress/sparse/kernels.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace gradwire::HWY_NAMESPACE {
+
+/// One pass: a block's rows are visited column by column, which keeps its sums in registers while it is in the
+/// first-level cache.
+template <DType dtype, bool kCopy, bool kLargest>
+class BlockNormer {
+ public:
+  using Raw = typename Element<dtype>::Raw;
+
+  explicit BlockNormer(const sparse::BlockNorms& job) : job_(job) {}
+
+  std::uint32_t run() {
+    const auto* const x = static_cast<const Raw*>(job_.x.data);
+    VU most = hn::Zero(DU());
+    for (std::size_t first = 0; first < job_.x.count; first += job_.block) {
+      const std::size_t n = std::min(job_.block, job_.x.count - first);
+      HWY_ALIGN float sums[kRow] = {};
+      VU largest = add_rows(x + first, n / kRow, job_.residual + (kCopy ? first : 0), sums);
+      if (const std::size_t rest = n % kRow; rest != 0) {
+        const std::size_t whole = first + n - rest;
+        const PaddedRow<Raw> tail(x + whole, rest);
+        PaddedRow<float> copy;
+        largest = hn::Max(largest, add_rows(tail.data, 1, copy.data, sums));
+        if constexpr (kCopy) copy.copy_to(job_.residual + whole, rest);
+      }
+      job_.norms[first / job_.block] = kLargest ? hn::GetLane(hn::MaxOfLanes(DU(), largest)) : l2(sums);
+      most = hn::Max(most, largest);
+    }
+    return hn::GetLane(hn::MaxOfLanes(DU(), most));
+  }
+
+ private:
+  HWY_INLINE VU add_rows(const Raw* x, std::size_t rows, float* copy, float* sums) {
+    VU most = hn::Zero(DU());
+    for (std::size_t j = 0; j < kRow; j += hn::Lanes(DF())) {
+      VF sum = hn::Load(DF(), sums + j);
+      for (std::size_t i = j; i < rows * kRow; i += kRow) {
+        const VF v = load<dtype>(x + i);
+        if constexpr (kCopy) hn::StoreU(v, DF(), copy + i);
+        most = hn::Max(most, magnitude_bits(v));
+        if constexpr (!kLargest) sum = hn::Add(sum, hn::Mul(v, v));
+      }
+      hn::Store(sum, DF(), sums + j);
+    }
+    return most;
+  }
+
+  static std::uint32_t l2(float* sums) {
+    const float norm = norm_from_partial_sums(sums);
+    std::uint32_t bits;
+    std::memcpy(&bits, &norm, sizeof bits);
+    return bits & sparse::kMagnitudeMask;
+  }
+
+  const sparse::BlockNorms& job_;
+};
+
+template <DType dtype, bool kCopy>
+std::uint32_t block_norms_of(const sparse::BlockNorms& job) {
+  return job.largest ? BlockNormer<dtype, kCopy, true>(job).run() : BlockNormer<dtype, kCopy, false>(job).run();
+}
+
+inline std::uint32_t sparse_block_norms(const sparse::BlockNorms& job) {
+  return visit_dtype(job.x.dtype, [&](auto tag) HWY_ATTR {
+    constexpr DType kDType = decltype(tag)::value;
+    return job.residual == nullptr ? block_norms_of<kDType, false>(job) : block_norms_of<kDType, true>(job);
+  });
+}
+
+}  // namespace gradwire::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif
