@@ -52,6 +52,7 @@ class Algorithm {
 [[nodiscard]] std::unique_ptr<Algorithm> make_ring(Operation& op, std::size_t segment_bytes);
 [[nodiscard]] std::unique_ptr<Algorithm> make_gather_sum(Operation& op, std::size_t segment_bytes);
 [[nodiscard]] std::unique_ptr<Algorithm> make_hierarchical(Operation& op, std::size_t segment_bytes);
+[[nodiscard]] std::unique_ptr<Algorithm> make_sparse_scatter(Operation& op);
 
 /// What decides on an algorithm: all of it is the same on every rank.
 struct Choice {

@@ -32,8 +32,41 @@ struct Envelope {
 static_assert(sizeof(Envelope) == kEnvelopeBytes && std::has_unique_object_representations_v<Envelope>);
 constexpr std::size_t kBlock = 16;
 
-/// Completes a message whose frames end at `size`, or cuts it down to the verdict.
-std::size_t seal(const Operation& op, MessageId id, Bytes out, std::size_t size) {
+Tensor slice_if_wanted(const Tensor& tensor, const Piece& piece) {
+  return tensor.data == nullptr ? Tensor{} : tensor.slice(piece.first, piece.count);
+}
+
+/// Encodes `source(piece)` of every piece into a message.
+template <class Source>
+std::size_t pack(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out, Source&& source) {
+  return pack_message(op, id, pieces, out, [&](const Piece& piece, Bytes room) {
+    const Encoding coding = source(piece);
+    const Tensor residual = slice_if_wanted(op.buffers[piece.item].residual, piece);
+    return coding.compressor.encode(coding.input, room, residual, coding.key, op.stream);
+  });
+}
+
+/// Decodes the frames of a message, `target(piece)` taking each.
+template <class Target>
+void unpack(Operation& op, const Arrival& arrival, ConstBytes frames, Target&& target) {
+  const Stopwatch watch(op.stats.decode_us);
+  for (const Piece& piece : arrival.pieces) {
+    const BucketItem& item = op.items[piece.item];
+    const auto [output, write] = target(piece);
+    try {
+      const Compressor& compressor = arrival.compressor == nullptr ? item.compressor : *arrival.compressor;
+      const std::size_t size = compressor.decode(frames, output, write, op.stream);
+      frames = frames.slice(size, frames.size - size);
+    } catch (const Error& error) {
+      fail(error.code(), "{}, elements {} to {}, from rank {}: {}", item.name, piece.first, piece.first + piece.count,
+           arrival.from, error.what());
+    }
+  }
+}
+
+}  // namespace
+
+std::size_t seal_message(const Operation& op, MessageId id, Bytes out, std::size_t size) {
   Envelope envelope;
   envelope.stage = static_cast<std::uint16_t>(id.stage);
   envelope.operation = op.number;
@@ -50,8 +83,7 @@ std::size_t seal(const Operation& op, MessageId id, Bytes out, std::size_t size)
   return size;
 }
 
-/// Opens a message; returns its frames, or nothing when it carries a verdict, which the operation adopts.
-ConstBytes open(Operation& op, const Arrival& arrival) {
+ConstBytes open_message(Operation& op, const Arrival& arrival) {
   const auto& [id, pieces, message, from, compressor] = arrival;
   Envelope envelope;
   std::memcpy(&envelope, message.data, sizeof envelope);
@@ -74,58 +106,16 @@ ConstBytes open(Operation& op, const Arrival& arrival) {
     op.refuse({static_cast<Errc>(envelope.verdict), rank, ParamId{envelope.verdict_param}});
     return {};
   }
-  return message.slice(kEnvelopeBytes, size - kEnvelopeBytes);
+  const std::size_t before = kEnvelopeBytes + id.preface;
+  if (size < before)
+    fail(Errc::rank_mismatch, "rank {} sent a message of {} bytes, expected {} at least", from, size, before);
+  return message.slice(before, size - before);
 }
 
-Tensor slice_if_wanted(const Tensor& tensor, const Piece& piece) {
-  return tensor.data == nullptr ? Tensor{} : tensor.slice(piece.first, piece.count);
-}
-
-/// The numbers of one rank in one role: a rank that re-encodes a sum must not draw what it drew for its own input.
 RandomKey random_key(const Operation& op, const Piece& piece, bool sums) {
   const auto draw = static_cast<std::uint64_t>(op.rank()) * 2 + (sums ? 1 : 0);
   return {op.seed + draw * 0x9e3779b97f4a7c15ULL, op.step, op.items[piece.item].param, piece.first};
 }
-
-/// Encodes `source(piece)` of every piece into a message.
-template <class Source>
-std::size_t pack(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out, Source&& source) {
-  const Stopwatch watch(op.stats.encode_us);
-  std::size_t size = kEnvelopeBytes;
-  for (const Piece& piece : pieces) {
-    if (op.verdict) break;
-    const BucketItem& item = op.items[piece.item];
-    const Encoding coding = source(piece);
-    const Tensor residual = slice_if_wanted(op.buffers[piece.item].residual, piece);
-    try {
-      size += coding.compressor.encode(coding.input, out.slice(size, out.size - size), residual, coding.key, op.stream);
-    } catch (const Error& error) {
-      if (error.code() != Errc::non_finite) throw;
-      op.refuse({Errc::non_finite, op.rank(), item.param});
-    }
-  }
-  return seal(op, id, out, size);
-}
-
-/// Decodes the frames of a message, `target(piece)` taking each.
-template <class Target>
-void unpack(Operation& op, const Arrival& arrival, ConstBytes frames, Target&& target) {
-  const Stopwatch watch(op.stats.decode_us);
-  for (const Piece& piece : arrival.pieces) {
-    const BucketItem& item = op.items[piece.item];
-    const auto [output, write] = target(piece);
-    try {
-      const Compressor& compressor = arrival.compressor == nullptr ? item.compressor : *arrival.compressor;
-      const std::size_t size = compressor.decode(frames, output, write, op.stream);
-      frames = frames.slice(size, frames.size - size);
-    } catch (const Error& error) {
-      fail(error.code(), "{}, elements {} to {}, from rank {}: {}", item.name, piece.first, piece.first + piece.count,
-           arrival.from, error.what());
-    }
-  }
-}
-
-}  // namespace
 
 void refuse_fingerprint(const Operation& op, int from, std::uint64_t theirs) {
   fail(Errc::rank_mismatch,
@@ -170,13 +160,13 @@ std::size_t pack_shard(Operation& op, MessageId id, std::span<const Piece> piece
 }
 
 void unpack_into_sums(Operation& op, const Arrival& arrival, const Sums& sums, Write write) {
-  const ConstBytes frames = open(op, arrival);
+  const ConstBytes frames = open_message(op, arrival);
   if (op.verdict) return;
   unpack(op, arrival, frames, [&](const Piece& piece) { return Decoding{sums.of(piece), write}; });
 }
 
 void unpack_into_results(Operation& op, const Arrival& arrival) {
-  const ConstBytes frames = open(op, arrival);
+  const ConstBytes frames = open_message(op, arrival);
   if (op.verdict) return;
   unpack(op, arrival, frames, [&](const Piece& piece) {
     return Decoding{op.buffers[piece.item].tensor.slice(piece.first, piece.count), Write::assign};

@@ -10,10 +10,11 @@ namespace gradwire {
 /// docs/wire-format.md section 3.
 inline constexpr std::size_t kEnvelopeBytes = 32;
 
-/// Where in its run a message belongs.
+/// Where in its run a message belongs, and what it has in front of its frames.
 struct MessageId {
   int stage = 0;
   int segment = 0;
+  std::size_t preface = 0;  ///< bytes, a multiple of 16, between envelope and frames
 };
 
 /// A message that has arrived.
@@ -27,6 +28,35 @@ struct Arrival {
 
 /// Throws Errc::rank_mismatch: `from` runs something else.
 [[noreturn]] void refuse_fingerprint(const Operation& op, int from, std::uint64_t theirs);
+
+/// Completes a message whose content ends at `size`, or cuts it down to the envelope where there is a verdict; returns
+/// its size.
+std::size_t seal_message(const Operation& op, MessageId id, Bytes out, std::size_t size);
+
+/// Checks a message (Errc::rank_mismatch names its sender) and returns what follows its preface, or nothing when it
+/// carries a verdict, which the operation adopts.
+ConstBytes open_message(Operation& op, const Arrival& arrival);
+
+/// The numbers of one rank in one role: a rank that re-encodes a sum must not draw what it drew for its own input.
+[[nodiscard]] RandomKey random_key(const Operation& op, const Piece& piece, bool sums);
+
+/// Writes a message of which `write(piece, room)` writes each frame and returns its size; what is not finite becomes a
+/// verdict. The preface is the caller's to write.
+template <class Writer>
+std::size_t pack_message(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out, Writer&& write) {
+  const Stopwatch watch(op.stats.encode_us);
+  std::size_t size = kEnvelopeBytes + id.preface;
+  for (const Piece& piece : pieces) {
+    if (op.verdict) break;
+    try {
+      size += write(piece, out.slice(size, out.size - size));
+    } catch (const Error& error) {
+      if (error.code() != Errc::non_finite) throw;
+      op.refuse({Errc::non_finite, op.rank(), op.items[piece.item].param});
+    }
+  }
+  return seal_message(op, id, out, size);
+}
 
 /// Where the sums of one segment are built: in the tensors themselves where they are f32, else in scratch.
 class Sums {
