@@ -36,7 +36,13 @@ constexpr const char* kCompressors[] = {"none",
                                         "q4(round=stochastic)",
                                         "q8(round=stochastic)",
                                         "q4(norm=minmax)",
-                                        "q4(norm=l2)"};
+                                        "q4(norm=l2)",
+                                        "topk(0.01)",
+                                        "topk(0.01,select=sampled)",
+                                        "topk(0.01)|q4",
+                                        "randomk(0.01)",
+                                        "block_topk(0.01)",
+                                        "adaptive_threshold(0.01)"};
 
 /// Memory for one size, shared by all benchmarks of that size and written before the first.
 struct Arena {

@@ -25,7 +25,7 @@ std::vector<Case> cases() {
     }
   }
   for (const char* compressor :
-       {"topk(0.01)", "topk(0.05,select=sampled)|f16", "topk(0.1)|q4", "threshold(1)", "randomk(0.05,scale=unbiased)",
+       {"topk(0.01)", "topk(0.05,select=sampled)|f16", "topk(0.1)|q4", "threshold(1)", "randomk(0.05)", "randomk(0.5,scale=unbiased)",
         "block_topk(0.1,block=32)", "adaptive_threshold(0.02,refresh=4)"})
     all.push_back({"gather_sum", compressor});
   return all;

@@ -3,6 +3,7 @@
 
 #include <numeric>
 
+#include "support/allocations.hpp"
 #include "unit/compress_support.hpp"
 
 namespace gradwire::testing {
@@ -260,11 +261,30 @@ TEST(Sparsifier, FramesDoNotTellHowTheirEntriesWereChosen) {
             decode(make_compressor("block_topk(0.1,block=32)"), encoded, x.size()));
 }
 
+TEST(Sparsifier, AllocatesNothingInSteadyState) {
+  const std::vector<float> x = normal_gradients(100'000, 5);
+  std::vector<float> residual(x.size());
+  for (const char* spec : {"topk(0.01)", "topk(0.3)", "topk(0.01,select=sampled)|f16", "topk(0.05)|q4", "threshold(2)",
+                           "randomk(0.01)", "block_topk(0.01)|q8", "adaptive_threshold(0.01,refresh=3)"}) {
+    const Compressor compressor = make_compressor(spec);
+    std::vector<std::byte> frame(compressor.max_frame_size(x.size(), DType::f32));
+    const auto step = [&](std::uint64_t number) {
+      compressor.encode({x.data(), x.size()}, {frame.data(), frame.size()}, {residual.data(), x.size()},
+                        {1, number, ParamId{2}, 0});
+      compressor.decode({frame.data(), frame.size()}, {residual.data(), x.size()}, Write::add);
+    };
+    step(0);
+    const test::AllocationCount allocations;
+    for (std::uint64_t number = 1; number < 8; ++number) step(number);
+    EXPECT_EQ(allocations.value(), 0u) << spec;
+  }
+}
+
 TEST(Sparsifier, MisuseIsRefused) {
   const Compressor topk = make_compressor("topk(0.1)");
   std::vector<float> x(100, 1.0f);
-  std::uint32_t index[10];
-  float value[10];
+  std::uint32_t index[10] = {0, 1, 2, 3, 4, 5, 6, 7, 98, 99};
+  float value[10] = {};
   const auto select_code = [&](ConstTensor in, std::size_t room) {
     return code_of([&] { (void)topk.sparsifier()->select(in, {index, value, room}, {}); });
   };
@@ -276,7 +296,12 @@ TEST(Sparsifier, MisuseIsRefused) {
     return code_of([&] { topk.sparsifier()->encode_entries({index, value, entries}, 100, {frame.data(), bytes}, {}); });
   };
   EXPECT_EQ(encode_code(10, frame.size() - 1), Errc::invalid_argument);
-  EXPECT_EQ(encode_code(101, frame.size()), Errc::invalid_argument);
+  EXPECT_EQ(encode_code(10, frame.size()), Errc::ok);
+  index[9] = 100;
+  EXPECT_EQ(encode_code(10, frame.size()), Errc::invalid_argument);
+  EXPECT_EQ(encode_code(9, frame.size()), Errc::ok);
+  index[8] = 7;
+  EXPECT_EQ(encode_code(9, frame.size()), Errc::invalid_argument);
 }
 
 TEST(Sparsifier, ValueCodings) {

@@ -75,7 +75,10 @@ Entries SparseCompressor::select(ConstTensor x, Entries out, const RandomKey& ke
 std::size_t SparseCompressor::encode_entries(const Entries& entries, std::size_t count, Bytes out,
                                              const RandomKey& key) const {
   const std::size_t room = max_frame_size(count, entries.count);
-  require(entries.count <= count, "{}: {} entries of {} elements", spec_, entries.count, count);
+  bool ascend = true;
+  for (std::size_t i = 1; i < entries.count; ++i) ascend &= entries.index[i] > entries.index[i - 1];
+  require(entries.count == 0 || (ascend && entries.index[entries.count - 1] < count),
+          "{}: the places of {} entries do not ascend below {}", spec_, entries.count, count);
   require(out.data != nullptr && out.size >= room, "{}: output has {} bytes, a frame of {} entries takes up to {}",
           spec_, out.size, entries.count, room);
   return sparse::encode_frame(entries, {count, DType::f32, selection_->block()}, values_, out, key);

@@ -35,8 +35,9 @@ Sample::Sample(const Choice& choice, std::size_t k)
       expected_(static_cast<double>(k) * static_cast<double>(size_) / static_cast<double>(count_)),
       memory_(scratch(Use::survivors, size_)) {
   const RandomStream::Keys keys = place_keys(choice.key);
+  Strata strata(0, size_, count_);
   for (std::size_t j = 0; j < size_; ++j)
-    memory_.index[j] = magnitude(load_f32(choice.x.data, choice.x.dtype, seeded_place(j, size_, count_, keys)));
+    memory_.index[j] = magnitude(load_f32(choice.x.data, choice.x.dtype, strata.next(keys).place));
 }
 
 std::size_t Sample::generous_rank() const noexcept {

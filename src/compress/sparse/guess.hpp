@@ -12,7 +12,7 @@ namespace gradwire::sparse {
   return count > 32768 && k < count / 8;
 }
 
-/// Magnitudes of one element of each of some strata, drawn at random.
+/// Magnitudes of one element of each of some strata, drawn at random. They lie where Survivors will: ask first.
 class Sample {
  public:
   /// Of a tensor that has entries to choose, 1 <= k.

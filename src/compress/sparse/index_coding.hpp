@@ -46,21 +46,45 @@ inline constexpr std::size_t kOffsetBlock = 65536;
 /// Writes plan.bytes bytes.
 void write_indices(const IndexPlan& plan, const Places& places, std::byte* out) noexcept;
 
-/// The section of a `seeded` frame: keys that place() draws from.
+/// The section of a `seeded` frame: keys that Strata draws from.
 inline constexpr std::size_t kSeededBytes = 16;
 void write_seed(RandomStream::Keys keys, std::byte* out) noexcept;
 
-/// Of `units` cut into `count` strata of equal size, up to one unit: where stratum j begins.
-[[nodiscard]] constexpr std::size_t stratum_begin(std::size_t j, std::size_t count, std::size_t units) noexcept {
-  return static_cast<std::size_t>(std::uint64_t{j} * units / count);
-}
-/// The place drawn in stratum j: uniform in it.
-[[nodiscard]] constexpr std::size_t seeded_place(std::size_t j, std::size_t count, std::size_t units,
-                                                 RandomStream::Keys keys) noexcept {
-  const std::size_t begin = stratum_begin(j, count, units);
-  const std::uint64_t size = stratum_begin(j + 1, count, units) - begin;
-  return begin + static_cast<std::size_t>(RandomStream::hash(static_cast<std::uint32_t>(j), keys) * size >> 32);
-}
+/// `units` cut into `count` strata of equal size, up to one unit, and a place drawn in each: uniform in it.
+class Strata {
+ public:
+  struct Draw {
+    std::size_t place;
+    std::size_t size;  ///< of the stratum
+  };
+
+  /// From stratum `j` on; stratum j begins at floor(j units / count). Needs 1 <= count <= units.
+  constexpr Strata(std::size_t j, std::size_t count, std::size_t units) noexcept
+      : j_(static_cast<std::uint32_t>(j)),
+        count_(count),
+        least_(units / count),
+        rest_(units % count),
+        begin_(j * units / count),
+        carry_(j * rest_ % count) {}
+
+  constexpr Draw next(RandomStream::Keys keys) noexcept {
+    carry_ += rest_;
+    const bool longer = carry_ >= count_;
+    if (longer) carry_ -= count_;
+    const std::uint64_t size = least_ + (longer ? 1 : 0);
+    const std::uint64_t place = begin_ + (RandomStream::hash(j_++, keys) * size >> 32);
+    begin_ += size;
+    return {static_cast<std::size_t>(place), static_cast<std::size_t>(size)};
+  }
+
+ private:
+  std::uint32_t j_;
+  std::uint64_t count_;
+  std::uint64_t least_;  ///< size of the smaller strata
+  std::uint64_t rest_;
+  std::uint64_t begin_;
+  std::uint64_t carry_;
+};
 
 /// An index section as a frame announces it; nothing of it is trusted.
 struct IndexSection {

@@ -118,8 +118,8 @@ void IndexReader::read_rice(std::uint32_t* out, std::size_t n) {
 
 void IndexReader::read_seeded(std::uint32_t* out, std::size_t n) noexcept {
   const RandomStream::Keys keys{load<std::uint32_t>(section_.data, 0), load<std::uint32_t>(section_.data, 1)};
-  for (std::size_t i = 0; i < n; ++i)
-    out[i] = static_cast<std::uint32_t>(seeded_place(done_ + i, section_.count, section_.units, keys));
+  Strata strata(done_, section_.count, section_.units);
+  for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<std::uint32_t>(strata.next(keys).place);
 }
 
 void IndexReader::check_end() const {

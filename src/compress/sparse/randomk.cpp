@@ -37,9 +37,10 @@ std::size_t RandomK::select(const Choice& choice, const Entries& out) const {
   Scanner(choice).scan(kMagnitudeMask, [](const std::uint32_t*, const float*, std::size_t) { return true; });
   const std::size_t k = density_.of(x.count);
   const RandomStream::Keys keys = place_keys(choice.key);
+  if (k == 0) return 0;
+  Strata strata(0, k, x.count);
   for (std::size_t j = 0; j < k; ++j) {
-    const std::size_t place = seeded_place(j, k, x.count, keys);
-    const std::size_t size = stratum_begin(j + 1, k, x.count) - stratum_begin(j, k, x.count);
+    const auto [place, size] = strata.next(keys);
     float value = load_f32(x.data, x.dtype, place);
     if (scale_ == Scale::unbiased) value *= static_cast<float>(size);
     if (!std::isfinite(value))

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
+#include <memory>
 
 namespace gradwire::sparse {
 
@@ -31,18 +31,21 @@ std::string Density::spec() const {
 
 Scratch scratch(Use use, std::size_t room) {
   struct Memory {
-    std::vector<std::uint32_t> index;
-    std::vector<float> value;
-    std::vector<std::uint32_t> keys;
+    std::size_t room = 0;
+    std::unique_ptr<std::uint32_t[]> index;
+    std::unique_ptr<float[]> value;
+    std::unique_ptr<std::uint32_t[]> keys;
   };
   static thread_local Memory memories[2];
   Memory& memory = memories[static_cast<std::size_t>(use)];
-  if (memory.index.size() < room) {
-    memory.index.resize(room);
-    memory.value.resize(room);
-    memory.keys.resize(room);
+  if (memory.room < room) {
+    memory.room = 0;
+    memory.index = std::make_unique_for_overwrite<std::uint32_t[]>(room);
+    memory.value = std::make_unique_for_overwrite<float[]>(room);
+    memory.keys = std::make_unique_for_overwrite<std::uint32_t[]>(room);
+    memory.room = room;
   }
-  return {memory.index.data(), memory.value.data(), memory.keys.data()};
+  return {memory.index.get(), memory.value.get(), memory.keys.get()};
 }
 
 }  // namespace gradwire::sparse

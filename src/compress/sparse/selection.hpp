@@ -42,7 +42,7 @@ class Selection {
   [[nodiscard]] virtual bool unbiased() const { return false; }
   /// Elements of a block where whole blocks are chosen; else 0.
   [[nodiscard]] virtual std::size_t block() const { return 0; }
-  /// Where the places are those that seeded_place gives for max_entries: the keys.
+  /// Where the places are those that Strata draws, one for each of max_entries: the keys.
   [[nodiscard]] virtual std::optional<RandomStream::Keys> seed(const RandomKey&) const { return {}; }
 };
 
@@ -61,6 +61,7 @@ struct Density {
 [[nodiscard]] RandomStream::Keys place_keys(const RandomKey& key) noexcept;
 
 /// Memory that grows to the largest tensor's needs and stays with the thread: nothing is allocated in steady state.
+/// What is never written takes no memory but addresses.
 struct Scratch {
   std::uint32_t* index;
   float* value;
