@@ -29,6 +29,9 @@ class Algorithm {
   /// segment returns a complete Work.
   [[nodiscard]] virtual Work run_stage(int stage, int segment) = 0;
 
+  /// Whether a verdict of any rank reaches all of them with the messages; else they exchange verdicts after each run.
+  [[nodiscard]] virtual bool spreads_verdicts() const noexcept { return true; }
+
   void set_workspace(Bytes workspace) noexcept { workspace_ = workspace; }
 
  protected:
@@ -45,12 +48,25 @@ class Algorithm {
 // What each is and costs: collectives/README.md.
 [[nodiscard]] std::unique_ptr<Algorithm> make_dense(Operation& op);
 [[nodiscard]] std::unique_ptr<Algorithm> make_scatter_reduce(Operation& op, std::size_t segment_bytes);
+[[nodiscard]] std::unique_ptr<Algorithm> make_reduce_scatter(Operation& op, std::size_t segment_bytes);
+[[nodiscard]] std::unique_ptr<Algorithm> make_all_gather(Operation& op, std::size_t segment_bytes);
 [[nodiscard]] std::unique_ptr<Algorithm> make_ring(Operation& op, std::size_t segment_bytes);
 [[nodiscard]] std::unique_ptr<Algorithm> make_gather_sum(Operation& op, std::size_t segment_bytes);
+[[nodiscard]] std::unique_ptr<Algorithm> make_hierarchical(Operation& op, std::size_t segment_bytes);
+[[nodiscard]] std::unique_ptr<Algorithm> make_sparse_scatter(Operation& op);
 
-/// The algorithm a name stands for, "auto" resolved. Throws Errc::invalid_argument for an unknown name and
+/// What decides on an algorithm: all of it is the same on every rank.
+struct Choice {
+  Entry entry = Entry::allreduce;
+  std::string_view algorithm = "auto";
+  std::string_view inner = "none";
+  std::span<const BucketItem> items{};
+  std::span<const int> nodes{};  ///< of each rank
+};
+
+/// The algorithm that is meant, "auto" resolved. Throws Errc::invalid_argument for an unknown name and
 /// Errc::unsupported, saying why, for one that the items rule out. Pure: all ranks select alike.
-[[nodiscard]] std::string_view select_algorithm(std::string_view name, std::span<const BucketItem> items, int ranks);
+[[nodiscard]] std::string_view select_algorithm(const Choice& choice);
 [[nodiscard]] std::unique_ptr<Algorithm> make_algorithm(std::string_view name, Operation& op,
                                                         std::size_t segment_bytes);
 

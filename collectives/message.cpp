@@ -8,6 +8,16 @@
 namespace gradwire {
 namespace {
 
+struct Encoding {
+  ConstTensor input;
+  RandomKey key;
+  const Compressor& compressor;
+};
+struct Decoding {
+  Tensor output;
+  Write write;
+};
+
 struct Envelope {
   std::uint16_t magic = 0x5747;
   std::uint16_t stage = 0;
@@ -22,8 +32,41 @@ struct Envelope {
 static_assert(sizeof(Envelope) == kEnvelopeBytes && std::has_unique_object_representations_v<Envelope>);
 constexpr std::size_t kBlock = 16;
 
-/// Completes a message whose frames end at `size`, or cuts it down to the verdict.
-std::size_t seal(const Operation& op, MessageId id, Bytes out, std::size_t size) {
+Tensor slice_if_wanted(const Tensor& tensor, const Piece& piece) {
+  return tensor.data == nullptr ? Tensor{} : tensor.slice(piece.first, piece.count);
+}
+
+/// Encodes `source(piece)` of every piece into a message.
+template <class Source>
+std::size_t pack(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out, Source&& source) {
+  return pack_message(op, id, pieces, out, [&](const Piece& piece, Bytes room) {
+    const Encoding coding = source(piece);
+    const Tensor residual = slice_if_wanted(op.buffers[piece.item].residual, piece);
+    return coding.compressor.encode(coding.input, room, residual, coding.key, op.stream);
+  });
+}
+
+/// Decodes the frames of a message, `target(piece)` taking each.
+template <class Target>
+void unpack(Operation& op, const Arrival& arrival, ConstBytes frames, Target&& target) {
+  const Stopwatch watch(op.stats.decode_us);
+  for (const Piece& piece : arrival.pieces) {
+    const BucketItem& item = op.items[piece.item];
+    const auto [output, write] = target(piece);
+    try {
+      const Compressor& compressor = arrival.compressor == nullptr ? item.compressor : *arrival.compressor;
+      const std::size_t size = compressor.decode(frames, output, write, op.stream);
+      frames = frames.slice(size, frames.size - size);
+    } catch (const Error& error) {
+      fail(error.code(), "{}, elements {} to {}, from rank {}: {}", item.name, piece.first, piece.first + piece.count,
+           arrival.from, error.what());
+    }
+  }
+}
+
+}  // namespace
+
+std::size_t seal_message(const Operation& op, MessageId id, Bytes out, std::size_t size) {
   Envelope envelope;
   envelope.stage = static_cast<std::uint16_t>(id.stage);
   envelope.operation = op.number;
@@ -40,16 +83,8 @@ std::size_t seal(const Operation& op, MessageId id, Bytes out, std::size_t size)
   return size;
 }
 
-[[noreturn]] void refuse_fingerprint(const Operation& op, int from, std::uint64_t theirs) {
-  fail(Errc::rank_mismatch,
-       "rank {} runs a different operation in slot {} (fingerprint {:016x}, here {:016x}): counts, dtypes, names, "
-       "compressors, algorithm, seed or segment size differ; GRADWIRE_CHECK=1 tells which",
-       from, static_cast<std::uint32_t>(op.slot), theirs, op.fingerprint);
-}
-
-/// Opens a message; returns its frames, or nothing when it carries a verdict, which the operation adopts.
-ConstBytes open(Operation& op, const Arrival& arrival) {
-  const auto& [id, pieces, message, from] = arrival;
+ConstBytes open_message(Operation& op, const Arrival& arrival) {
+  const auto& [id, pieces, message, from, compressor] = arrival;
   Envelope envelope;
   std::memcpy(&envelope, message.data, sizeof envelope);
   if (envelope.magic != Envelope{}.magic || envelope.fingerprint != op.fingerprint) {
@@ -71,66 +106,23 @@ ConstBytes open(Operation& op, const Arrival& arrival) {
     op.refuse({static_cast<Errc>(envelope.verdict), rank, ParamId{envelope.verdict_param}});
     return {};
   }
-  return message.slice(kEnvelopeBytes, size - kEnvelopeBytes);
+  const std::size_t before = kEnvelopeBytes + id.preface;
+  if (size < before)
+    fail(Errc::rank_mismatch, "rank {} sent a message of {} bytes, expected {} at least", from, size, before);
+  return message.slice(before, size - before);
 }
 
-Tensor slice_if_wanted(const Tensor& tensor, const Piece& piece) {
-  return tensor.data == nullptr ? Tensor{} : tensor.slice(piece.first, piece.count);
-}
-
-/// The numbers of one rank in one role: a rank that re-encodes a sum must not draw what it drew for its own input.
 RandomKey random_key(const Operation& op, const Piece& piece, bool sums) {
   const auto draw = static_cast<std::uint64_t>(op.rank()) * 2 + (sums ? 1 : 0);
   return {op.seed + draw * 0x9e3779b97f4a7c15ULL, op.step, op.items[piece.item].param, piece.first};
 }
 
-/// Encodes `source(piece)` of every piece into a message.
-template <class Source>
-std::size_t pack(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out, Source&& source) {
-  const Stopwatch watch(op.stats.encode_us);
-  std::size_t size = kEnvelopeBytes;
-  for (const Piece& piece : pieces) {
-    if (op.verdict) break;
-    const BucketItem& item = op.items[piece.item];
-    const auto [input, key] = source(piece);
-    const Tensor residual = slice_if_wanted(op.buffers[piece.item].residual, piece);
-    try {
-      size += item.compressor.encode(input, out.slice(size, out.size - size), residual, key, op.stream);
-    } catch (const Error& error) {
-      if (error.code() != Errc::non_finite) throw;
-      op.refuse({Errc::non_finite, op.rank(), item.param});
-    }
-  }
-  return seal(op, id, out, size);
+void refuse_fingerprint(const Operation& op, int from, std::uint64_t theirs) {
+  fail(Errc::rank_mismatch,
+       "rank {} runs a different operation in slot {} (fingerprint {:016x}, here {:016x}): counts, dtypes, names, "
+       "compressors, algorithm, seed or segment size differ; GRADWIRE_CHECK=1 tells which",
+       from, static_cast<std::uint32_t>(op.slot), theirs, op.fingerprint);
 }
-
-/// Decodes the frames of a message, `target(piece)` taking each.
-template <class Target>
-void unpack(Operation& op, const Arrival& arrival, ConstBytes frames, Target&& target) {
-  const Stopwatch watch(op.stats.decode_us);
-  for (const Piece& piece : arrival.pieces) {
-    const BucketItem& item = op.items[piece.item];
-    const auto [output, write] = target(piece);
-    try {
-      const std::size_t size = item.compressor.decode(frames, output, write, op.stream);
-      frames = frames.slice(size, frames.size - size);
-    } catch (const Error& error) {
-      fail(error.code(), "{}, elements {} to {}, from rank {}: {}", item.name, piece.first, piece.first + piece.count,
-           arrival.from, error.what());
-    }
-  }
-}
-
-struct Encoding {
-  ConstTensor input;
-  RandomKey key;
-};
-struct Decoding {
-  Tensor output;
-  Write write;
-};
-
-}  // namespace
 
 Tensor Sums::of(const Piece& piece) const {
   const Tensor& tensor = op_.buffers[piece.item].tensor;
@@ -147,26 +139,35 @@ void Sums::load(std::span<const Piece> pieces) const {
   }
 }
 
-std::size_t pack_input(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out) {
+std::size_t pack_input(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out,
+                       const Compressor* compressor) {
   return pack(op, id, pieces, out, [&](const Piece& piece) {
-    return Encoding{op.buffers[piece.item].tensor.slice(piece.first, piece.count), random_key(op, piece, false)};
+    return Encoding{op.buffers[piece.item].tensor.slice(piece.first, piece.count), random_key(op, piece, false),
+                    compressor == nullptr ? op.items[piece.item].compressor : *compressor};
   });
 }
 
 std::size_t pack_sums(Operation& op, MessageId id, std::span<const Piece> pieces, const Sums& sums, Bytes out) {
   return pack(op, id, pieces, out, [&](const Piece& piece) {
-    return Encoding{sums.of(piece), random_key(op, piece, true)};
+    return Encoding{sums.of(piece), random_key(op, piece, true), op.items[piece.item].compressor};
+  });
+}
+
+std::size_t pack_shard(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out) {
+  return pack(op, id, pieces, out, [&](const Piece& piece) {
+    return Encoding{op.buffers[piece.item].tensor.slice(piece.first, piece.count), random_key(op, piece, true),
+                    op.items[piece.item].compressor};
   });
 }
 
 void unpack_into_sums(Operation& op, const Arrival& arrival, const Sums& sums, Write write) {
-  const ConstBytes frames = open(op, arrival);
+  const ConstBytes frames = open_message(op, arrival);
   if (op.verdict) return;
   unpack(op, arrival, frames, [&](const Piece& piece) { return Decoding{sums.of(piece), write}; });
 }
 
 void unpack_into_results(Operation& op, const Arrival& arrival) {
-  const ConstBytes frames = open(op, arrival);
+  const ConstBytes frames = open_message(op, arrival);
   if (op.verdict) return;
   unpack(op, arrival, frames, [&](const Piece& piece) {
     return Decoding{op.buffers[piece.item].tensor.slice(piece.first, piece.count), Write::assign};
@@ -199,6 +200,21 @@ void deliver_sums(Operation& op, std::span<const Piece> pieces, const Sums& sums
     auto* residual = static_cast<float*>(buffers.residual.data) + piece.first;
     ops::add(static_cast<const float*>(sum.data), residual, piece.count);
     ops::scale_add(result, -1.0F, residual, residual);
+  }
+}
+
+void check_input(Operation& op, std::span<const Piece> pieces) {
+  const Stopwatch watch(op.stats.encode_us);
+  for (const Piece& piece : pieces) {
+    if (ops::all_finite(op.buffers[piece.item].tensor.slice(piece.first, piece.count))) continue;
+    return op.refuse({Errc::non_finite, op.rank(), op.items[piece.item].param});
+  }
+}
+
+void clear_residuals(Operation& op, std::span<const Piece> pieces) {
+  for (const Piece& piece : pieces) {
+    const Tensor residual = slice_if_wanted(op.buffers[piece.item].residual, piece);
+    if (residual.data != nullptr) std::memset(residual.data, 0, residual.bytes());
   }
 }
 

@@ -10,10 +10,11 @@ namespace gradwire {
 /// docs/wire-format.md section 3.
 inline constexpr std::size_t kEnvelopeBytes = 32;
 
-/// Where in its run a message belongs.
+/// Where in its run a message belongs, and what it has in front of its frames.
 struct MessageId {
   int stage = 0;
   int segment = 0;
+  std::size_t preface = 0;  ///< bytes, a multiple of 16, between envelope and frames
 };
 
 /// A message that has arrived.
@@ -22,7 +23,40 @@ struct Arrival {
   std::span<const Piece> pieces;  ///< what its frames carry
   ConstBytes bytes;
   int from = 0;
+  const Compressor* compressor = nullptr;  ///< of its frames; null: the items' own
 };
+
+/// Throws Errc::rank_mismatch: `from` runs something else.
+[[noreturn]] void refuse_fingerprint(const Operation& op, int from, std::uint64_t theirs);
+
+/// Completes a message whose content ends at `size`, or cuts it down to the envelope where there is a verdict; returns
+/// its size.
+std::size_t seal_message(const Operation& op, MessageId id, Bytes out, std::size_t size);
+
+/// Checks a message (Errc::rank_mismatch names its sender) and returns what follows its preface, or nothing when it
+/// carries a verdict, which the operation adopts.
+ConstBytes open_message(Operation& op, const Arrival& arrival);
+
+/// The numbers of one rank in one role: a rank that re-encodes a sum must not draw what it drew for its own input.
+[[nodiscard]] RandomKey random_key(const Operation& op, const Piece& piece, bool sums);
+
+/// Writes a message of which `write(piece, room)` writes each frame and returns its size; what is not finite becomes a
+/// verdict. The preface is the caller's to write.
+template <class Writer>
+std::size_t pack_message(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out, Writer&& write) {
+  const Stopwatch watch(op.stats.encode_us);
+  std::size_t size = kEnvelopeBytes + id.preface;
+  for (const Piece& piece : pieces) {
+    if (op.verdict) break;
+    try {
+      size += write(piece, out.slice(size, out.size - size));
+    } catch (const Error& error) {
+      if (error.code() != Errc::non_finite) throw;
+      op.refuse({Errc::non_finite, op.rank(), op.items[piece.item].param});
+    }
+  }
+  return seal_message(op, id, out, size);
+}
 
 /// Where the sums of one segment are built: in the tensors themselves where they are f32, else in scratch.
 class Sums {
@@ -38,11 +72,15 @@ class Sums {
 };
 
 /// Writes the message that carries this rank's input, residuals too, and returns its size. With a verdict, or when a
-/// non-finite input now causes one, the message is the envelope alone.
-std::size_t pack_input(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out);
+/// non-finite input now causes one, the message is the envelope alone. `compressor` stands in for the items' own.
+std::size_t pack_input(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out,
+                       const Compressor* compressor = nullptr);
 
 /// The same for sums under way, whose residual is credited to this rank.
 std::size_t pack_sums(Operation& op, MessageId id, std::span<const Piece> pieces, const Sums& sums, Bytes out);
+
+/// The same for sums that the tensors hold, in their own dtype.
+std::size_t pack_shard(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out);
 
 /// Checks a message (Errc::rank_mismatch names its sender) and adds its frames to the sums, or assigns them.
 /// Adopts a verdict instead when the message carries one.
@@ -58,6 +96,12 @@ void publish(Operation& op, MessageId id, std::span<const Piece> pieces, ConstBy
 /// Turns sums into results where no final frame exists: refuses any that overflowed, and rounds to 16 bits where
 /// results have those. `credit`: this rank owes the rounding.
 void deliver_sums(Operation& op, std::span<const Piece> pieces, const Sums& sums, bool credit);
+
+/// Refuses NaN and Inf in this rank's input, where nothing else looks at it.
+void check_input(Operation& op, std::span<const Piece> pieces);
+
+/// Sets the residuals to zero.
+void clear_residuals(Operation& op, std::span<const Piece> pieces);
 
 /// A message that is passed on as it came: its stage is rewritten. Returns its size.
 std::size_t restamp(Bytes message, MessageId id);

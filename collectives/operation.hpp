@@ -2,6 +2,7 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include "gradwire/allreduce.hpp"
@@ -11,13 +12,27 @@ namespace gradwire {
 /// Verdict::rank where finite inputs have an infinite sum.
 inline constexpr int kNobody = -1;
 
+/// What ranks asked for. Each has its algorithms (collectives/select.cpp).
+enum class Entry : std::uint8_t { allreduce, reduce_scatter, all_gather };
+
+[[nodiscard]] constexpr std::string_view name(Entry entry) noexcept {
+  switch (entry) {
+    case Entry::reduce_scatter: return "reduce_scatter";
+    case Entry::all_gather: return "all_gather";
+    default: return "allreduce";
+  }
+}
+
 /// What an algorithm works on: the bucket, and the run that is under way.
 struct Operation {
   Communicator comm;
-  std::vector<BucketItem> items;  ///< named as messages name them: "parameter 'fc1.weight'"
+  std::vector<BucketItem> items{};  ///< named as messages name them: "parameter 'fc1.weight'"
   Slot slot{};
+  Entry entry = Entry::allreduce;
   std::uint64_t seed = 0;
-  std::uint64_t fingerprint = 0;  ///< of everything ranks must have in common; in every envelope
+  std::vector<int> nodes{};           ///< of each rank
+  std::optional<Compressor> inner{};  ///< `hierarchical`: of what stays inside a node
+  std::uint64_t fingerprint = 0;      ///< of everything ranks must have in common; in every envelope
 
   std::vector<ItemBuffers> buffers{};  ///< by item
   std::uint64_t step = 0;
@@ -35,7 +50,11 @@ struct Operation {
   }
   /// Posts an exchange and counts what it sends.
   [[nodiscard]] Work exchange(std::span<const Send> sends, std::span<const Recv> recvs) {
-    for (const Send& send : sends) stats.wire_bytes += send.bytes.size;
+    const int home = nodes[static_cast<std::size_t>(rank())];
+    for (const Send& send : sends) {
+      stats.wire_bytes += send.bytes.size;
+      if (nodes[static_cast<std::size_t>(send.to)] != home) stats.inter_node_bytes += send.bytes.size;
+    }
     return comm.transport().exchange(sends, recvs, slot, stream);
   }
 };

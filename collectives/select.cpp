@@ -2,6 +2,7 @@
 
 #include "base/fail.hpp"
 #include "collectives/algorithm.hpp"
+#include "collectives/message.hpp"
 
 namespace gradwire {
 namespace {
@@ -11,6 +12,7 @@ struct Row {
   std::unique_ptr<Algorithm> (*make)(Operation&, std::size_t segment_bytes);
   /// Why it cannot carry what this compressor makes; null where it can.
   const char* (*refusal)(const Compressor&);
+  Entry entry = Entry::allreduce;
 };
 
 const char* refuse_lossy(const Compressor& compressor) {
@@ -23,29 +25,55 @@ const char* refuse_frameless(const Compressor& compressor) {
 
 /// Sums of sparse frames are denser than the frames, so a second lossy step of the same density loses too much.
 const char* refuse_sparse(const Compressor& compressor) {
-  if (compressor.sparsifier() != nullptr) return "it re-encodes sums, which are denser: use gather_sum";
+  if (compressor.sparsifier() != nullptr)
+    return "it re-encodes sums, which are denser: use gather_sum or sparse_scatter";
   return refuse_frameless(compressor);
 }
 
-const std::array<Row, 4>& table() {
-  static const std::array<Row, 4> rows{{
-      {{"dense", "2(n-1)/n S", "0", "tiny tensors, or where compression does not pay; compressor none only"},
-       [](Operation& op, std::size_t) { return make_dense(op); },
-       refuse_lossy},
-      {{"scatter_reduce", "2(n-1)/n S/ratio", "2", "quantisers, any n"}, make_scatter_reduce, refuse_sparse},
-      {{"ring", "2(n-1)/n S/ratio", "n", "near-lossless casts"}, make_ring, refuse_sparse},
-      {{"gather_sum", "(n-1) S/ratio", "1", "small n, sparse frames"}, make_gather_sum, refuse_frameless},
-  }};
+const char* refuse_dense_frames(const Compressor& compressor) {
+  return compressor.sparsifier() == nullptr ? "it splits chosen entries between owners: use scatter_reduce" : nullptr;
+}
+
+const char* refuse_inside_node(const Compressor& compressor) {
+  if (compressor.sparsifier() != nullptr) return "inputs must reach the node's sum whole";
+  if (compressor.low_rank() != nullptr) return "low rank makes no frames";
+  return nullptr;
+}
+
+const auto& table() {
+  static const std::array rows{
+      Row{{"dense", "2(n-1)/n S", "0", "tiny tensors, or where compression does not pay; compressor none only"},
+          [](Operation& op, std::size_t) { return make_dense(op); },
+          refuse_lossy},
+      Row{{"scatter_reduce", "2(n-1)/n S/ratio", "2", "quantisers, any n"}, make_scatter_reduce, refuse_sparse},
+      Row{{"ring", "2(n-1)/n S/ratio", "n", "near-lossless casts"}, make_ring, refuse_sparse},
+      Row{{"gather_sum", "(n-1) S/ratio", "1", "small n, sparse frames"}, make_gather_sum, refuse_frameless},
+      Row{{"sparse_scatter", "at most 6k(n-1)/n words", "2", "sparsifiers, large n"},
+          [](Operation& op, std::size_t) { return make_sparse_scatter(op); },
+          refuse_dense_frames},
+      Row{{"hierarchical", "a node: 2(N-1)/N S/ratio", "2, or 3", "several ranks on each of N nodes; quantisers"},
+          make_hierarchical,
+          refuse_sparse},
+      Row{{"reduce_scatter", "(n-1)/n S/ratio", "1", "sharded training: an entry point"},
+          make_reduce_scatter,
+          refuse_frameless,
+          Entry::reduce_scatter},
+      Row{{"all_gather", "(n-1)/n S/ratio", "1", "sharded training: an entry point"},
+          make_all_gather,
+          refuse_frameless,
+          Entry::all_gather},
+  };
   return rows;
 }
 
-const Row& find_row(std::string_view name) {
+const Row& find_row(std::string_view name, Entry entry) {
   std::string known = "auto";
   for (const Row& row : table()) {
+    if (row.entry != entry) continue;
     if (row.info.name == name) return row;
     known += ", " + row.info.name;
   }
-  fail(Errc::invalid_argument, "unknown algorithm '{}': expected {}", name, known);
+  fail(Errc::invalid_argument, "unknown algorithm '{}' for {}: expected {}", name, gradwire::name(entry), known);
 }
 
 /// Throws what makes `row` impossible for one of the items.
@@ -58,31 +86,70 @@ void check_legal(const Row& row, std::span<const BucketItem> items) {
   }
 }
 
-std::string_view choose_algorithm(std::span<const BucketItem> items, int ranks) {
+/// Several nodes, each of several ranks.
+bool has_levels(std::span<const int> nodes) {
+  const auto ranks_of = [&](int node) { return std::count(nodes.begin(), nodes.end(), node); };
+  const bool several = std::any_of(nodes.begin(), nodes.end(), [&](int node) { return node != nodes.front(); });
+  return several && std::all_of(nodes.begin(), nodes.end(), [&](int node) { return ranks_of(node) > 1; });
+}
+
+/// By the most bytes that either sends: everybody's frames to everybody, or a 1/n part of them to each owner and back a
+/// 1/n part of twice as many entries.
+std::string_view choose_sparse(std::span<const BucketItem> items, std::size_t ranks) {
+  if (ranks < 3) return "gather_sum";
+  std::size_t whole = 0;
+  std::size_t parts = 2 * kEnvelopeBytes + ranks * sizeof(std::uint64_t);
+  for (const BucketItem& item : items) {
+    const Sparsifier* const sparsifier = item.compressor.sparsifier();
+    if (sparsifier == nullptr) return "gather_sum";
+    const std::size_t entries = sparsifier->max_entries(item.count);
+    const std::size_t part = (item.count + ranks - 1) / ranks;
+    whole += sparsifier->max_frame_size(item.count, entries);
+    parts += sparsifier->max_frame_size(part, std::min(part, (entries + ranks - 1) / ranks));
+    parts += sparsifier->max_frame_size(part, std::min(part, (2 * entries + ranks - 1) / ranks));
+  }
+  // Two more rounds and a second lossy step have to save an eighth.
+  return 8 * parts < 7 * whole ? "sparse_scatter" : "gather_sum";
+}
+
+std::string_view choose_algorithm(const Choice& choice) {
+  const std::span<const BucketItem> items = choice.items;
   const auto all = [&](auto property) { return std::all_of(items.begin(), items.end(), property); };
   const auto any = [&](auto property) { return std::any_of(items.begin(), items.end(), property); };
+  if (choice.entry != Entry::allreduce) return name(choice.entry);
   if (all([](const BucketItem& i) { return i.compressor.traits().lossless; })) return "dense";
-  if (any([](const BucketItem& i) { return i.compressor.sparsifier() != nullptr; })) return "gather_sum";
+  if (any([](const BucketItem& i) { return i.compressor.sparsifier() != nullptr; })) {
+    return choose_sparse(items, choice.nodes.size());
+  }
+  if (has_levels(choice.nodes)) return "hierarchical";
   // Both send S/ratio between two ranks; gather_sum does it in one round with one lossy step.
-  return ranks == 2 ? "gather_sum" : "scatter_reduce";
+  return choice.nodes.size() == 2 ? "gather_sum" : "scatter_reduce";
 }
 
 }  // namespace
 
 std::vector<AlgorithmInfo> list_algorithms() {
   std::vector<AlgorithmInfo> list;
-  for (const Row& row : table()) list.push_back(row.info);
+  for (const Row& row : table()) {
+    if (row.entry == Entry::allreduce) list.push_back(row.info);
+  }
   return list;
 }
 
-std::string_view select_algorithm(std::string_view name, std::span<const BucketItem> items, int ranks) {
-  const Row& row = find_row(name == "auto" ? choose_algorithm(items, ranks) : name);
-  check_legal(row, items);
+std::string_view select_algorithm(const Choice& choice) {
+  const Row& row = find_row(choice.algorithm == "auto" ? choose_algorithm(choice) : choice.algorithm, choice.entry);
+  check_legal(row, choice.items);
+  if (row.info.name == "hierarchical") {
+    const Compressor inner = make_compressor(choice.inner);
+    if (const char* const refusal = refuse_inside_node(inner); refusal != nullptr) {
+      fail(Errc::unsupported, "algorithm 'hierarchical' cannot use {} inside a node: {}", inner.spec(), refusal);
+    }
+  }
   return row.info.name;
 }
 
 std::unique_ptr<Algorithm> make_algorithm(std::string_view name, Operation& op, std::size_t segment_bytes) {
-  return find_row(name).make(op, segment_bytes);
+  return find_row(name, op.entry).make(op, segment_bytes);
 }
 
 }  // namespace gradwire

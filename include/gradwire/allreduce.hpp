@@ -17,6 +17,7 @@ namespace gradwire {
 
 struct AllreduceOptions {
   std::string algorithm = "auto";        ///< "auto" or a name from collectives/README.md
+  std::string inner = "none";            ///< `hierarchical`: the compressor of what stays inside a node
   std::size_t segment_bytes = 0;         ///< f32 bytes of one segment; 0 means GRADWIRE_SEGMENT_BYTES
   std::uint64_t seed = 0;                ///< the same on all ranks; each rank draws its own numbers from it
   std::chrono::milliseconds timeout{0};  ///< from start() to completion; 0 means GRADWIRE_TIMEOUT_MS
@@ -41,6 +42,7 @@ struct ItemBuffers {
 /// Where an operation's time and bytes went, on this rank.
 struct OperationStats {
   std::uint64_t wire_bytes = 0;  ///< bytes sent, envelopes included; for `dense` the 2(n-1)/n S of an optimal algorithm
+  std::uint64_t inter_node_bytes = 0;  ///< those of them that left the node; not known (0) for `dense`
   double encode_us = 0;
   double decode_us = 0;  ///< decoding and summing
   double total_us = 0;   ///< from start to completion; what encode and decode leave of it was spent waiting
@@ -53,7 +55,7 @@ struct Verdict {
   ParamId param{};
 };
 
-/// One parameter of a one-shot allreduce.
+/// One parameter of a one-shot operation.
 struct Item {
   Tensor tensor;
   Tensor residual;
@@ -61,22 +63,15 @@ struct Item {
   ParamId param{};  ///< unique among the items of a call
 };
 
-/// An allreduce that runs many times over tensors of the same shapes: everything is sized and scheduled once, and a
-/// start after the first allocates nothing. Up to f32 rounding, whatever the algorithm and the compressors:
-///
-///     sum over ranks of input  ==  result  +  sum over ranks of residual
-///
-/// With 16-bit tensors the rounding of the result to 16 bits is part of the owner's residual, except under `dense`,
-/// where the backend rounds.
-class GRADWIRE_API PersistentAllreduce {
+class Run;
+
+/// A collective that runs many times over tensors of the same shapes: everything is sized and scheduled once, and a
+/// start after the first allocates nothing. What the buffers hold before and after is the derived classes' to say.
+class GRADWIRE_API PersistentOperation {
  public:
-  /// Throws Errc::invalid_argument (unknown algorithm, two items with one id) or Errc::unsupported (an algorithm that
-  /// `items` rule out).
-  PersistentAllreduce(Communicator comm, std::vector<BucketItem> items, Slot slot,
-                      const AllreduceOptions& options = {});
-  PersistentAllreduce(PersistentAllreduce&&) noexcept;
-  PersistentAllreduce& operator=(PersistentAllreduce&&) noexcept;
-  ~PersistentAllreduce();  ///< never blocks; one that is still running goes on using its buffers and workspace
+  PersistentOperation(PersistentOperation&&) noexcept;
+  PersistentOperation& operator=(PersistentOperation&&) noexcept;
+  ~PersistentOperation();  ///< never blocks; one that is still running goes on using its buffers and workspace
 
   /// The algorithm in use, never "auto".
   [[nodiscard]] std::string_view algorithm() const noexcept;
@@ -104,12 +99,25 @@ class GRADWIRE_API PersistentAllreduce {
   /// Of the last completed run.
   [[nodiscard]] const OperationStats& stats() const noexcept;
 
- private:
-  class Impl;
-  std::shared_ptr<Impl> impl_;
+ protected:
+  explicit PersistentOperation(std::shared_ptr<Run> run) noexcept;
 
-  friend Work allreduce_sum(const Communicator&, std::span<const Item>, Slot, StreamRef, const AllreduceOptions&,
-                            std::uint64_t);
+ private:
+  std::shared_ptr<Run> run_;
+};
+
+/// Every rank puts in tensors and gets their sum. Up to f32 rounding, whatever the algorithm and the compressors:
+///
+///     sum over ranks of input  ==  result  +  sum over ranks of residual
+///
+/// With 16-bit tensors the rounding of the result to 16 bits is part of the owner's residual, except under `dense`,
+/// where the backend rounds.
+class GRADWIRE_API PersistentAllreduce : public PersistentOperation {
+ public:
+  /// Throws Errc::invalid_argument (unknown algorithm, two items with one id) or Errc::unsupported (an algorithm that
+  /// `items` rule out).
+  PersistentAllreduce(Communicator comm, std::vector<BucketItem> items, Slot slot,
+                      const AllreduceOptions& options = {});
 };
 
 /// One-shot form of PersistentAllreduce that brings its own workspace. Every call is a first start: it waits for the

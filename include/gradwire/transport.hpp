@@ -32,6 +32,8 @@ struct TransportInfo {
   int size = 1;
   bool any_thread = true;  ///< calls may come from several threads at once
   std::string detail;      ///< versions and settings, for `gradwire info`
+  /// The node of each rank, the same on all ranks; numbered from 0 in order of appearance. Empty means one node.
+  std::vector<int> nodes = {};
 };
 
 /// What a backend's author implements, and nothing else: it moves bytes and knows nothing of compressors.
@@ -103,8 +105,10 @@ class GRADWIRE_API Communicator {
 };
 
 /// n ranks as threads of one process, sharing memory: for tests, examples and single-host training without MPI.
-/// Element r of the result is rank r's communicator. Throws Errc::invalid_argument unless size is in [1, 1024].
-[[nodiscard]] GRADWIRE_API std::vector<Communicator> make_local(int size);
+/// Element r of the result is rank r's communicator. `ranks_per_node` makes nodes out of so many ranks each, the last
+/// one maybe of fewer; 0 means GRADWIRE_RANKS_PER_NODE, or else one node.
+/// Throws Errc::invalid_argument unless size is in [1, 1024] and ranks_per_node is not negative.
+[[nodiscard]] GRADWIRE_API std::vector<Communicator> make_local(int size, int ranks_per_node = 0);
 
 /// Wraps a transport so that every operation's number, counts, dtypes and compressors are compared across ranks before
 /// its first byte moves. Costs one round trip an operation; GRADWIRE_CHECK=1 turns it on for every factory.

@@ -21,6 +21,9 @@ struct Environment {
   std::size_t segment_bytes = 256u << 10;
   /// GRADWIRE_CHECK: 1 makes every communicator `checked`.
   bool check = false;
+  /// GRADWIRE_RANKS_PER_NODE: takes so many consecutive ranks for one node, whatever the machines: for trying
+  /// `hierarchical` on one of them. 0: nodes are found. The same on all ranks.
+  int ranks_per_node = 0;
 };
 
 /// Throws Errc::invalid_argument naming the variable and its value when one cannot be read.

@@ -33,10 +33,10 @@ struct QuantizeParams {
     return bits | static_cast<std::uint32_t>(norm) << 8 | size | static_cast<std::uint32_t>(round) << 25 |
            static_cast<std::uint32_t>(levels) << 26;
   }
-  /// And back.
+  /// And back, of the codec quantize.
   [[nodiscard]] static constexpr QuantizeParams from_options(std::uint32_t options) noexcept {
     return {options & 0xff, (options >> 16 & 0x1ff) * 32, static_cast<Norm>(options >> 8 & 0xff),
-            static_cast<Round>(options >> 25 & 1)};
+            static_cast<Round>(options >> 25 & 1), static_cast<Levels>(options >> 26 & 1)};
   }
 };
 

@@ -145,6 +145,7 @@ double RotateCompressor::inner_bound(std::size_t padded) const {
       return clip > 0 ? std::min(bound, clip * clip / (steps * steps)) : bound;
     }
     case CodeShape::levels: break;
+    default: return bound;
   }
   if (codes.norm != Norm::linf) return bound;
   const double levels = levels_of(codes);

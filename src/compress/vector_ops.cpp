@@ -1,9 +1,11 @@
 #include "compress/vector_ops.hpp"
 
+#include <algorithm>
 #include <cassert>
 
 #include "compress/isa.hpp"
 #include "compress/kernels.hpp"
+#include "compress/sparse/guess.hpp"
 
 namespace gradwire::ops {
 
@@ -28,5 +30,16 @@ bool all_finite(ConstTensor x) {
 }
 
 double sum_squares(const float* x, std::size_t n) { return isa::kernels<ElementKernels>().sum_squares(x, n); }
+
+Entries select_largest(ConstTensor x, Entries out) {
+  assert(x.space == Space::host);
+  const std::size_t k = std::min(out.count, x.count);
+  out.count = 0;
+  if (k == 0) return out;
+  const sparse::Choice choice{x, nullptr, {}, "the largest of a sum"};
+  sparse::Scanner scanner(choice);
+  out.count = sparse::select_largest(choice, scanner, k, out);
+  return out;
+}
 
 }  // namespace gradwire::ops

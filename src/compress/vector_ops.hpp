@@ -1,7 +1,7 @@
 #pragma once
 #include <cstddef>
 
-#include "gradwire/types.hpp"
+#include "gradwire/compressor.hpp"
 
 /// \file Loops over host memory that layers above need. Any dtype unless noted; counts must be equal.
 namespace gradwire::ops {
@@ -19,5 +19,10 @@ void add(const float* x, float* y, std::size_t n);
 
 /// Accumulated in double, in an order that does not depend on the instruction set.
 [[nodiscard]] double sum_squares(const float* x, std::size_t n);
+
+/// The elements of largest magnitude, ties going to the lower index, in ascending order of place: as many as `out` has
+/// room for, fewer where fewer are not zero. Throws Errc::non_finite where any element is
+/// (and there is room).
+[[nodiscard]] Entries select_largest(ConstTensor x, Entries out);
 
 }  // namespace gradwire::ops

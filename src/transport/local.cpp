@@ -9,6 +9,7 @@
 #include "base/fail.hpp"
 #include "base/half.hpp"
 #include "transport/abort_gate.hpp"
+#include "transport/nodes.hpp"
 #include "transport/pool.hpp"
 
 #include "gradwire/transport.hpp"
@@ -252,9 +253,13 @@ class LocalAllReduce final : public Completion {
 
 class LocalTransport final : public Transport {
  public:
-  LocalTransport(std::shared_ptr<Hub> hub, int rank) : hub_(std::move(hub)) {
-    info_ = {
-        .name = "local", .rank = rank, .size = hub_->ranks, .any_thread = true, .detail = "threads of one process"};
+  LocalTransport(std::shared_ptr<Hub> hub, int rank, std::vector<int> nodes) : hub_(std::move(hub)) {
+    info_ = {.name = "local",
+             .rank = rank,
+             .size = hub_->ranks,
+             .any_thread = true,
+             .detail = "threads of one process",
+             .nodes = std::move(nodes)};
   }
 
   [[nodiscard]] const TransportInfo& info() const noexcept override { return info_; }
@@ -338,12 +343,15 @@ class LocalTransport final : public Transport {
 
 }  // namespace
 
-std::vector<Communicator> make_local(int size) {
+std::vector<Communicator> make_local(int size, int ranks_per_node) {
   require(size >= 1 && size <= kMaxLocalRanks, "make_local({}): expected 1 to {} ranks", size, kMaxLocalRanks);
+  require(ranks_per_node >= 0, "make_local: {} ranks per node", ranks_per_node);
+  if (ranks_per_node == 0) ranks_per_node = environment().ranks_per_node;
+  const std::vector<int> nodes = consecutive_nodes(size, ranks_per_node > 0 ? ranks_per_node : size);
   const auto hub = std::make_shared<Hub>(size);
   std::vector<Communicator> ranks;
   for (int rank = 0; rank < size; ++rank) {
-    Communicator comm(std::make_shared<LocalTransport>(hub, rank));
+    Communicator comm(std::make_shared<LocalTransport>(hub, rank, nodes));
     ranks.push_back(environment().check ? make_checked(comm) : comm);
   }
   return ranks;

@@ -9,6 +9,7 @@
 #include "transport/mpi_endpoint.hpp"
 #include "transport/mpi_half.hpp"
 #include "transport/mpi_session.hpp"
+#include "transport/nodes.hpp"
 #include "transport/pool.hpp"
 
 namespace gradwire {
@@ -93,6 +94,12 @@ std::string describe_library(bool any_thread) {
 
 bool is_set(const char* variable) noexcept { return std::getenv(variable) != nullptr; }
 
+std::vector<int> find_nodes(const MpiEndpoint& endpoint) {
+  std::vector<int> found = mpi_nodes(endpoint.comm());  // collective: also where it is overruled
+  const int ranks_per_node = environment().ranks_per_node;
+  return ranks_per_node > 0 ? consecutive_nodes(endpoint.size(), ranks_per_node) : found;
+}
+
 }  // namespace
 
 Communicator make_mpi(const MpiOptions& options) {
@@ -112,7 +119,8 @@ Communicator make_mpi(const MpiOptions& options) {
                      .rank = endpoint->rank(),
                      .size = endpoint->size(),
                      .any_thread = any_thread,
-                     .detail = describe_library(any_thread)};
+                     .detail = describe_library(any_thread),
+                     .nodes = find_nodes(*endpoint)};
   const Communicator comm(std::make_shared<MpiTransport>(endpoint, std::move(info)));
   return environment().check ? make_checked(comm) : comm;
 }

@@ -155,6 +155,28 @@ MPI_Comm mpi_duplicate(MPI_Comm parent) {
   return meeting->comm;
 }
 
+/// MPI has no split that does not block. All ranks have met in mpi_duplicate() by now, so none is waited for long.
+std::vector<int> mpi_nodes(MPI_Comm duplicate) {
+  int rank = 0;
+  int size = 0;
+  mpi_check(MPI_Comm_rank(duplicate, &rank), "MPI_Comm_rank");
+  mpi_check(MPI_Comm_size(duplicate, &size), "MPI_Comm_size");
+  MPI_Comm node = MPI_COMM_NULL;
+  mpi_check(MPI_Comm_split_type(duplicate, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &node), "MPI_Comm_split_type");
+  int first = rank;  // the node's lowest rank stands for it
+  mpi_check(MPI_Bcast(&first, 1, MPI_INT, 0, node), "MPI_Bcast");
+  mpi_check(MPI_Comm_free(&node), "MPI_Comm_free");
+  std::vector<int> firsts(static_cast<std::size_t>(size));
+  mpi_check(MPI_Allgather(&first, 1, MPI_INT, firsts.data(), 1, MPI_INT, duplicate), "MPI_Allgather");
+  std::vector<int> nodes;
+  int count = 0;
+  for (int r = 0; r < size; ++r) {
+    const auto lowest = static_cast<std::size_t>(firsts[static_cast<std::size_t>(r)]);
+    nodes.push_back(lowest == static_cast<std::size_t>(r) ? count++ : nodes[lowest]);
+  }
+  return nodes;
+}
+
 void mpi_retire(MPI_Comm duplicate, bool clean) noexcept {
   const std::lock_guard lock(duplicates().mutex);
   for (Duplicate& entry : duplicates().alive) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "gradwire/mpi.hpp"
 
@@ -25,6 +26,9 @@ int mpi_initialise(MpiThreads threads);
 /// Collective over `parent`: a duplicate of it that returns errors instead of ending the program. Throws Errc::timeout
 /// when other ranks do not call it within GRADWIRE_TIMEOUT_MS.
 [[nodiscard]] MPI_Comm mpi_duplicate(MPI_Comm parent);
+
+/// Collective over a duplicate: the node of each rank, as TransportInfo numbers them.
+[[nodiscard]] std::vector<int> mpi_nodes(MPI_Comm duplicate);
 
 /// The owner of a duplicate needs it no more. `clean`: nothing is outstanding on it. Local, never blocks.
 void mpi_retire(MPI_Comm duplicate, bool clean) noexcept;

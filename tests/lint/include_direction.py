@@ -29,7 +29,7 @@ PUBLIC = {
     "base": "buffer error export types version work",
     "compress": "compressor",
     "transport": "transport mpi",
-    "collectives": "allreduce",
+    "collectives": "allreduce sharded",
     "train": "feedback hook",
     "umbrella": "gradwire",
 }

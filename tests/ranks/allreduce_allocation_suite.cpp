@@ -1,7 +1,7 @@
 // Allreduces and training steps allocate nothing in steady state.
 #include "ranks/allreduce_suite.hpp"
 #include "ranks/hook_suite.hpp"
-#include "support/allocations.hpp"
+#include "ranks/steady.hpp"
 
 namespace gradwire::test {
 namespace {
@@ -9,29 +9,10 @@ namespace {
 class Allocation : public WorldTest {};
 INSTANTIATE_TEST_SUITE_P(Worlds, Allocation, ::testing::ValuesIn(worlds()), world_name);
 
-/// `checked` compares texts, which it builds anew each time: it is for debugging.
-bool is_checked(const Communicator& comm) {
-  return comm.transport().info().detail.find("checked") != std::string::npos;
-}
-
-/// Pools and queues grow to the most that was ever in flight, which depends on timing, and then stop: after a warm-up,
-/// most batches of rounds allocate nothing. One allocation a round would leave no such batch.
-template <class Round>
-void expect_steady(Round&& round, const std::string& what) {
-  for (int i = 0; i < 50; ++i) round();
-  int clean = 0;
-  for (int batch = 0; batch < 20; ++batch) {
-    const AllocationCount count;
-    for (int i = 0; i < 5; ++i) round();
-    clean += count.value() == 0 ? 1 : 0;
-  }
-  EXPECT_GE(clean, 15) << what;
-}
-
 TEST_P(Allocation, NoneInAPersistentAllreduce) {
   run([](Communicator& comm) {
     if (is_checked(comm)) return;
-    for (const char* algorithm : {"dense", "scatter_reduce", "ring", "gather_sum"}) {
+    for (const char* algorithm : {"dense", "scatter_reduce", "ring", "gather_sum", "hierarchical"}) {
       const Compressor compressor = make_compressor(std::string(algorithm) == "dense" ? "none" : "q4");
       std::vector<BucketItem> items;
       items.push_back({ParamId{0}, 20'000, DType::f32, compressor, "a"});

@@ -43,6 +43,10 @@ std::vector<std::string> compressors() {
       "nvfp4(span=256)",
       "rotate(q4,block=1024)",
       "rotate(q1(bucket=256),block=256,scale=contractive)",
+      "topk(0.1)|q4",
+      "topk(0.05,select=sampled)|f16",
+      "randomk(0.5,scale=unbiased)",
+      "adaptive_threshold(0.02,refresh=4)",
   };
   for (const CompressorInfo& row : list_compressors()) specs.push_back(row.example);
   return specs;
@@ -53,10 +57,6 @@ std::vector<Case> cases() {
   for (const AlgorithmInfo& algorithm : list_algorithms()) {
     for (const std::string& compressor : compressors()) all.push_back({algorithm.name, compressor});
   }
-  for (const char* compressor :
-       {"topk(0.01)", "topk(0.05,select=sampled)|f16", "topk(0.1)|q4", "threshold(1)", "randomk(0.05)", "randomk(0.5,scale=unbiased)",
-        "block_topk(0.1,block=32)", "adaptive_threshold(0.02,refresh=4)"})
-    all.push_back({"gather_sum", compressor});
   return all;
 }
 

@@ -7,13 +7,13 @@ namespace {
 class Allreduce : public WorldTest {};
 INSTANTIATE_TEST_SUITE_P(Worlds, Allreduce, ::testing::ValuesIn(worlds()), world_name);
 
-constexpr const char* kLossyAlgorithms[] = {"scatter_reduce", "ring", "gather_sum"};
+constexpr const char* kLossyAlgorithms[] = {"scatter_reduce", "ring", "gather_sum", "hierarchical"};
 
 std::vector<std::byte> bits_of(const TestParam& param) { return param.tensor; }
 
 TEST_P(Allreduce, SumsIntegersExactly) {
   run([](Communicator& comm) {
-    for (const char* algorithm : {"dense", "scatter_reduce", "ring", "gather_sum"}) {
+    for (const char* algorithm : {"dense", "scatter_reduce", "ring", "gather_sum", "hierarchical"}) {
       std::vector<TestParam> params;
       params.emplace_back("none", 10'007);
       params[0].fill([&](std::size_t i) { return static_cast<float>((comm.rank() + 1) * static_cast<int>(i % 1000)); });
@@ -76,7 +76,7 @@ TEST_P(Allreduce, CarriesBucketsOfManyKinds) {
 /// Scale, cut and random numbers of an element depend on its place in its parameter, not on how it travelled.
 TEST_P(Allreduce, ResultDoesNotDependOnSegments) {
   run([](Communicator& comm) {
-    for (const char* algorithm : {"scatter_reduce", "gather_sum"}) {
+    for (const char* algorithm : {"scatter_reduce", "gather_sum", "hierarchical"}) {
       std::vector<TestParam> coarse = mixed_bucket(comm);
       std::vector<TestParam> fine = mixed_bucket(comm);
       reduce(comm, coarse, {.algorithm = algorithm, .segment_bytes = 1u << 20, .seed = 7}, 3);
@@ -106,7 +106,7 @@ TEST_P(Allreduce, SeedAndStepDrawTheNumbers) {
 TEST_P(Allreduce, NonFiniteInputIsAVerdictOnAllRanks) {
   run([](Communicator& comm) {
     const int culprit = comm.size() / 2;
-    for (const char* algorithm : {"dense", "scatter_reduce", "ring", "gather_sum"}) {
+    for (const char* algorithm : {"dense", "scatter_reduce", "ring", "gather_sum", "hierarchical"}) {
       const bool dense = std::string(algorithm) == "dense";
       for (const float poison : {std::nanf(""), HUGE_VALF, -HUGE_VALF}) {
         std::vector<TestParam> params;
@@ -176,7 +176,7 @@ TEST_P(Allreduce, SixteenBitSumsSaturate) {
 
 TEST_P(Allreduce, RefusalIsAVerdictOnAllRanks) {
   run([](Communicator& comm) {
-    for (const char* algorithm : {"dense", "scatter_reduce", "ring", "gather_sum"}) {
+    for (const char* algorithm : {"dense", "scatter_reduce", "ring", "gather_sum", "hierarchical"}) {
       const Compressor compressor = make_compressor(std::string(algorithm) == "dense" ? "none" : "q8");
       std::vector<BucketItem> items;
       items.push_back({ParamId{8}, 3000, DType::f32, compressor, "weight"});

@@ -28,6 +28,16 @@ TEST_P(TransportFailure, InfoAndReach) {
     EXPECT_LT(comm.rank(), comm.size());
     EXPECT_TRUE(comm.transport().reaches(Space::host));
     EXPECT_FALSE(comm.transport().reaches(Space::device));
+    ASSERT_EQ(info.nodes.size(), static_cast<std::size_t>(comm.size()));
+    EXPECT_EQ(info.nodes[0], 0);
+    int next = 0;
+    for (const int node : info.nodes) {  // numbered as they appear
+      EXPECT_LE(node, next);
+      next = std::max(next, node + 1);
+    }
+    std::vector<Agreement> same;
+    for (const int node : info.nodes) same.push_back({"node", std::to_string(node)});
+    comm.agree(same, patience());
   });
 }
 

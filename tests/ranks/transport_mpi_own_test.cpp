@@ -30,6 +30,12 @@ TEST(MpiTransport, InfoNamesTheLibraryAndTheThreadLevel) {
   EXPECT_THAT(info.detail, ::testing::ContainsRegex(", MPI [345]\\.[0-9], MPI_THREAD_MULTIPLE$"));
 }
 
+/// The tests run on one machine.
+TEST(MpiTransport, FindsTheNodesOfTheRanks) {
+  const Communicator comm = make_mpi();
+  EXPECT_EQ(comm.transport().info().nodes, std::vector<int>(static_cast<std::size_t>(comm.size()), 0));
+}
+
 TEST(MpiTransport, RefusesBadOptions) {
   for (const std::size_t max_count : {std::size_t{0}, std::size_t{1} << 31}) {
     const Outcome outcome = outcome_of([&] { (void)make_mpi({.max_count = max_count}); });

@@ -1,0 +1,212 @@
+// scatter_reduce between nodes. Chunk c is owned by rank c; in every other node one rank is its agent (the foreign
+// chunks are dealt out to a node's ranks in turn), in its own node the owner is. Five stages a segment:
+//   0  send my input to each chunk to its agent in my node, coded by the inner compressor
+//   1  as an agent of another node's chunk: add my node's inputs to it, encode their sum once, send it to the owner
+//   2  as an owner: add my node's inputs and the other nodes' sums, encode once, send it to my node and to the agents
+//   3  as an agent: decode what the owner sent, pass its bytes on to my node. Decode what my node's owners sent
+//   4  decode what agents passed on
+// Lossy steps: agents' and owners', and with an inner compressor that is lossy the senders'; each is its maker's
+// residual. Between nodes travel one message a chunk and node to the owner, and one back.
+
+#include <vector>
+
+#include "collectives/algorithm.hpp"
+#include "collectives/message.hpp"
+
+namespace gradwire {
+namespace {
+
+class Hierarchical final : public Algorithm {
+ public:
+  Hierarchical(Operation& op, std::size_t segment_bytes)
+      : Algorithm(op),
+        layout_(op.items, op.size(), segment_bytes, &*op.inner),
+        rank_(op.rank()),
+        size_(op.size()),
+        home_(node_of(rank_)) {
+    for (int rank = 0; rank < size_; ++rank) {
+      if (rank != rank_ && node_of(rank) == home_) mates_.push_back(rank);
+    }
+    for (int chunk = 0; chunk < size_; ++chunk) agents_.push_back(find_agent(home_, chunk));
+    for (int other = 0; other < size_; ++other) {
+      const bool first_of_node = lowest_of(node_of(other)) == other;
+      if (first_of_node && node_of(other) != home_) my_agents_.push_back(find_agent(node_of(other), rank_));
+    }
+    place_messages();
+    sends_.reserve(static_cast<std::size_t>(size_) * mates_.size() + agents_.size());
+    recvs_.reserve(sends_.capacity());
+  }
+
+  [[nodiscard]] int stages() const noexcept override { return 5; }
+  [[nodiscard]] int segments() const noexcept override { return layout_.segments(); }
+  [[nodiscard]] std::size_t workspace_bytes() const noexcept override {
+    return lane_bytes_ * static_cast<std::size_t>(lanes());
+  }
+
+  [[nodiscard]] Work run_stage(int stage, int segment) override {
+    sends_.clear();
+    recvs_.clear();
+    // In the same order on every rank: two of them may exchange messages of several chunks in one stage.
+    for (int chunk = 0; chunk < size_; ++chunk) {
+      const auto pieces = layout_.pieces(chunk, segment);
+      if (pieces.empty()) continue;
+      switch (stage) {
+        case 0: bring(chunk, segment, pieces); break;
+        case 1: sum_node(chunk, segment, pieces); break;
+        case 2: sum_nodes(chunk, segment, pieces); break;
+        case 3: pass_on(chunk, segment, pieces); break;
+        default: take(chunk, segment, pieces); break;
+      }
+    }
+    return stage == 4 ? Work{} : op_.exchange(sends_, recvs_);
+  }
+
+ private:
+  [[nodiscard]] int node_of(int rank) const noexcept { return op_.nodes[static_cast<std::size_t>(rank)]; }
+  [[nodiscard]] int lowest_of(int node) const noexcept {
+    return static_cast<int>(std::find(op_.nodes.begin(), op_.nodes.end(), node) - op_.nodes.begin());
+  }
+  [[nodiscard]] bool is_agent(int chunk) const noexcept { return agents_[static_cast<std::size_t>(chunk)] == rank_; }
+  [[nodiscard]] bool is_foreign(int chunk) const noexcept { return node_of(chunk) != home_; }
+
+  [[nodiscard]] int find_agent(int node, int chunk) const {
+    if (node_of(chunk) == node) return chunk;
+    std::vector<int> ranks;
+    std::size_t foreign = 0;  // chunks before this one
+    for (int rank = 0; rank < size_; ++rank) {
+      if (node_of(rank) == node) ranks.push_back(rank);
+      if (node_of(rank) != node && rank < chunk) ++foreign;
+    }
+    return ranks[foreign % ranks.size()];
+  }
+
+  /// A lane holds, for each chunk, a message that goes out or that holds the final sum in the end, and beside it what
+  /// arrives here to be summed: from mates where this rank is the agent, from other nodes where it is the owner.
+  void place_messages() {
+    std::size_t scratch_bytes = 0;
+    for (int chunk = 0; chunk < size_; ++chunk) {
+      const std::size_t inner = layout_.max_other_bytes(chunk);
+      const std::size_t coded = layout_.max_message_bytes(chunk);
+      chunk_bytes_.push_back(is_agent(chunk) ? coded : std::max(inner, coded));
+      chunk_first_.push_back(place(chunk_bytes_.back()));
+      mate_first_.push_back(is_agent(chunk) ? place(inner * mates_.size()) : 0);
+      if (is_agent(chunk)) scratch_bytes = std::max(scratch_bytes, layout_.max_scratch_bytes(chunk));
+    }
+    node_first_ = place(layout_.max_message_bytes(rank_) * my_agents_.size());
+    scratch_bytes_ = scratch_bytes;
+    scratch_first_ = place(scratch_bytes);
+  }
+  std::size_t place(std::size_t bytes) noexcept {
+    const std::size_t first = lane_bytes_;
+    lane_bytes_ += bytes;
+    return first;
+  }
+
+  [[nodiscard]] Bytes chunk_message(int segment, int chunk) const {
+    const auto c = static_cast<std::size_t>(chunk);
+    return lane(segment, lane_bytes_).slice(chunk_first_[c], chunk_bytes_[c]);
+  }
+  [[nodiscard]] Bytes mate_message(int segment, int chunk, std::size_t mate) const {
+    const std::size_t bytes = layout_.max_other_bytes(chunk);
+    return lane(segment, lane_bytes_).slice(mate_first_[static_cast<std::size_t>(chunk)] + mate * bytes, bytes);
+  }
+  [[nodiscard]] Bytes node_message(int segment, std::size_t node) const {
+    const std::size_t bytes = layout_.max_message_bytes(rank_);
+    return lane(segment, lane_bytes_).slice(node_first_ + node * bytes, bytes);
+  }
+  [[nodiscard]] Sums sums(int segment) const {
+    return {op_, lane(segment, lane_bytes_).slice(scratch_first_, scratch_bytes_)};
+  }
+
+  void bring(int chunk, int segment, std::span<const Piece> pieces) {
+    if (is_agent(chunk)) {
+      for (std::size_t i = 0; i < mates_.size(); ++i) recvs_.push_back({mate_message(segment, chunk, i), mates_[i]});
+      return;
+    }
+    const Bytes out = chunk_message(segment, chunk);
+    const std::size_t size = pack_input(op_, {0, segment}, pieces, out, &*op_.inner);
+    sends_.push_back({out.slice(0, size), agents_[static_cast<std::size_t>(chunk)]});
+  }
+
+  void add_mates(const Sums& sums, int chunk, int segment, std::span<const Piece> pieces) {
+    sums.load(pieces);
+    for (std::size_t i = 0; i < mates_.size(); ++i) {
+      unpack_into_sums(op_, {{0, segment}, pieces, mate_message(segment, chunk, i), mates_[i], &*op_.inner}, sums,
+                       Write::add);
+    }
+  }
+
+  void sum_node(int chunk, int segment, std::span<const Piece> pieces) {
+    if (chunk == rank_) {
+      for (std::size_t i = 0; i < my_agents_.size(); ++i) recvs_.push_back({node_message(segment, i), my_agents_[i]});
+    }
+    if (!is_foreign(chunk) || !is_agent(chunk)) return;
+    const Sums node_sums = sums(segment);
+    add_mates(node_sums, chunk, segment, pieces);
+    const Bytes out = chunk_message(segment, chunk);
+    sends_.push_back({out.slice(0, pack_sums(op_, {1, segment}, pieces, node_sums, out)), chunk});
+  }
+
+  void sum_nodes(int chunk, int segment, std::span<const Piece> pieces) {
+    const Bytes message = chunk_message(segment, chunk);
+    if (chunk != rank_) {
+      if (!is_foreign(chunk) || is_agent(chunk)) recvs_.push_back({message, chunk});
+      return;
+    }
+    const Sums all = sums(segment);
+    add_mates(all, chunk, segment, pieces);
+    for (std::size_t i = 0; i < my_agents_.size(); ++i) {
+      unpack_into_sums(op_, {{1, segment}, pieces, node_message(segment, i), my_agents_[i]}, all, Write::add);
+    }
+    const std::size_t size = pack_sums(op_, {2, segment}, pieces, all, message);
+    publish(op_, {2, segment}, pieces, message, all);
+    for (const int agent : my_agents_) sends_.push_back({message.slice(0, size), agent});
+    send_to_mates(message.slice(0, size));
+  }
+
+  void pass_on(int chunk, int segment, std::span<const Piece> pieces) {
+    const Bytes message = chunk_message(segment, chunk);
+    if (chunk == rank_) return;
+    if (is_foreign(chunk) && !is_agent(chunk)) {
+      recvs_.push_back({message, agents_[static_cast<std::size_t>(chunk)]});
+      return;
+    }
+    unpack_into_results(op_, {{2, segment}, pieces, message, chunk});
+    if (is_foreign(chunk)) send_to_mates(message.slice(0, restamp(message, {3, segment})));
+  }
+
+  void take(int chunk, int segment, std::span<const Piece> pieces) {
+    if (!is_foreign(chunk) || is_agent(chunk)) return;
+    const int agent = agents_[static_cast<std::size_t>(chunk)];
+    unpack_into_results(op_, {{3, segment}, pieces, chunk_message(segment, chunk), agent});
+  }
+
+  void send_to_mates(Bytes message) {
+    for (const int mate : mates_) sends_.push_back({message, mate});
+  }
+
+  Layout layout_;
+  int rank_;
+  int size_;
+  int home_;
+  std::vector<int> mates_;      // the other ranks of my node, ascending
+  std::vector<int> agents_;     // in my node, of each chunk
+  std::vector<int> my_agents_;  // of my chunk, in the other nodes
+  std::vector<std::size_t> chunk_bytes_;
+  std::vector<std::size_t> chunk_first_;  // offsets in a lane
+  std::vector<std::size_t> mate_first_;
+  std::size_t node_first_ = 0;
+  std::size_t scratch_first_ = 0;
+  std::size_t scratch_bytes_ = 0;
+  std::size_t lane_bytes_ = 0;
+  std::vector<Send> sends_;
+  std::vector<Recv> recvs_;
+};
+
+}  // namespace
+
+std::unique_ptr<Algorithm> make_hierarchical(Operation& op, std::size_t segment_bytes) {
+  return std::make_unique<Hierarchical>(op, segment_bytes);
+}
+
+}  // namespace gradwire
