@@ -24,10 +24,13 @@ std::vector<Case> cases() {
       all.push_back({algorithm, compressor});
     }
   }
-  for (const char* compressor :
-       {"topk(0.01)", "topk(0.05,select=sampled)|f16", "topk(0.1)|q4", "threshold(1)", "randomk(0.05)", "randomk(0.5,scale=unbiased)",
-        "block_topk(0.1,block=32)", "adaptive_threshold(0.02,refresh=4)"})
-    all.push_back({"gather_sum", compressor});
+  for (const char* algorithm : {"gather_sum", "sparse_scatter"}) {
+    for (const char* compressor :
+         {"topk(0.01)", "topk(0.05,select=sampled)|f16", "topk(0.1)|q4", "threshold(1)", "randomk(0.05)",
+          "randomk(0.5,scale=unbiased)", "block_topk(0.1,block=32)", "adaptive_threshold(0.02,refresh=4)"}) {
+      all.push_back({algorithm, compressor});
+    }
+  }
   return all;
 }
 
