@@ -10,13 +10,14 @@ constexpr std::uint64_t kAlign = 256;
 constexpr std::uint64_t kWide = 64 * kAlign;
 
 /// Entries of a rank below a place, times n and kFine.
-std::uint64_t entries_below(std::span<const std::uint64_t> sketch, std::uint64_t place, std::uint64_t total) {
+std::uint64_t entries_below(std::span<const std::uint64_t> sketch, std::uint64_t place) {
   const auto places = sketch.subspan(1);
   const auto next = std::upper_bound(places.begin(), places.end(), place);
-  const std::uint64_t left = next == places.begin() ? 0 : *(next - 1);
-  const std::uint64_t right = next == places.end() ? total : *next;
-  const std::uint64_t part = right > left ? (place - left) * kFine / (right - left) : kFine;
-  return sketch[0] * (static_cast<std::uint64_t>(next - places.begin()) * kFine + part);
+  if (next == places.begin()) return 0;
+  const auto whole = static_cast<std::uint64_t>(next - places.begin() - 1);
+  const std::uint64_t left = *(next - 1);
+  const std::uint64_t part = next == places.end() || *next <= left ? 0 : (place - left) * kFine / (*next - left);
+  return sketch[0] * (whole * kFine + part);
 }
 
 }  // namespace
@@ -24,7 +25,8 @@ std::uint64_t entries_below(std::span<const std::uint64_t> sketch, std::uint64_t
 void balance_regions(std::span<const std::uint64_t> sketches, std::uint64_t total, std::span<std::uint64_t> cuts) {
   const std::size_t n = cuts.size() - 1;
   std::uint64_t entries = 0;
-  for (std::size_t rank = 0; rank < n; ++rank) entries += sketches[rank * n];
+  const std::size_t row = sketch_size(n);
+  for (std::size_t rank = 0; rank < n; ++rank) entries += sketches[rank * row];
   cuts[0] = 0;
   for (std::size_t j = 1; j < n; ++j) {
     if (entries == 0) {
@@ -37,7 +39,7 @@ void balance_regions(std::span<const std::uint64_t> sketches, std::uint64_t tota
       const std::uint64_t middle = low + (high - low) / 2;
       std::uint64_t below = 0;
       for (std::size_t rank = 0; rank < n; ++rank) {
-        below += entries_below(sketches.subspan(rank * n, n), middle, total);
+        below += entries_below(sketches.subspan(rank * row, row), middle);
       }
       if (below < entries * j * kFine) {
         low = middle + 1;

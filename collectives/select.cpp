@@ -3,6 +3,7 @@
 #include "base/fail.hpp"
 #include "collectives/algorithm.hpp"
 #include "collectives/message.hpp"
+#include "collectives/regions.hpp"
 
 namespace gradwire {
 namespace {
@@ -98,13 +99,14 @@ bool has_levels(std::span<const int> nodes) {
 std::string_view choose_sparse(std::span<const BucketItem> items, std::size_t ranks) {
   if (ranks < 3) return "gather_sum";
   std::size_t whole = 0;
-  std::size_t parts = 2 * kEnvelopeBytes + ranks * sizeof(std::uint64_t);
+  std::size_t parts = 2 * kEnvelopeBytes + sketch_size(ranks) * sizeof(std::uint64_t);
   for (const BucketItem& item : items) {
     const Sparsifier* const sparsifier = item.compressor.sparsifier();
-    if (sparsifier == nullptr) return "gather_sum";
+    // A second choice among the sums would not be unbiased.
+    if (sparsifier == nullptr || item.compressor.traits().unbiased) return "gather_sum";
     const std::size_t entries = sparsifier->max_entries(item.count);
     const std::size_t part = (item.count + ranks - 1) / ranks;
-    whole += sparsifier->max_frame_size(item.count, entries);
+    whole += item.compressor.max_frame_size(item.count, item.dtype);
     parts += sparsifier->max_frame_size(part, std::min(part, (entries + ranks - 1) / ranks));
     parts += sparsifier->max_frame_size(part, std::min(part, (2 * entries + ranks - 1) / ranks));
   }

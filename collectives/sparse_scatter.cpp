@@ -54,7 +54,7 @@ class SparseScatter final : public Algorithm {
     starts_.push_back(total_);
     const std::size_t parts = op.items.size() + size_;
     chosen_.resize(op.items.size());
-    sketches_.resize(size_ * size_);
+    sketches_.resize(size_ * sketch_size(size_));
     cuts_.resize(size_ + 1);
     pieces_.reserve(parts);
     sent_.reserve(parts);
@@ -120,10 +120,11 @@ class SparseScatter final : public Algorithm {
     sketch[0] = count;
     std::size_t item = 0;
     std::size_t before = 0;  // entries of earlier items
-    for (std::size_t j = 1; count != 0 && j < size_; ++j) {
-      const std::size_t entry = j * count / size_;
+    for (std::size_t j = 0; count != 0 && j <= size_; ++j) {
+      const std::size_t entry = j < size_ ? j * count / size_ : count - 1;
       for (; entry - before >= chosen_[item]; ++item) before += chosen_[item];
-      sketch[j] = starts_[item] + *memory_.mine(entry_first_[item] + entry - before, 0).index;
+      const std::size_t place = starts_[item] + *memory_.mine(entry_first_[item] + entry - before, 0).index;
+      sketch[1 + j] = j < size_ ? place : place + 1;
     }
     const std::size_t size = seal_message(op_, {0, 0}, mine, mine.size);
     for (std::size_t distance = 1; distance < size_; ++distance) {
@@ -138,11 +139,15 @@ class SparseScatter final : public Algorithm {
   /// Everybody hears the same: a verdict known now is known to all, and ends the run.
   void listen() {
     std::uint64_t k = 0;
+    const std::size_t row = sketch_size(size_);
     for (std::size_t rank = 0; rank < size_; ++rank) {
       const ConstBytes sketch = open_message(op_, {{0, 0}, {}, memory_.sketch(rank), static_cast<int>(rank)});
-      if (sketch.size < size_ * sizeof(std::uint64_t)) continue;
-      std::memcpy(&sketches_[rank * size_], sketch.data, size_ * sizeof(std::uint64_t));
-      k = std::max(k, sketches_[rank * size_]);
+      if (op_.verdict) continue;
+      if (sketch.size < row * sizeof(std::uint64_t)) {
+        fail(Errc::rank_mismatch, "rank {} sent a sketch of {} bytes, expected {}", rank, sketch.size, row * 8);
+      }
+      std::memcpy(&sketches_[rank * row], sketch.data, row * sizeof(std::uint64_t));
+      k = std::max(k, sketches_[rank * row]);
     }
     called_off_ = op_.verdict.has_value();
     if (called_off_) return;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "collectives/message.hpp"
+#include "collectives/regions.hpp"
 #include "compress/frame.hpp"
 
 namespace gradwire {
@@ -37,7 +38,7 @@ SparseWorkspace::SparseWorkspace(std::span<const BucketItem> items, int ranks, i
   const std::size_t envelopes = n * (kEnvelopeBytes + frame::kAlign) + preface_bytes(items.size() + n);
   out_bytes_ = std::max(all_in + (n - 1) * largest_in, all_sums + (n - 1) * largest_sums) + envelopes;
   in_bytes_ = kEnvelopeBytes + preface_bytes(items.size()) + all_in;
-  sketch_bytes_ = kEnvelopeBytes + frame::align_up(n * sizeof(std::uint64_t));
+  sketch_bytes_ = kEnvelopeBytes + frame::align_up(sketch_size(n) * sizeof(std::uint64_t));
 
   constexpr std::size_t kEntryBytes = sizeof(std::uint32_t) + sizeof(float);
   choice_first_ = frame::align_up(max_entries_ * kEntryBytes);

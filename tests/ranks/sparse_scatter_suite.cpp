@@ -164,7 +164,7 @@ TEST_P(SparseScatter, SendsWhatTheFormulaSays) {
       operation.start({&buffers, 1}, workspace.bytes(), 0, StreamRef::host()).wait(patience());
       const double k = std::ceil(density * static_cast<double>(count));
       const double region = static_cast<double>(count) / n;
-      const double messages = 32 + 8 * n + 32 + 16 + 32;
+      const double messages = 32 + 8 * (n + 2) + 32 + 16 + 32;
       const double formula =
           (n - 1) * (messages + (frame_bits(k / n, region) + frame_bits(std::ceil(2 * k / n), region)) / 8);
       const auto sent = static_cast<double>(operation.stats().wire_bytes);
