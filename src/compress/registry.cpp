@@ -4,6 +4,7 @@
 
 #include "base/fail.hpp"
 #include "compress/cast.hpp"
+#include "compress/natural.hpp"
 #include "compress/quantize.hpp"
 #include "compress/spec.hpp"
 
@@ -67,6 +68,13 @@ Compressor make_ternary(const Spec& spec) {
   return QuantizeCompressor(params);
 }
 
+Compressor make_natural(const Spec& spec) {
+  OptionReader options(spec, {"round"});
+  const auto round = options.choice("round", 1, {"nearest", "stochastic"});
+  options.finish();
+  return NaturalCompressor(static_cast<Round>(round));
+}
+
 bool is_short_quantize(std::string_view name) {
   return name.size() == 2 && name[0] == 'q' && name[1] >= '1' && name[1] <= '8';
 }
@@ -99,6 +107,10 @@ const std::vector<Entry>& entries() {
         "trits",
         "(sqrt(B)-1)/2; clipped 1+clip^2/8, from 4 on clip-1", "TernGrad, arXiv:1705.07878"},
        make_ternary},
+      {{"natural", "natural(round=stochastic)", "round=stochastic|nearest",
+        "neighbouring powers of two from 2^-90 to 2^36, a byte an element", "1/8; nearest 1/9",
+        "natural compression, arXiv:1905.10988"},
+       make_natural},
   };
   return all;
 }

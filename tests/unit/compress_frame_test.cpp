@@ -96,6 +96,11 @@ const std::vector<Golden>& goldens() {
       // Elements 0, 16, 32, 48, 64 share a byte: codes 2, 0, 1, 1, 2 are 2 + 9 + 27 + 162. Only exact multiples of s.
       {"trits", "ternary(bucket=96,pack=trits)", five_rows(), DType::f32,
        "c7010500 01000300 41000000 03000000  00000040 000000000000000000000000  c8 282828282828282828282828282828"},
+      {"natural",
+       "natural(nearest)",
+       {1, -2, 3, 0x1p-90f, -0x1p-100f, -1e20f},
+       DType::f32,
+       "c7010600 00000000 06000000 02000000  5bdc5d0100ff 00000000000000000000"},
       // From an independent implementation of section 2 with key (1, 2, 3, 101).
       {"stochastic",
        "q4(round=stochastic)",
@@ -175,8 +180,9 @@ TEST_P(BadFrames, OfAnotherCount) {
 }
 
 TEST_P(BadFrames, OfAnotherCompressor) {
-  for (const char* other : {"none", "f16", "bf16", "q4", "q8", "q4(bucket=1024)", "q4(norm=l2)", "q4(round=stochastic)",
-                            "q4(levels=exponential)", "sign", "q1", "ternary", "ternary(pack=trits)"}) {
+  for (const char* other :
+       {"none", "f16", "bf16", "q4", "q8", "q4(bucket=1024)", "q4(norm=l2)", "q4(round=stochastic)",
+        "q4(levels=exponential)", "sign", "q1", "ternary", "ternary(pack=trits)", "natural", "natural(nearest)"}) {
     const Compressor compressor = make_compressor(other);
     if (compressor.spec() == compressor_.spec()) continue;
     const Encoded encoded = encode(compressor, Values(normal_gradients(kCount, 1), DType::f32).tensor());
@@ -206,7 +212,8 @@ TEST_P(BadFrames, BytesBehindTheFrameAreNotItsOwn) {
 INSTANTIATE_TEST_SUITE_P(Compressors, BadFrames,
                          ::testing::Values("none", "f16", "bf16", "q8", "q4", "q1",
                                            "quantize(bits=7,norm=minmax,bucket=96)", "q4(round=stochastic)", "sign",
-                                           "ternary", "ternary(bucket=96,pack=trits)", "q3(levels=exponential)"));
+                                           "ternary", "ternary(bucket=96,pack=trits)", "q3(levels=exponential)",
+                                           "natural"));
 
 TEST(Arguments, AreCheckedByName) {
   const Compressor q4 = make_compressor("q4");

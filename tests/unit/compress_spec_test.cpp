@@ -27,6 +27,7 @@ TEST(Spec, CanonicalTextIsAcceptedAndStable) {
         Good{"q3(levels=exponential)", "quantize(bits=3,bucket=512,norm=linf,round=nearest,levels=exponential)"},
         Good{"q3(levels=uniform)", "quantize(bits=3,bucket=512,norm=linf,round=nearest)"},
         Good{"sign", "sign(bucket=512)"}, Good{"sign(1024)", "sign(bucket=1024)"},
+        Good{"natural", "natural(round=stochastic)"}, Good{"natural(nearest)", "natural(round=nearest)"},
         Good{"ternary", "ternary(bucket=512,clip=0,pack=bits)"},
         Good{"ternary(64,clip=2.50,pack=trits)", "ternary(bucket=64,clip=2.5,pack=trits)"}}) {
     const Compressor compressor = make_compressor(good.text);

@@ -20,6 +20,7 @@ inline std::vector<std::string> conformance_specs() {
       "q1(norm=l2,round=stochastic)",
       "q4(round=stochastic)",
       "q8(norm=minmax,round=stochastic,bucket=160)",
+      "natural(nearest)",
       "sign(bucket=96)",
       "ternary(bucket=512,clip=2.5,pack=trits)",
       "ternary(bucket=160,pack=trits)",
