@@ -4,6 +4,7 @@
 
 #include "base/fail.hpp"
 #include "compress/cast.hpp"
+#include "compress/learned.hpp"
 #include "compress/natural.hpp"
 #include "compress/quantize.hpp"
 #include "compress/spec.hpp"
@@ -19,23 +20,37 @@ Compressor make_cast(const Spec& spec) {
   return CastCompressor(codec);
 }
 
-void read_quantize_options(std::string_view text, OptionReader& options, QuantizeParams& params) {
+/// What follows bits.
+Compressor make_quantize(const Spec& spec, OptionReader& options, QuantizeParams params) {
   params.bucket = options.number("bucket", params.bucket, 32, QuantizeParams::kMaxBucket, 32);
   params.norm = static_cast<Norm>(options.choice("norm", 0, {"linf", "l2", "minmax"}));
   params.round = static_cast<Round>(options.choice("round", 0, {"nearest", "stochastic"}));
-  params.levels = static_cast<Levels>(options.choice("levels", 0, {"uniform", "exponential"}));
+  params.levels = static_cast<Levels>(options.choice("levels", 0, {"uniform", "exponential", "learned"}));
+  LearnedCompressor::Options learned{.bits = params.bits, .bucket = params.bucket};
+  if (params.levels == Levels::learned) {
+    learned.refresh = options.number("refresh", learned.refresh, 1, 1'000'000);
+    learned.sample = options.number("sample", learned.sample, 256, 1 << 20);
+  }
   options.finish();
-  if (params.levels == Levels::uniform) return;
-  require(params.bits >= 2, "compressor \"{}\": levels=exponential takes bits=2..8, not 1", text);
-  require(params.norm != Norm::minmax, "compressor \"{}\": levels=exponential takes norm=linf or l2, not minmax", text);
+  const auto accept = [&](bool good, std::string_view accepted) {
+    require(good, "compressor \"{}\": levels={} takes {}", spec.text,
+            params.levels == Levels::learned ? "learned" : "exponential", accepted);
+  };
+  if (params.levels == Levels::uniform) return QuantizeCompressor(params);
+  accept(params.bits >= 2, "bits=2..8, not 1");
+  accept(params.norm != Norm::minmax, "norm=linf or l2, not minmax");
+  if (params.levels == Levels::exponential) return QuantizeCompressor(params);
+  accept(params.bits <= 4, "bits=2..4");
+  accept(params.norm == Norm::linf, "norm=linf only");
+  accept(params.round == Round::nearest, "round=nearest only");
+  return LearnedCompressor(learned);
 }
 
 Compressor make_quantize(const Spec& spec) {
   QuantizeParams params;
   OptionReader options(spec);
   params.bits = options.number("bits", params.bits, 1, 8);
-  read_quantize_options(spec.text, options, params);
-  return QuantizeCompressor(params);
+  return make_quantize(spec, options, params);
 }
 
 /// "q4" is quantize(bits=4); the other options may follow.
@@ -43,8 +58,7 @@ Compressor make_short_quantize(const Spec& spec) {
   QuantizeParams params;
   params.bits = static_cast<std::uint32_t>(spec.name[1] - '0');
   OptionReader options(spec);
-  read_quantize_options(spec.text, options, params);
-  return QuantizeCompressor(params);
+  return make_quantize(spec, options, params);
 }
 
 Compressor make_sign(const Spec& spec) {
@@ -93,7 +107,7 @@ const std::vector<Entry>& entries() {
        make_cast<frame::Codec::bf16>},
       {{"quantize", "quantize(bits=4,bucket=512,norm=linf,round=nearest)",
         "bits=1..8 bucket=32..8192 (multiples of 32) norm=linf|l2|minmax round=nearest|stochastic "
-        "levels=uniform|exponential",
+        "levels=uniform|exponential|learned; learned: bits=2..4 refresh=1..1000000 sample=256..1048576",
         "uniform codes with a scale per bucket; q1..q8 are short for quantize(bits=1..8)",
         "linf: a/(1+a), a = (B-1)/(4L^2), L = 2^(bits-1)-1; stochastic min(a, sqrt(B-1)/L); minmax B/(2(2^bits-1)^2)",
         "QSGD, arXiv:1610.02132"},

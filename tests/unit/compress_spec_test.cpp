@@ -15,7 +15,10 @@ struct Good {
 
 TEST(Spec, CanonicalTextIsAcceptedAndStable) {
   for (const Good& good :
-       {Good{"none", "none"}, Good{"none()", "none"}, Good{"f16", "f16"}, Good{"bf16", "bf16"},
+       {Good{"none", "none"},
+        Good{"none()", "none"},
+        Good{"f16", "f16"},
+        Good{"bf16", "bf16"},
         Good{"quantize", "quantize(bits=4,bucket=512,norm=linf,round=nearest)"},
         Good{"quantize()", "quantize(bits=4,bucket=512,norm=linf,round=nearest)"},
         Good{"q8", "quantize(bits=8,bucket=512,norm=linf,round=nearest)"},
@@ -26,8 +29,14 @@ TEST(Spec, CanonicalTextIsAcceptedAndStable) {
              "quantize(bits=8,bucket=32,norm=l2,round=stochastic)"},
         Good{"q3(levels=exponential)", "quantize(bits=3,bucket=512,norm=linf,round=nearest,levels=exponential)"},
         Good{"q3(levels=uniform)", "quantize(bits=3,bucket=512,norm=linf,round=nearest)"},
-        Good{"sign", "sign(bucket=512)"}, Good{"sign(1024)", "sign(bucket=1024)"},
-        Good{"natural", "natural(round=stochastic)"}, Good{"natural(nearest)", "natural(round=nearest)"},
+        Good{"q4(levels=learned)",
+             "quantize(bits=4,bucket=512,norm=linf,round=nearest,levels=learned,refresh=1,sample=4096)"},
+        Good{"q2(levels=learned,refresh=20,sample=65536)",
+             "quantize(bits=2,bucket=512,norm=linf,round=nearest,levels=learned,refresh=20,sample=65536)"},
+        Good{"sign", "sign(bucket=512)"},
+        Good{"sign(1024)", "sign(bucket=1024)"},
+        Good{"natural", "natural(round=stochastic)"},
+        Good{"natural(nearest)", "natural(round=nearest)"},
         Good{"ternary", "ternary(bucket=512,clip=0,pack=bits)"},
         Good{"ternary(64,clip=2.50,pack=trits)", "ternary(bucket=64,clip=2.5,pack=trits)"}}) {
     const Compressor compressor = make_compressor(good.text);
@@ -74,9 +83,13 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"quantize(norm=l1)", "norm is l1", "linf, l2, minmax"},
         Bad{"quantize(round=up)", "round is up", "nearest, stochastic"},
         Bad{"quantize(size=4)", "size", "bits, bucket, norm, round"}, Bad{"q4(bits=4)", "bits", "bucket, norm, round"},
-        Bad{"q4(levels=log)", "levels is log", "uniform, exponential"},
+        Bad{"q4(levels=log)", "levels is log", "uniform, exponential, learned"},
         Bad{"q1(levels=exponential)", "levels=exponential", "bits=2..8"},
         Bad{"q4(levels=exponential,norm=minmax)", "levels=exponential", "norm=linf or l2"},
+        Bad{"q5(levels=learned)", "levels=learned", "bits=2..4"},
+        Bad{"q4(levels=learned,norm=l2)", "levels=learned", "norm=linf only"},
+        Bad{"q4(levels=learned,round=stochastic)", "levels=learned", "round=nearest only"},
+        Bad{"q4(refresh=2)", "refresh", "levels"}, Bad{"q4(levels=learned,refresh=0)", "refresh is 0", "1..1000000"},
         Bad{"sign(bucket=48)", "bucket is 48", "multiples of 32"}, Bad{"sign(norm=l2)", "norm", "bucket"},
         Bad{"ternary(clip=0.1)", "clip is 0.1", "0, and 0.5..16"}, Bad{"ternary(clip=17)", "clip is 17", "0..16"},
         Bad{"ternary(pack=bytes)", "pack is bytes", "bits, trits"},

@@ -1,5 +1,6 @@
 #pragma once
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "gradwire/compressor.hpp"
@@ -20,6 +21,9 @@ inline std::vector<std::string> conformance_specs() {
       "q1(norm=l2,round=stochastic)",
       "q4(round=stochastic)",
       "q8(norm=minmax,round=stochastic,bucket=160)",
+      "quantize(levels=learned,bits=2,bucket=96)",
+      "quantize(levels=learned,bits=3,sample=1024)",
+      "q4(levels=learned)",
       "natural(nearest)",
       "sign(bucket=96)",
       "ternary(bucket=512,clip=2.5,pack=trits)",
@@ -34,5 +38,8 @@ inline std::vector<std::string> conformance_specs() {
   }
   return specs;
 }
+
+/// Whether what is sent of a tensor depends on how it is cut, because each piece is a sample of its own.
+inline bool learns_from_pieces(std::string_view spec) { return spec.find("levels=learned") != std::string_view::npos; }
 
 }  // namespace gradwire::testing
