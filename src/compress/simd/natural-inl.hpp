@@ -6,6 +6,8 @@
 #define GRADWIRE_SIMD_NATURAL_INL_
 #endif
 
+#include <hwy/cache_control.h>
+
 #include <algorithm>
 
 #include "compress/natural_kernels.hpp"
@@ -20,7 +22,8 @@ using DNaturalByte = hn::Rebind<std::uint8_t, DF>;
 
 /// Elements whose random numbers are drawn together: they stay in the first-level cache.
 inline constexpr std::size_t kNaturalBlock = 1024;
-inline constexpr std::size_t kNaturalAheadElems = 4096 / sizeof(float);
+/// Three streams are more than the hardware's prefetchers serve well when two of them are written: measured, a third.
+inline constexpr std::size_t kNaturalAheadElems = 2048 / sizeof(float);
 
 /// Whole rows.
 template <DType From>
@@ -30,7 +33,7 @@ struct NaturalRows {
   std::uint8_t* codes;
   float* residual;  ///< null unless asked for
   std::size_t n;
-  std::size_t ahead;  ///< how far in front of the residual to prefetch, in elements
+  std::size_t ahead;  ///< how far in front of x and the residual to prefetch, in elements
 };
 
 /// The largest magnitude.
@@ -39,7 +42,10 @@ VU natural_encode_rows(const NaturalRows<From>& job) {
   const VectorPowers powers(kNaturalPowers);
   VU most = hn::Zero(DU());
   for (std::size_t i = 0; i < job.n; i += hn::Lanes(DF())) {
-    if constexpr (kResidual) __builtin_prefetch(job.residual + i + job.ahead, 1, 2);
+    if constexpr (kResidual) {
+      hwy::Prefetch(job.x + i + job.ahead);
+      hwy::Prefetch(job.residual + i + job.ahead);
+    }
     const VF x = load<From>(job.x + i);
     most = hn::Max(most, magnitude_bits(x));
     const VI number = powers.number<rounding>(hn::Abs(x), rounding == Round::stochastic ? job.noise + i : nullptr);
