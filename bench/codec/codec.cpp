@@ -36,7 +36,13 @@ constexpr const char* kCompressors[] = {"none",
                                         "q4(round=stochastic)",
                                         "q8(round=stochastic)",
                                         "q4(norm=minmax)",
-                                        "q4(norm=l2)"};
+                                        "q4(norm=l2)",
+                                        "q4(levels=exponential)",
+                                        "q4(levels=learned)",
+                                        "sign",
+                                        "ternary",
+                                        "ternary(pack=trits)",
+                                        "natural"};
 
 /// Memory for one size, shared by all benchmarks of that size and written before the first.
 struct Arena {

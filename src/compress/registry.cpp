@@ -107,10 +107,21 @@ const std::vector<Entry>& entries() {
        make_cast<frame::Codec::bf16>},
       {{"quantize", "quantize(bits=4,bucket=512,norm=linf,round=nearest)",
         "bits=1..8 bucket=32..8192 (multiples of 32) norm=linf|l2|minmax round=nearest|stochastic "
-        "levels=uniform|exponential|learned; learned: bits=2..4 refresh=1..1000000 sample=256..1048576",
+        "levels=uniform|exponential|learned",
         "uniform codes with a scale per bucket; q1..q8 are short for quantize(bits=1..8)",
         "linf: a/(1+a), a = (B-1)/(4L^2), L = 2^(bits-1)-1; stochastic min(a, sqrt(B-1)/L); minmax B/(2(2^bits-1)^2)",
-        "QSGD, arXiv:1610.02132"},
+        "QSGD, arXiv:1610.02132; minmax: CGX, arXiv:2111.08617"},
+       make_quantize},
+      {{"quantize", "quantize(bits=4,bucket=512,norm=linf,round=nearest,levels=exponential)",
+        "bits=2..8 bucket=32..8192 (multiples of 32) norm=linf|l2 round=nearest|stochastic levels=exponential",
+        "levels 0, 1, 1/2, 1/4, ... of the norm",
+        "linf: max(1/9, a/(1+a)), a = (B-1)/4^L, L = 2^(bits-1)-1; stochastic max(1/8, (sqrt(1+4a)-1)/2)",
+        "NUQSGD, arXiv:1908.06077"},
+       make_quantize},
+      {{"quantize", "quantize(bits=4,bucket=512,norm=linf,round=nearest,levels=learned,refresh=1,sample=4096)",
+        "bits=2..4 bucket=32..8192 (multiples of 32) levels=learned refresh=1..1000000 sample=256..1048576",
+        "levels learned on a sample every `refresh` steps, and sent along", "1-15/(64B)",
+        "Lloyd, IEEE Trans. IT 28(2), 1982"},
        make_quantize},
       {{"sign", "sign(bucket=512)", "bucket=32..8192 (multiples of 32)",
         "one bit an element, and the mean magnitude of each bucket", "1-1/B", "signSGD-EF, arXiv:1901.09847"},
@@ -135,7 +146,7 @@ Compressor make_stage(std::string_view text) {
   std::vector<std::string> names;
   for (const Entry& entry : entries()) {
     if (entry.info.name == spec.name) return entry.make(spec);
-    names.push_back(entry.info.name);
+    if (names.empty() || names.back() != entry.info.name) names.push_back(entry.info.name);
   }
   fail(Errc::invalid_argument, "compressor \"{}\": unknown name {}; accepted: {}, q1..q8", text, spec.name,
        fmt::join(names, ", "));
