@@ -42,7 +42,13 @@ constexpr const char* kCompressors[] = {"none",
                                         "topk(0.01)|q4",
                                         "randomk(0.01)",
                                         "block_topk(0.01)",
-                                        "adaptive_threshold(0.01)"};
+                                        "adaptive_threshold(0.01)",
+                                        "q4(levels=exponential)",
+                                        "q4(levels=learned)",
+                                        "sign",
+                                        "ternary",
+                                        "ternary(pack=trits)",
+                                        "natural"};
 
 /// Memory for one size, shared by all benchmarks of that size and written before the first.
 struct Arena {

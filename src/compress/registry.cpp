@@ -4,7 +4,9 @@
 
 #include "base/fail.hpp"
 #include "compress/cast.hpp"
+#include "compress/learned.hpp"
 #include "compress/minifloat.hpp"
+#include "compress/natural.hpp"
 #include "compress/quantize.hpp"
 #include "compress/rotate.hpp"
 #include "compress/sparse/make.hpp"
@@ -22,23 +24,37 @@ Compressor make_cast(const Spec& spec) {
   return CastCompressor(codec);
 }
 
-void read_quantize_options(std::string_view text, OptionReader& options, QuantizeParams& params) {
+/// What follows bits.
+Compressor make_quantize(const Spec& spec, OptionReader& options, QuantizeParams params) {
   params.bucket = options.number("bucket", params.bucket, 32, QuantizeParams::kMaxBucket, 32);
   params.norm = static_cast<Norm>(options.choice("norm", 0, {"linf", "l2", "minmax"}));
   params.round = static_cast<Round>(options.choice("round", 0, {"nearest", "stochastic"}));
-  params.levels = static_cast<Levels>(options.choice("levels", 0, {"uniform", "exponential"}));
+  params.levels = static_cast<Levels>(options.choice("levels", 0, {"uniform", "exponential", "learned"}));
+  LearnedCompressor::Options learned{.bits = params.bits, .bucket = params.bucket};
+  if (params.levels == Levels::learned) {
+    learned.refresh = options.number("refresh", learned.refresh, 1, 1'000'000);
+    learned.sample = options.number("sample", learned.sample, 256, 1 << 20);
+  }
   options.finish();
-  if (params.levels == Levels::uniform) return;
-  require(params.bits >= 2, "compressor \"{}\": levels=exponential takes bits=2..8, not 1", text);
-  require(params.norm != Norm::minmax, "compressor \"{}\": levels=exponential takes norm=linf or l2, not minmax", text);
+  const auto accept = [&](bool good, std::string_view accepted) {
+    require(good, "compressor \"{}\": levels={} takes {}", spec.text,
+            params.levels == Levels::learned ? "learned" : "exponential", accepted);
+  };
+  if (params.levels == Levels::uniform) return QuantizeCompressor(params);
+  accept(params.bits >= 2, "bits=2..8, not 1");
+  accept(params.norm != Norm::minmax, "norm=linf or l2, not minmax");
+  if (params.levels == Levels::exponential) return QuantizeCompressor(params);
+  accept(params.bits <= 4, "bits=2..4");
+  accept(params.norm == Norm::linf, "norm=linf only");
+  accept(params.round == Round::nearest, "round=nearest only");
+  return LearnedCompressor(learned);
 }
 
 Compressor make_quantize(const Spec& spec) {
   QuantizeParams params;
   OptionReader options(spec);
   params.bits = options.number("bits", params.bits, 1, 8);
-  read_quantize_options(spec.text, options, params);
-  return QuantizeCompressor(params);
+  return make_quantize(spec, options, params);
 }
 
 /// "q4" is quantize(bits=4); the other options may follow.
@@ -46,8 +62,7 @@ Compressor make_short_quantize(const Spec& spec) {
   QuantizeParams params;
   params.bits = static_cast<std::uint32_t>(spec.name[1] - '0');
   OptionReader options(spec);
-  read_quantize_options(spec.text, options, params);
-  return QuantizeCompressor(params);
+  return make_quantize(spec, options, params);
 }
 
 Compressor make_sign(const Spec& spec) {
@@ -71,6 +86,13 @@ Compressor make_ternary(const Spec& spec) {
   return QuantizeCompressor(params);
 }
 
+Compressor make_natural(const Spec& spec) {
+  OptionReader options(spec, {"round"});
+  const auto round = options.choice("round", 1, {"nearest", "stochastic"});
+  options.finish();
+  return NaturalCompressor(static_cast<Round>(round));
+}
+
 bool is_short_quantize(std::string_view name) {
   return name.size() == 2 && name[0] == 'q' && name[1] >= '1' && name[1] <= '8';
 }
@@ -89,10 +111,21 @@ const std::vector<Entry>& entries() {
        make_cast<frame::Codec::bf16>},
       {{"quantize", "quantize(bits=4,bucket=512,norm=linf,round=nearest)",
         "bits=1..8 bucket=32..8192 (multiples of 32) norm=linf|l2|minmax round=nearest|stochastic "
-        "levels=uniform|exponential",
+        "levels=uniform|exponential|learned",
         "uniform codes with a scale per bucket; q1..q8 are short for quantize(bits=1..8)",
         "linf: a/(1+a), a = (B-1)/(4L^2), L = 2^(bits-1)-1; stochastic min(a, sqrt(B-1)/L); minmax B/(2(2^bits-1)^2)",
-        "QSGD, arXiv:1610.02132"},
+        "QSGD, arXiv:1610.02132; minmax: CGX, arXiv:2111.08617"},
+       make_quantize},
+      {{"quantize", "quantize(bits=4,bucket=512,norm=linf,round=nearest,levels=exponential)",
+        "bits=2..8 bucket=32..8192 (multiples of 32) norm=linf|l2 round=nearest|stochastic levels=exponential",
+        "levels 0, 1, 1/2, 1/4, ... of the norm",
+        "linf: max(1/9, a/(1+a)), a = (B-1)/4^L, L = 2^(bits-1)-1; stochastic max(1/8, (sqrt(1+4a)-1)/2)",
+        "NUQSGD, arXiv:1908.06077"},
+       make_quantize},
+      {{"quantize", "quantize(bits=4,bucket=512,norm=linf,round=nearest,levels=learned,refresh=1,sample=4096)",
+        "bits=2..4 bucket=32..8192 (multiples of 32) levels=learned refresh=1..1000000 sample=256..1048576",
+        "levels learned on a sample every `refresh` steps, and sent along", "1-15/(64B)",
+        "Lloyd, IEEE Trans. IT 28(2), 1982"},
        make_quantize},
       {{"f8", "f8(format=e4m3,block=128,round=nearest)",
         "format=e4m3|e5m2 block=32..8192 (multiples of 32) round=nearest|stochastic",
@@ -160,6 +193,10 @@ const std::vector<Entry>& entries() {
         "elements above an earlier step's threshold as long as 4k/5 to 5k/4 pass, else exact; depends on earlier steps",
         "1 - 0.8 k/d", "Ok-Topk, arXiv:2201.07598"},
        sparse::make_adaptive_threshold},
+      {{"natural", "natural(round=stochastic)", "round=stochastic|nearest",
+        "neighbouring powers of two from 2^-90 to 2^36, a byte an element", "1/8; nearest 1/9",
+        "natural compression, arXiv:1905.10988"},
+       make_natural},
   };
   return all;
 }
@@ -170,7 +207,7 @@ Compressor make_stage(std::string_view text) {
   std::vector<std::string> names;
   for (const Entry& entry : entries()) {
     if (entry.info.name == spec.name) return entry.make(spec);
-    names.push_back(entry.info.name);
+    if (names.empty() || names.back() != entry.info.name) names.push_back(entry.info.name);
   }
   fail(Errc::invalid_argument, "compressor \"{}\": unknown name {}; accepted: {}, q1..q8", text, spec.name,
        fmt::join(names, ", "));

@@ -82,6 +82,7 @@ TEST_P(ConformanceF32, ResidualMayReplaceTheInput) {
 }
 
 TEST_P(Conformance, ChunksGiveTheValuesOfTheWhole) {
+  if (learns_from_pieces(compressor_.spec())) GTEST_SKIP() << "each piece has levels of its own";
   const std::size_t count = 4099;
   const std::size_t cut = (2000 / compressor_.traits().block_elems) * compressor_.traits().block_elems;
   const Values x = input(count);

@@ -97,6 +97,18 @@ const std::vector<Golden>& goldens() {
       // Elements 0, 16, 32, 48, 64 share a byte: codes 2, 0, 1, 1, 2 are 2 + 9 + 27 + 162. Only exact multiples of s.
       {"trits", "ternary(bucket=96,pack=trits)", five_rows(), DType::f32,
        "c7010500 01000300 41000000 03000000  00000040 000000000000000000000000  c8 282828282828282828282828282828"},
+      {"natural",
+       "natural(nearest)",
+       {1, -2, 3, 0x1p-90f, -0x1p-100f, -1e20f},
+       DType::f32,
+       "c7010600 00000000 06000000 02000000  5bdc5d0100ff 00000000000000000000"},
+      // s = 8: beside 0, all are nearer to 3/4 than to 0 and have it as their centroid; 3 is half-way and goes up.
+      {"learned",
+       "q2(levels=learned,bucket=32)",
+       {8, -8, 0, 3, -5},
+       DType::f32,
+       "c7010700 02000100 05000000 04000000  000040bf 00000000 0000403f 00000000  00000041 000000000000000000000000"
+       "0200010200 0000000000000000000000"},
       // From an independent implementation of section 2 with key (1, 2, 3, 101).
       {"stochastic",
        "q4(round=stochastic)",
@@ -177,7 +189,8 @@ TEST_P(BadFrames, OfAnotherCount) {
 
 TEST_P(BadFrames, OfAnotherCompressor) {
   for (const char* other : {"none", "f16", "bf16", "q4", "q8", "q4(bucket=1024)", "q4(norm=l2)", "q4(round=stochastic)",
-                            "q4(levels=exponential)", "sign", "q1", "ternary", "ternary(pack=trits)"}) {
+                            "q4(levels=exponential)", "q4(levels=learned)", "sign", "q1", "ternary",
+                            "ternary(pack=trits)", "natural", "natural(nearest)"}) {
     const Compressor compressor = make_compressor(other);
     if (compressor.spec() == compressor_.spec()) continue;
     const Encoded encoded = encode(compressor, Values(normal_gradients(kCount, 1), DType::f32).tensor());

@@ -1,5 +1,6 @@
 #pragma once
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "gradwire/compressor.hpp"
@@ -30,6 +31,10 @@ inline std::vector<std::string> conformance_specs() {
       "mx8(round=stochastic)",
       "nvfp4(span=96)",
       "nvfp4(round=stochastic)",
+      "quantize(levels=learned,bits=2,bucket=96)",
+      "quantize(levels=learned,bits=3,sample=1024)",
+      "q4(levels=learned)",
+      "natural(nearest)",
       "sign(bucket=96)",
       "ternary(bucket=512,clip=2.5,pack=trits)",
       "ternary(bucket=160,pack=trits)",
@@ -69,5 +74,8 @@ inline std::vector<std::string> conformance_specs() {
   }
   return specs;
 }
+
+/// Whether what is sent of a tensor depends on how it is cut, because each piece is a sample of its own.
+inline bool learns_from_pieces(std::string_view spec) { return spec.find("levels=learned") != std::string_view::npos; }
 
 }  // namespace gradwire::testing

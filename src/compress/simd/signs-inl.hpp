@@ -30,6 +30,7 @@ inline void encode_signs(const float* x, std::size_t tiles, std::uint8_t* plane,
         const VU bits = hn::BitCast(DU(), hn::Add(v, hn::Zero(DF())));  // -0 is not below 0
         signs = hn::Or(hn::ShiftRight<1>(signs), hn::And(bits, hn::Set(DU(), 0x8000'0000u)));
       }
+      // Highway 1.0's TruncateTo from 32 bits to 8 picks the wrong bytes on AVX-512.
       const VU codes = hn::ShiftRight<24>(hn::Not(signs));
       hn::StoreU(hn::DemoteTo(DB8(), hn::BitCast(DI(), codes)), DB8(), plane + tile * kRow + c * hn::Lanes(DF()));
     }

@@ -1,0 +1,28 @@
+#pragma once
+#include <string_view>
+
+#include "compress/quantize_params.hpp"
+
+#include "gradwire/compressor.hpp"
+
+namespace gradwire {
+
+/// `natural(round)`: each element to a neighbouring power of two, a byte each, without scales (natural compression,
+/// arXiv:1905.10988). Rounding is stochastic, and then unbiased with variance of an eighth of x^2, or to nearest.
+/// Powers are 2^-90 to 2^36: smaller elements become 0 or the least (without bias when stochastic), larger ones 2^36.
+class NaturalCompressor {
+ public:
+  explicit NaturalCompressor(Round round) : round_(round) {}
+
+  [[nodiscard]] std::string_view spec() const noexcept;
+  [[nodiscard]] CompressorTraits traits() const noexcept;
+  [[nodiscard]] std::size_t max_frame_size(std::size_t count, DType dtype) const;
+  std::size_t encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key, StreamRef stream) const;
+  std::size_t decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const;
+  [[nodiscard]] double error_bound(std::size_t count) const noexcept;
+
+ private:
+  Round round_;
+};
+
+}  // namespace gradwire
