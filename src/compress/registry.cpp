@@ -7,6 +7,7 @@
 #include "compress/minifloat.hpp"
 #include "compress/quantize.hpp"
 #include "compress/spec.hpp"
+#include "compress/zstd.hpp"
 
 #include "gradwire/compressor.hpp"
 
@@ -45,6 +46,11 @@ Compressor make_short_quantize(const Spec& spec) {
 
 bool is_short_quantize(std::string_view name) {
   return name.size() == 2 && name[0] == 'q' && name[1] >= '1' && name[1] <= '8';
+}
+
+/// "zstd" where a stage that makes frames should be.
+Compressor refuse_zstd(const Spec& spec) {
+  fail(Errc::invalid_argument, "compressor \"{}\": zstd stands behind another compressor, as in q4|zstd", spec.text);
 }
 
 struct Entry {
@@ -87,6 +93,10 @@ const std::vector<Entry>& entries() {
         "E2M1 with an E4M3 scale per 16 elements and an f32 scale per span",
         "(1/25 + a)/(1+a), a = 15/510; stochastic 1/24 + 15/455", "NVIDIA NVFP4"},
        make_minifloat},
+      {{"zstd", "none|zstd(level=1,split=bytes)", "level=1..19 split=bytes|none",
+        "a lossless stage behind any compressor; floats are split into planes of bytes",
+        "that of what it stands behind", "RFC 8878"},
+       refuse_zstd},
   };
   return all;
 }
@@ -109,6 +119,10 @@ Compressor make_compressor(std::string_view text) {
   const std::vector<std::string_view> stages = split_stages(text);
   Compressor compressor = make_stage(stages.front());
   for (std::size_t i = 1; i < stages.size(); ++i) {
+    if (const Spec spec = parse_spec(stages[i]); spec.name == "zstd") {
+      require(i + 1 == stages.size(), "compressor \"{}\": nothing can stand behind {}", text, stages[i]);
+      return make_zstd(spec, compressor);
+    }
     const Compressor next = make_stage(stages[i]);
     const Sparsifier* const sparsifier = compressor.sparsifier();
     require(sparsifier != nullptr, "compressor \"{}\": {} cannot stand behind {}, which is no sparsifier", text,

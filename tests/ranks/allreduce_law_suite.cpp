@@ -21,7 +21,7 @@ std::vector<Case> cases() {
     for (const char* compressor :
          {"none", "f16", "bf16", "q8", "q4", "q2", "q4(round=stochastic)", "quantize(bits=3,bucket=96,norm=l2)",
           "quantize(bits=5,bucket=8192,norm=minmax)", "quantize(bits=1,bucket=32,norm=minmax,round=stochastic)", "f8",
-          "mx4", "mx6(round=stochastic)", "mx8(e5m2)", "nvfp4(span=256)"}) {
+          "mx4", "mx6(round=stochastic)", "mx8(e5m2)", "nvfp4(span=256)", "none|zstd", "q4|zstd"}) {
       all.push_back({algorithm, compressor});
     }
   }

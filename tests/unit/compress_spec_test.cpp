@@ -26,8 +26,10 @@ TEST(Spec, CanonicalTextIsAcceptedAndStable) {
              "quantize(bits=8,bucket=32,norm=l2,round=stochastic)"},
         Good{"f8", "f8(format=e4m3,block=128,round=nearest)"},
         Good{"f8(e5m2,64,round=stochastic)", "f8(format=e5m2,block=64,round=stochastic)"},
-        Good{"mx4", "mx4(round=nearest)"}, Good{"mx6(e3m2)", "mx6(format=e3m2,round=nearest)"},
-        Good{"mx8", "mx8(format=e4m3,round=nearest)"}, Good{"nvfp4(96)", "nvfp4(span=96,round=nearest)"}}) {
+        Good{"mx8|zstd(3)", "mx8(format=e4m3,round=nearest)|zstd(level=3,split=bytes)"},
+        Good{"f16|zstd(split=none)", "f16|zstd(level=1,split=none)"}, Good{"mx4", "mx4(round=nearest)"},
+        Good{"mx6(e3m2)", "mx6(format=e3m2,round=nearest)"}, Good{"mx8", "mx8(format=e4m3,round=nearest)"},
+        Good{"nvfp4(96)", "nvfp4(span=96,round=nearest)"}}) {
     const Compressor compressor = make_compressor(good.text);
     EXPECT_EQ(compressor.spec(), good.canonical);
     EXPECT_EQ(make_compressor(compressor.spec()).spec(), good.canonical);
@@ -76,6 +78,10 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"f8(e3m4)", "format is e3m4", "e4m3, e5m2"},
         Bad{"f8(block=48)", "block is 48", "multiples of 32 in 32..8192"},
         Bad{"mx4(e2m1)", "\"e2m1\" is no option", ""}, Bad{"mx6(e4m3)", "format is e4m3", "e2m3, e3m2"},
+        Bad{"zstd", "zstd stands behind another compressor", "q4|zstd"},
+        Bad{"q4|zstd|q4", "nothing can stand behind zstd", ""},
+        Bad{"q4|zstd|zstd", "nothing can stand behind zstd", ""}, Bad{"q4|zstd(level=20)", "level is 20", "1..19"},
+        Bad{"q4|zstd(split=words)", "split is words", "bytes, none"},
         Bad{"nvfp4(format=e2m1)", "format", "span, round"}));
 
 TEST(Spec, EveryListedCompressorIsMakeable) {

@@ -30,6 +30,10 @@ inline std::vector<std::string> conformance_specs() {
       "mx8(round=stochastic)",
       "nvfp4(span=96)",
       "nvfp4(round=stochastic)",
+      "none|zstd(3,split=none)",
+      "bf16|zstd",
+      "q4|zstd",
+      "f8(round=stochastic)|zstd",
   };
   for (const CompressorInfo& row : list_compressors()) {
     if (make_compressor(row.example).low_rank() == nullptr) specs.push_back(row.example);
