@@ -36,7 +36,12 @@ constexpr const char* kCompressors[] = {"none",
                                         "q4(round=stochastic)",
                                         "q8(round=stochastic)",
                                         "q4(norm=minmax)",
-                                        "q4(norm=l2)"};
+                                        "q4(norm=l2)",
+                                        "f8",
+                                        "mx4",
+                                        "mx6",
+                                        "mx8",
+                                        "nvfp4"};
 
 /// Memory for one size, shared by all benchmarks of that size and written before the first.
 struct Arena {
