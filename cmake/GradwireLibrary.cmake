@@ -15,7 +15,7 @@ target_include_directories(gradwire PUBLIC
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include>
   $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_compile_features(gradwire PUBLIC cxx_std_20)
-target_link_libraries(gradwire PRIVATE fmt::fmt spdlog::spdlog hwy::hwy Threads::Threads)
+target_link_libraries(gradwire PRIVATE fmt::fmt spdlog::spdlog hwy::hwy zstd::libzstd_shared Threads::Threads)
 set_target_properties(gradwire PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${GRADWIRE_SOVERSION})
 
 if(GRADWIRE_HAVE_MPI)

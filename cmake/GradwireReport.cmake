@@ -34,6 +34,7 @@ gradwire_report_line(compiler "${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VER
 gradwire_report_line(ccache "${launcher}")
 gradwire_report_line(sanitizers "${sanitizers}")
 gradwire_report_line(SIMD "Highway ${hwy_VERSION}")
+gradwire_report_line(zstd "${zstd_VERSION}")
 gradwire_report_line(MPI "${GRADWIRE_MPI_REPORT}")
 gradwire_report_line(NCCL "${GRADWIRE_NCCL_REPORT}")
 gradwire_report_line(CUDA "${GRADWIRE_CUDA_REPORT}")

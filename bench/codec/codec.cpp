@@ -48,7 +48,12 @@ constexpr const char* kCompressors[] = {"none",
                                         "sign",
                                         "ternary",
                                         "ternary(pack=trits)",
-                                        "natural"};
+                                        "natural",
+                                        "f8",
+                                        "mx4",
+                                        "mx6",
+                                        "mx8",
+                                        "nvfp4"};
 
 /// Memory for one size, shared by all benchmarks of that size and written before the first.
 struct Arena {

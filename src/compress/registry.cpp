@@ -12,6 +12,7 @@
 #include "compress/sparse/make.hpp"
 #include "compress/spec.hpp"
 #include "compress/thc.hpp"
+#include "compress/zstd.hpp"
 
 #include "gradwire/compressor.hpp"
 
@@ -95,6 +96,11 @@ Compressor make_natural(const Spec& spec) {
 
 bool is_short_quantize(std::string_view name) {
   return name.size() == 2 && name[0] == 'q' && name[1] >= '1' && name[1] <= '8';
+}
+
+/// "zstd" where a stage that makes frames should be.
+Compressor refuse_zstd(const Spec& spec) {
+  fail(Errc::invalid_argument, "compressor \"{}\": zstd stands behind another compressor, as in q4|zstd", spec.text);
 }
 
 struct Entry {
@@ -197,6 +203,10 @@ const std::vector<Entry>& entries() {
         "neighbouring powers of two from 2^-90 to 2^36, a byte an element", "1/8; nearest 1/9",
         "natural compression, arXiv:1905.10988"},
        make_natural},
+      {{"zstd", "none|zstd(level=1,split=bytes)", "level=1..19 split=bytes|none",
+        "a lossless stage behind any compressor; floats are split into planes of bytes",
+        "that of what it stands behind", "RFC 8878"},
+       refuse_zstd},
   };
   return all;
 }
@@ -219,6 +229,10 @@ Compressor make_compressor(std::string_view text) {
   const std::vector<std::string_view> stages = split_stages(text);
   Compressor compressor = make_stage(stages.front());
   for (std::size_t i = 1; i < stages.size(); ++i) {
+    if (const Spec spec = parse_spec(stages[i]); spec.name == "zstd") {
+      require(i + 1 == stages.size(), "compressor \"{}\": nothing can stand behind {}", text, stages[i]);
+      return make_zstd(spec, compressor);
+    }
     const Compressor next = make_stage(stages[i]);
     const Sparsifier* const sparsifier = compressor.sparsifier();
     require(sparsifier != nullptr, "compressor \"{}\": {} cannot stand behind {}, which is no sparsifier", text,

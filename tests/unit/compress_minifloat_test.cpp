@@ -225,11 +225,8 @@ TEST(Minifloat, Nvfp4RoundsScalesUpForStochasticElements) {
 TEST(Minifloat, StochasticRoundingMeetsTheFraction) {
   const Compressor mx4 = make_compressor("mx4(round=stochastic)");
   for (const auto& [value, low, high] : {std::tuple{2.25f, 2.0f, 3.0f}, {0.1f, 0.0f, 0.5f}, {-5.5f, -6.0f, -4.0f}}) {
-    const std::vector<float> x = [&] {
-      std::vector<float> all(32 * 1000, value);
-      for (std::size_t i = 0; i < all.size(); i += 32) all[i] = 6;
-      return all;
-    }();
+    std::vector<float> x(32 * 1000, value);
+    for (std::size_t i = 0; i < x.size(); i += 32) x[i] = 6;
     const std::vector<float> y = decode(mx4, encode(mx4, {x.data(), x.size()}), x.size());
     double sum = 0;
     for (std::size_t i = 0; i < y.size(); ++i) {

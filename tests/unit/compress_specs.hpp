@@ -68,6 +68,10 @@ inline std::vector<std::string> conformance_specs() {
       "topk(0.03)|bf16",
       "topk(0.1)|q4",
       "topk(0.5)|q8(norm=l2,round=stochastic,bucket=32)",
+      "none|zstd(3,split=none)",
+      "bf16|zstd",
+      "q4|zstd",
+      "f8(round=stochastic)|zstd",
   };
   for (const CompressorInfo& row : list_compressors()) {
     if (make_compressor(row.example).low_rank() == nullptr) specs.push_back(row.example);

@@ -10,9 +10,9 @@
 
 #include "compress/minifloat_kernels.hpp"
 #include "compress/simd/elementwise-inl.hpp"
+#include "compress/simd/minifloat_scales-inl.hpp"
 #include "compress/simd/minifloat_tiles-inl.hpp"
 #include "compress/simd/noise-inl.hpp"
-#include "compress/simd/norms-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace gradwire::HWY_NAMESPACE {
@@ -22,42 +22,6 @@ namespace gradwire::HWY_NAMESPACE {
 inline constexpr std::size_t kMinifloatWindow = 1024;
 inline constexpr std::size_t kMaxMinifloatWindow = kMinifloatWindow + MinifloatParams::kMaxBlock;
 inline constexpr std::size_t kMinifloatAheadElems = 4096 / sizeof(float);
-
-/// E4M3 scales of nvfp4's groups. Arrays hold whole vectors.
-class GroupScales {
- public:
-  /// `unit`: in, the largest magnitudes of `rows` groups; out, units of rows. `inv`: out.
-  void encode(const MinifloatUnit& span, Round round, std::size_t rows, float* unit, float* inv) {
-    const VF one = hn::Set(DF(), 1.0f);
-    for (std::size_t row = 0; row < rows; row += hn::Lanes(DF())) {
-      const VF scale = hn::Mul(hn::LoadU(DF(), unit + row), hn::Set(DF(), span.inv));
-      VU code = hn::Sub(F::round_nearest(F::saturated_magnitude(scale)).raw, hn::Set(DU(), F::kBias));
-      if (round == Round::stochastic) {
-        const auto below = hn::RebindMask(DU(), hn::Lt(F::value(code), scale));
-        code = hn::Min(hn::Add(code, hn::IfThenElseZero(below, hn::Set(DU(), 1))), hn::Set(DU(), F::kShape.top));
-      }
-      const VF row_unit = hn::Mul(F::value(code), hn::Set(DF(), span.unit));
-      const auto is_zero = hn::Eq(row_unit, hn::Zero(DF()));
-      hn::StoreU(row_unit, DF(), unit + row);
-      hn::StoreU(hn::IfThenZeroElse(is_zero, hn::Div(one, hn::IfThenElse(is_zero, one, row_unit))), DF(), inv + row);
-      // TruncateTo from 32 to 8 bits is wrong on AVX3_DL in Highway 1.0.3.
-      hn::StoreU(hn::DemoteTo(DB8(), hn::BitCast(DI(), code)), DB8(), codes_ + row);
-    }
-  }
-  void write(std::uint8_t* scales, std::size_t rows) const { std::memcpy(scales, codes_, rows); }
-
-  void decode(const std::uint8_t* scales, float span_unit, std::size_t rows, float* unit) {
-    std::memcpy(codes_, scales, rows);
-    for (std::size_t row = 0; row < rows; row += hn::Lanes(DF())) {
-      const VF value = F::value(hn::PromoteTo(DU(), hn::LoadU(DB8(), codes_ + row)));
-      hn::StoreU(hn::Mul(value, hn::Set(DF(), span_unit)), DF(), unit + row);
-    }
-  }
-
- private:
-  using F = Minifloat<MinifloatFormat::e4m3>;
-  std::uint8_t codes_[MinifloatParams::kMaxBlock / MinifloatParams::kGroup + kRow] = {};
-};
 
 /// One encode. Scales are found block by block, and codes made tile by tile: blocks need not be whole tiles, so the
 /// rows of a tile that the last block has not filled wait for the next.
@@ -76,8 +40,10 @@ class MinifloatEncoder {
     if (count == 0) return 0;
     while (end_ < count) {
       while (end_ < count && end_ - start_ < kMinifloatWindow) {
+        if (scale_mx_run()) continue;
         const std::size_t n = std::min<std::size_t>(job_.params.block, count - end_);
-        if (!scale_block(n)) return end_;
+        widen(n);
+        if (!(job_.params.scale == MinifloatScale::nvfp4 ? scale_span(n) : scale_block(n))) return end_;
         end_ += n;
       }
       encode_tiles((end_ - start_) / kTile);
@@ -99,18 +65,15 @@ class MinifloatEncoder {
     return job_.x.dtype == DType::f32 ? static_cast<const float*>(job_.x.data) + first : wide_ + (first - start_);
   }
 
-  /// Scales of the block at end_, of n elements: into the payload and, row by row, into unit_ and inv_.
+  void widen(std::size_t n) {
+    if (job_.x.dtype == DType::f32) return;
+    const ConstTensor block = job_.x.slice(end_, n);
+    cast_decode({static_cast<const std::byte*>(block.data), block.dtype, {wide_ + (end_ - start_), n}, Write::assign});
+  }
+
+  /// Scales go into the payload and, row by row, into unit_ and inv_. This for the block at end_, of n elements.
   bool scale_block(std::size_t n) {
-    if (job_.x.dtype != DType::f32) {
-      const ConstTensor block = job_.x.slice(end_, n);
-      cast_decode(
-          {static_cast<const std::byte*>(block.data), block.dtype, {wide_ + (end_ - start_), n}, Write::assign});
-    }
-    const float* const x = window(end_);
-    const std::size_t row = (end_ - start_) / kRow;
-    const std::size_t rows = (n + kRow - 1) / kRow;
-    if (job_.params.scale == MinifloatScale::nvfp4) return scale_span(x, n, row);
-    const float most = linf_norm(x, n);
+    const float most = linf_norm(window(end_), n);
     if (!(most <= most_magnitude(job_.params.scale))) return false;
     MinifloatUnit unit;
     if (job_.params.scale == MinifloatScale::e8m0) {
@@ -121,25 +84,32 @@ class MinifloatEncoder {
       unit = unit_of_block(most, shape_);
       write_f32_scale(unit.unit);
     }
+    const std::size_t row = (end_ - start_) / kRow;
+    const std::size_t rows = (n + kRow - 1) / kRow;
     std::fill_n(unit_ + row, rows, unit.unit);
     std::fill_n(inv_ + row, rows, unit.inv);
     return true;
   }
 
-  bool scale_span(const float* x, std::size_t n, std::size_t first_row) {
-    VU most = hn::Zero(DU());
+  /// Many whole blocks at once, where there are so many and all is well with them.
+  bool scale_mx_run() {
+    constexpr std::size_t kRun = kLanes * MinifloatParams::kMxBlock;
+    if (job_.params.scale != MinifloatScale::e8m0 || job_.x.count - end_ < kRun) return false;
+    widen(kRun);
+    const std::size_t row = (end_ - start_) / kRow;
+    if (!scale_mx_blocks(window(end_), shape_, payload_ + blocks_, unit_ + row, inv_ + row)) return false;
+    blocks_ += kLanes;
+    end_ += kRun;
+    return true;
+  }
+
+  bool scale_span(std::size_t n) {
+    const std::size_t row = (end_ - start_) / kRow;
     const std::size_t rows = (n + kRow - 1) / kRow;
-    for (std::size_t row = 0; row < rows; ++row) {
-      const std::size_t left = n - row * kRow;
-      const VU magnitudes = left >= kRow ? max_magnitude(hn::Zero(DU()), x + row * kRow)
-                                         : max_magnitude(hn::Zero(DU()), PaddedRow<float>(x + row * kRow, left).data);
-      unit_[first_row + row] = hn::GetLane(hn::BitCast(DF(), hn::MaxOfLanes(DU(), magnitudes)));
-      most = hn::Max(most, magnitudes);
-    }
-    const float span_most = hn::GetLane(hn::BitCast(DF(), hn::MaxOfLanes(DU(), most)));
-    if (!(span_most <= most_magnitude(MinifloatScale::nvfp4))) return false;
-    const MinifloatUnit span = unit_of_span(span_most);
-    groups_.encode(span, job_.params.round, rows, unit_ + first_row, inv_ + first_row);
+    const float most = groups_.find_maxima(window(end_), n, unit_ + row);
+    if (!(most <= most_magnitude(MinifloatScale::nvfp4))) return false;
+    const MinifloatUnit span = unit_of_span(most);
+    groups_.encode(span, job_.params.round, rows, unit_ + row, inv_ + row);
     groups_.write(payload_ + layout_.group_scale_offset() + end_ / kRow, rows);
     write_f32_scale(span.unit);
     return true;

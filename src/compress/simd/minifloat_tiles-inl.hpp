@@ -9,14 +9,13 @@
 #include <hwy/cache_control.h>
 
 #include "compress/simd/minifloat_coder-inl.hpp"
+#include "compress/simd/minifloat_scales-inl.hpp"
 #include "compress/simd/tile-inl.hpp"
 
 #include "gradwire/compressor.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace gradwire::HWY_NAMESPACE {
-
-using DB8 = hn::Rebind<std::uint8_t, DF>;
 
 /// Tiles of 8 rows. Each row has its own scale, whoever shares it.
 struct MinifloatTiles {
