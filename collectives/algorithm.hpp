@@ -24,8 +24,8 @@ class Algorithm {
   [[nodiscard]] virtual int stages() const noexcept = 0;
   [[nodiscard]] virtual int segments() const noexcept = 0;
   [[nodiscard]] virtual std::size_t workspace_bytes() const noexcept = 0;
-  /// Runs one stage without blocking (but for the first of `dense`, see there) and returns what the segment's next
-  /// stage must wait for; the last stage of a segment returns a complete Work.
+  /// Runs one stage without blocking (but for the first of `dense` and `integer_sum`, see there) and returns what the
+  /// segment's next stage must wait for; the last stage of a segment returns a complete Work.
   [[nodiscard]] virtual Work run_stage(int stage, int segment) = 0;
 
   void set_workspace(Bytes workspace) noexcept { workspace_ = workspace; }
@@ -46,6 +46,7 @@ class Algorithm {
 [[nodiscard]] std::unique_ptr<Algorithm> make_scatter_reduce(Operation& op, std::size_t segment_bytes);
 [[nodiscard]] std::unique_ptr<Algorithm> make_ring(Operation& op, std::size_t segment_bytes);
 [[nodiscard]] std::unique_ptr<Algorithm> make_gather_sum(Operation& op, std::size_t segment_bytes);
+[[nodiscard]] std::unique_ptr<Algorithm> make_integer_sum(Operation& op);
 
 /// The algorithm a name stands for, "auto" resolved. Throws Errc::invalid_argument for an unknown name and
 /// Errc::unsupported, saying why, for one that the items rule out. Pure: all ranks select alike.

@@ -22,7 +22,15 @@ struct Envelope {
 static_assert(sizeof(Envelope) == kEnvelopeBytes && std::has_unique_object_representations_v<Envelope>);
 constexpr std::size_t kBlock = 16;
 
-/// Completes a message whose frames end at `size`, or cuts it down to the verdict.
+}  // namespace
+
+/// A rank that re-encodes a sum must not draw what it drew for its own input.
+RandomKey random_key(const Operation& op, const Piece& piece, Draw draw) {
+  const auto rank = static_cast<std::uint64_t>(op.rank());
+  const std::uint64_t number = draw == Draw::shared ? ~std::uint64_t{0} : 2 * rank + (draw == Draw::sum ? 1 : 0);
+  return {op.seed + number * 0x9e3779b97f4a7c15ULL, op.step, op.items[piece.item].param, piece.first};
+}
+
 std::size_t seal(const Operation& op, MessageId id, Bytes out, std::size_t size) {
   Envelope envelope;
   envelope.stage = static_cast<std::uint16_t>(id.stage);
@@ -40,7 +48,6 @@ std::size_t seal(const Operation& op, MessageId id, Bytes out, std::size_t size)
   return size;
 }
 
-/// Opens a message; returns its frames, or nothing when it carries a verdict, which the operation adopts.
 ConstBytes open(Operation& op, const Arrival& arrival) {
   const auto& [id, pieces, message, from] = arrival;
   Envelope envelope;
@@ -67,14 +74,10 @@ ConstBytes open(Operation& op, const Arrival& arrival) {
   return message.slice(kEnvelopeBytes, size - kEnvelopeBytes);
 }
 
+namespace {
+
 Tensor slice_if_wanted(const Tensor& tensor, const Piece& piece) {
   return tensor.data == nullptr ? Tensor{} : tensor.slice(piece.first, piece.count);
-}
-
-/// The numbers of one rank in one role: a rank that re-encodes a sum must not draw what it drew for its own input.
-RandomKey random_key(const Operation& op, const Piece& piece, bool sums) {
-  const auto draw = static_cast<std::uint64_t>(op.rank()) * 2 + (sums ? 1 : 0);
-  return {op.seed + draw * 0x9e3779b97f4a7c15ULL, op.step, op.items[piece.item].param, piece.first};
 }
 
 /// Encodes `source(piece)` of every piece into a message.
@@ -148,13 +151,13 @@ void Sums::load(std::span<const Piece> pieces) const {
 
 std::size_t pack_input(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out) {
   return pack(op, id, pieces, out, [&](const Piece& piece) {
-    return Encoding{op.buffers[piece.item].tensor.slice(piece.first, piece.count), random_key(op, piece, false)};
+    return Encoding{op.buffers[piece.item].tensor.slice(piece.first, piece.count), random_key(op, piece, Draw::input)};
   });
 }
 
 std::size_t pack_sums(Operation& op, MessageId id, std::span<const Piece> pieces, const Sums& sums, Bytes out) {
   return pack(op, id, pieces, out, [&](const Piece& piece) {
-    return Encoding{sums.of(piece), random_key(op, piece, true)};
+    return Encoding{sums.of(piece), random_key(op, piece, Draw::sum)};
   });
 }
 

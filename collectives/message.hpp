@@ -40,6 +40,18 @@ class Sums {
   Bytes scratch_;
 };
 
+/// Whose random numbers: a rank's for its own input, those for a sum that it re-encodes, and what all ranks draw alike.
+enum class Draw { input, sum, shared };
+[[nodiscard]] RandomKey random_key(const Operation& op, const Piece& piece, Draw draw);
+
+/// Completes a message whose content, after room for the envelope, ends at `size`, a multiple of 16; with a verdict the
+/// message is the envelope alone. Returns its size.
+std::size_t seal(const Operation& op, MessageId id, Bytes out, std::size_t size);
+
+/// Checks a message (Errc::rank_mismatch names its sender) and returns its content; adopts a verdict instead when it
+/// carries one.
+[[nodiscard]] ConstBytes open(Operation& op, const Arrival& arrival);
+
 /// Writes the message that carries this rank's input, residuals too, and returns its size. With a verdict, or when a
 /// non-finite input now causes one, the message is the envelope alone.
 std::size_t pack_input(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out);

@@ -25,6 +25,10 @@ std::vector<Case> cases() {
       all.push_back({algorithm, compressor});
     }
   }
+  for (const char* compressor : {"thc", "thc(8,block=1024)", "thc(1,block=64,p=0.2)"}) {
+    for (const char* algorithm : {"integer_sum", "auto", "gather_sum", "scatter_reduce"})
+      all.push_back({algorithm, compressor});
+  }
   return all;
 }
 
