@@ -112,9 +112,10 @@ ConstBytes open_message(Operation& op, const Arrival& arrival) {
   return message.slice(before, size - before);
 }
 
-RandomKey random_key(const Operation& op, const Piece& piece, bool sums) {
-  const auto draw = static_cast<std::uint64_t>(op.rank()) * 2 + (sums ? 1 : 0);
-  return {op.seed + draw * 0x9e3779b97f4a7c15ULL, op.step, op.items[piece.item].param, piece.first};
+RandomKey random_key(const Operation& op, const Piece& piece, Draw draw) {
+  const auto rank = static_cast<std::uint64_t>(op.rank());
+  const std::uint64_t number = draw == Draw::shared ? ~std::uint64_t{0} : 2 * rank + (draw == Draw::sum ? 1 : 0);
+  return {op.seed + number * 0x9e3779b97f4a7c15ULL, op.step, op.items[piece.item].param, piece.first};
 }
 
 void refuse_fingerprint(const Operation& op, int from, std::uint64_t theirs) {
@@ -142,20 +143,20 @@ void Sums::load(std::span<const Piece> pieces) const {
 std::size_t pack_input(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out,
                        const Compressor* compressor) {
   return pack(op, id, pieces, out, [&](const Piece& piece) {
-    return Encoding{op.buffers[piece.item].tensor.slice(piece.first, piece.count), random_key(op, piece, false),
+    return Encoding{op.buffers[piece.item].tensor.slice(piece.first, piece.count), random_key(op, piece, Draw::input),
                     compressor == nullptr ? op.items[piece.item].compressor : *compressor};
   });
 }
 
 std::size_t pack_sums(Operation& op, MessageId id, std::span<const Piece> pieces, const Sums& sums, Bytes out) {
   return pack(op, id, pieces, out, [&](const Piece& piece) {
-    return Encoding{sums.of(piece), random_key(op, piece, true), op.items[piece.item].compressor};
+    return Encoding{sums.of(piece), random_key(op, piece, Draw::sum), op.items[piece.item].compressor};
   });
 }
 
 std::size_t pack_shard(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out) {
   return pack(op, id, pieces, out, [&](const Piece& piece) {
-    return Encoding{op.buffers[piece.item].tensor.slice(piece.first, piece.count), random_key(op, piece, true),
+    return Encoding{op.buffers[piece.item].tensor.slice(piece.first, piece.count), random_key(op, piece, Draw::sum),
                     op.items[piece.item].compressor};
   });
 }

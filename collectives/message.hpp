@@ -37,8 +37,10 @@ std::size_t seal_message(const Operation& op, MessageId id, Bytes out, std::size
 /// carries a verdict, which the operation adopts.
 ConstBytes open_message(Operation& op, const Arrival& arrival);
 
-/// The numbers of one rank in one role: a rank that re-encodes a sum must not draw what it drew for its own input.
-[[nodiscard]] RandomKey random_key(const Operation& op, const Piece& piece, bool sums);
+/// Whose random numbers: a rank's for its own input, those for a sum that it re-encodes, which must not be the same, and
+/// what all ranks draw alike.
+enum class Draw { input, sum, shared };
+[[nodiscard]] RandomKey random_key(const Operation& op, const Piece& piece, Draw draw);
 
 /// Writes a message of which `write(piece, room)` writes each frame and returns its size; what is not finite becomes a
 /// verdict. The preface is the caller's to write.

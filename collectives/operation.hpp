@@ -36,6 +36,7 @@ struct Operation {
 
   std::vector<ItemBuffers> buffers{};  ///< by item
   std::uint64_t step = 0;
+  Deadline deadline{};
   std::uint32_t number = 0;  ///< of the run in its slot
   StreamRef stream = StreamRef::host();
   std::optional<Verdict> verdict{};  ///< once set, messages carry it instead of frames

@@ -164,7 +164,7 @@ void Run::start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint
           workspace.data == nullptr ? 0 : workspace.size);
   check_buffers(op_, buffers, refusal.has_value());
   started_ = Clock::now();
-  deadline_ = deadline_after(timeout_);
+  op_.deadline = op_.deadlineafter(timeout_);
   meet_the_others();
   const std::lock_guard lock(mutex_);
   op_.buffers.assign(buffers.begin(), buffers.end());
@@ -188,7 +188,7 @@ void Run::meet_the_others() {
   agreement_.front().value = std::to_string(op_.number);
   if (!met_) {
     try {
-      op_.comm.agree(agreement_, deadline_, op_.slot);
+      op_.comm.agree(agreement_, op_.deadline, op_.slot);
     } catch (const Error& error) {
       if (error.code() != Errc::timeout) throw;
       fail(Errc::timeout, "{} ms passed in the first start of {}: {}", timeout_.count(), describe_operation(),
@@ -196,7 +196,7 @@ void Run::meet_the_others() {
     }
     met_ = true;
   }
-  op_.comm.transport().announce(agreement_, op_.slot, deadline_);
+  op_.comm.transport().announce(agreement_, op_.slot, op_.deadline);
 }
 
 bool Run::poll() {
@@ -205,7 +205,7 @@ bool Run::poll() {
   if (state_ != State::running) return true;
   try {
     if (!pipeline_->advance() || !verdicts_agree()) {
-      if (Clock::now() >= deadline_) fail(Errc::timeout, "{} ms passed in {}", timeout_.count(), describe_step());
+      if (Clock::now() >= op_.deadline) fail(Errc::timeout, "{} ms passed in {}", timeout_.count(), describe_step());
       return false;
     }
   } catch (...) {

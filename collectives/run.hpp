@@ -68,7 +68,6 @@ class Run final : public Completion {
   std::optional<Pipeline> pipeline_;
   Buffer workspace_;
   Clock::time_point started_;
-  Deadline deadline_;
   State state_ = State::idle;
   bool met_ = false;  // all ranks have agreed on what this is
   std::size_t elems_ = 0;

@@ -35,6 +35,10 @@ const char* refuse_dense_frames(const Compressor& compressor) {
   return compressor.sparsifier() == nullptr ? "it splits chosen entries between owners: use scatter_reduce" : nullptr;
 }
 
+const char* refuse_uncountable(const Compressor& compressor) {
+  return compressor.integer_coder() == nullptr ? "its codes cannot be added before they are decoded" : nullptr;
+}
+
 const char* refuse_inside_node(const Compressor& compressor) {
   if (compressor.sparsifier() != nullptr) return "inputs must reach the node's sum whole";
   if (compressor.low_rank() != nullptr) return "low rank makes no frames";
@@ -52,6 +56,9 @@ const auto& table() {
       Row{{"sparse_scatter", "at most 6k(n-1)/n words", "2", "sparsifiers, large n"},
           [](Operation& op, std::size_t) { return make_sparse_scatter(op); },
           refuse_dense_frames},
+      Row{{"integer_sum", "2(n-1)/n of the integers' width", "1", "codes that add up, such as thc's"},
+          [](Operation& op, std::size_t) { return make_integer_sum(op); },
+          refuse_uncountable},
       Row{{"hierarchical", "a node: 2(N-1)/N S/ratio", "2, or 3", "several ranks on each of N nodes; quantisers"},
           make_hierarchical,
           refuse_sparse},
@@ -120,6 +127,7 @@ std::string_view choose_algorithm(const Choice& choice) {
   const auto any = [&](auto property) { return std::any_of(items.begin(), items.end(), property); };
   if (choice.entry != Entry::allreduce) return name(choice.entry);
   if (all([](const BucketItem& i) { return i.compressor.traits().lossless; })) return "dense";
+  if (all([](const BucketItem& i) { return i.compressor.integer_coder() != nullptr; })) return "integer_sum";
   if (any([](const BucketItem& i) { return i.compressor.sparsifier() != nullptr; })) {
     return choose_sparse(items, choice.nodes.size());
   }

@@ -99,7 +99,7 @@ class SparseScatter final : public Algorithm {
       chosen_[i] = 0;
       if (op_.verdict || item.count == 0) continue;
       const Entries room = memory_.mine(entry_first_[i], sparsifier(item).max_entries(item.count));
-      const RandomKey key = random_key(op_, {static_cast<std::uint32_t>(i), 0, item.count}, false);
+      const RandomKey key = random_key(op_, {static_cast<std::uint32_t>(i), 0, item.count}, Draw::input);
       try {
         chosen_[i] = sparsifier(item).select(buffers.tensor, room, key).count;
       } catch (const Error& error) {
@@ -213,7 +213,7 @@ class SparseScatter final : public Algorithm {
       const auto offset = static_cast<std::uint32_t>(piece.first);
       for (std::size_t e = 0; e < entries.count; ++e) entries.index[e] -= offset;
       const std::size_t bytes =
-          sparsifier(op_.items[piece.item]).encode_entries(entries, piece.count, frame, random_key(op_, piece, false));
+          sparsifier(op_.items[piece.item]).encode_entries(entries, piece.count, frame, random_key(op_, piece, Draw::input));
       for (std::size_t e = 0; e < entries.count; ++e) entries.index[e] += offset;
       return bytes;
     });
@@ -276,7 +276,7 @@ class SparseScatter final : public Algorithm {
       const Tensor sum = sums.of(piece);
       const Entries entries = ops::select_largest(sum, memory_.choice(wanted));
       const std::size_t bytes =
-          sparsifier(item).encode_entries(entries, piece.count, frame, random_key(op_, piece, true));
+          sparsifier(item).encode_entries(entries, piece.count, frame, random_key(op_, piece, Draw::sum));
       settle_own(piece, entries, static_cast<const float*>(sum.data));
       return bytes;
     });

@@ -41,8 +41,8 @@ struct ItemBuffers {
 
 /// Where an operation's time and bytes went, on this rank.
 struct OperationStats {
-  std::uint64_t wire_bytes = 0;  ///< bytes sent, envelopes included; for `dense` the 2(n-1)/n S of an optimal algorithm
-  std::uint64_t inter_node_bytes = 0;  ///< those of them that left the node; not known (0) for `dense`
+  std::uint64_t wire_bytes = 0;  ///< bytes sent, envelopes included; for the backend's all-reduces 2(n-1)/n of theirs
+  std::uint64_t inter_node_bytes = 0;  ///< those of them that left the node; not known (0) of the backend's all-reduces
   double encode_us = 0;
   double decode_us = 0;  ///< decoding and summing
   double total_us = 0;   ///< from start to completion; what encode and decode leave of it was spent waiting
@@ -80,8 +80,9 @@ class GRADWIRE_API PersistentOperation {
 
   /// Collective; operations on one communicator are started in the same order on every rank. `buffers` are in the order
   /// of the items; they and the workspace belong to the operation until the Work is done. The operation advances only
-  /// inside Work::done() and Work::wait(). `step` keys the random numbers. A `refusal` makes this rank take part
-  /// without data (its tensors may lack memory): every rank's Work then fails with that verdict, in step, and the
+  /// inside Work::done() and Work::wait(); `integer_sum` also waits here until all ranks have started it, so ranks that
+  /// use it run the same sequence of starts and waits. `step` keys the random numbers. A `refusal` makes this rank take
+  /// part without data (its tensors may lack memory): every rank's Work then fails with that verdict, in step, and the
   /// communicator stays usable. The same happens when an input holds NaN or Inf. Residuals are then unspecified.
   ///
   /// The first start waits for the other ranks, at most until the operation's deadline, and compares what they are

@@ -234,8 +234,8 @@ void RotateCompressor::finish_span(ConstTensor x, const Spot& spot, std::byte* f
       factor *= scale;
     }
     if (residual == nullptr) continue;
-    kernels.inverse({q, size, spot.signs.from(i), factor, true});
     const std::size_t count = std::min(size, spot.count - i);
+    kernels.inverse({q, size, spot.signs.from(i), factor, true, count == size ? residual + first : nullptr});
     isa::kernels<ElementKernels>().scale_add({x.slice(first, count), 1.0f, q, residual + first});
   }
 }
@@ -321,8 +321,10 @@ std::size_t RotateCompressor::decode(ConstBytes in, Tensor y, Write write, Strea
                     sizeof scale);
         factor *= scale;
       }
-      isa::kernels<RotateKernels>().inverse({q + i, size, signs.from(first + i), factor, false});
       const Tensor target = y.slice(first + i, std::min(size, count - i));
+      const bool whole = target.count == size && y.dtype == DType::f32;
+      isa::kernels<RotateKernels>().inverse({q + i, size, signs.from(first + i), factor, false,
+                                             whole ? static_cast<const float*>(target.data) : nullptr});
       isa::kernels<ElementKernels>().cast_decode(
           {reinterpret_cast<const std::byte*>(q + i), DType::f32, target, write});
     }

@@ -43,6 +43,7 @@ struct RotateInverse {
   SignKey signs;
   float factor;
   bool negate;
+  const float* target;  ///< where v goes next, so that it can be asked for in advance; or null
 };
 
 /// Scalar products as 16 interleaved partial sums in double, added pairwise as norms are.

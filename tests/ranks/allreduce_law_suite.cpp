@@ -57,6 +57,10 @@ std::vector<Case> cases() {
   for (const AlgorithmInfo& algorithm : list_algorithms()) {
     for (const std::string& compressor : compressors()) all.push_back({algorithm.name, compressor});
   }
+  for (const char* compressor : {"thc", "thc(8,block=1024)", "thc(1,block=64,p=0.2)"}) {
+    for (const char* algorithm : {"integer_sum", "auto", "gather_sum", "scatter_reduce"})
+      all.push_back({algorithm, compressor});
+  }
   return all;
 }
 

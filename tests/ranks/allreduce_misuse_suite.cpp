@@ -27,6 +27,9 @@ TEST_P(AllreduceMisuse, BadOptionsAreRefused) {
     const Outcome illegal = build("q4", "dense");
     EXPECT_EQ(illegal.code, Errc::unsupported);
     EXPECT_THAT(illegal.message, HasSubstr("quantize(bits=4"));
+    const Outcome uncountable = build("q4", "integer_sum");
+    EXPECT_EQ(uncountable.code, Errc::unsupported);
+    EXPECT_THAT(uncountable.message, HasSubstr("cannot be added before they are decoded"));
     EXPECT_EQ(build("q4", "auto", Slot{kMaxSlot + 1}).code, Errc::invalid_argument);
     std::vector<BucketItem> twins = one_item("q4");
     twins.push_back(twins.front());

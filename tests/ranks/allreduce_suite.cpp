@@ -103,14 +103,20 @@ TEST_P(Allreduce, SeedAndStepDrawTheNumbers) {
   });
 }
 
+/// A compressor that the algorithm carries.
+std::string spec_for(std::string_view algorithm) {
+  if (algorithm == "dense") return "none";
+  return algorithm == "integer_sum" ? "thc(block=1024)" : "q4";
+}
+
 TEST_P(Allreduce, NonFiniteInputIsAVerdictOnAllRanks) {
   run([](Communicator& comm) {
     const int culprit = comm.size() / 2;
-    for (const char* algorithm : {"dense", "scatter_reduce", "ring", "gather_sum", "hierarchical"}) {
-      const bool dense = std::string(algorithm) == "dense";
+    for (const char* algorithm : {"dense", "scatter_reduce", "ring", "gather_sum", "hierarchical", "integer_sum"}) {
+      const std::string spec = spec_for(algorithm);
       for (const float poison : {std::nanf(""), HUGE_VALF, -HUGE_VALF}) {
         std::vector<TestParam> params;
-        for (const std::size_t count : {100u, 30'000u, 5u}) params.emplace_back(dense ? "none" : "q4", count);
+        for (const std::size_t count : {100u, 30'000u, 5u}) params.emplace_back(spec, count);
         for (TestParam& param : params) param.fill_random(comm.rank());
         if (comm.rank() == culprit) store_f32(params[1].tensor.data(), DType::f32, 12'345, poison);
         const Outcome outcome =
@@ -130,9 +136,9 @@ TEST_P(Allreduce, NonFiniteInputIsAVerdictOnAllRanks) {
 
 TEST_P(Allreduce, RanksAgreeOnOneVerdict) {
   run([](Communicator& comm) {
-    for (const char* algorithm : kLossyAlgorithms) {
+    for (const char* algorithm : {"scatter_reduce", "ring", "gather_sum", "hierarchical", "integer_sum"}) {
       std::vector<TestParam> params;
-      for (int i = 0; i < 2; ++i) params.emplace_back("q8", 5000);
+      for (int i = 0; i < 2; ++i) params.emplace_back(spec_for(algorithm), 5000);
       for (TestParam& param : params) param.fill_random(comm.rank());
       // Each rank finds a NaN of its own first; all name rank 0's.
       store_f32(params[comm.rank() == 0 ? 1 : 0].tensor.data(), DType::f32, 77, std::nanf(""));
@@ -176,8 +182,10 @@ TEST_P(Allreduce, SixteenBitSumsSaturate) {
 
 TEST_P(Allreduce, RefusalIsAVerdictOnAllRanks) {
   run([](Communicator& comm) {
-    for (const char* algorithm : {"dense", "scatter_reduce", "ring", "gather_sum", "hierarchical"}) {
-      const Compressor compressor = make_compressor(std::string(algorithm) == "dense" ? "none" : "q8");
+    for (const char* algorithm : {"dense", "scatter_reduce", "ring", "gather_sum", "hierarchical", "integer_sum"}) {
+      const bool exact = std::string_view(algorithm) != "integer_sum";
+      const Compressor compressor =
+          make_compressor(exact && std::string_view(algorithm) != "dense" ? "q8" : spec_for(algorithm));
       std::vector<BucketItem> items;
       items.push_back({ParamId{8}, 3000, DType::f32, compressor, "weight"});
       PersistentAllreduce operation(comm, items, Slot{2}, {.algorithm = algorithm, .segment_bytes = 2048});
@@ -200,8 +208,60 @@ TEST_P(Allreduce, RefusalIsAVerdictOnAllRanks) {
 
       std::fill(values.begin(), values.end(), 2.0F);
       wait(operation.start({&buffers, 1}, workspace.bytes(), 1, StreamRef::host()));
-      EXPECT_NEAR(values[1234], 2.0F * static_cast<float>(comm.size()), 1e-4F) << algorithm;
+      const auto n = static_cast<float>(comm.size());
+      EXPECT_NEAR(values[1234], 2.0F * n, exact ? 1e-4F : 2.0F * n) << algorithm;
     }
+  });
+}
+
+/// Codes of several widths, several dtypes and an empty item in one bucket.
+TEST_P(Allreduce, IntegerSumCarriesMixedBuckets) {
+  run([](Communicator& comm) {
+    std::vector<TestParam> params;
+    params.emplace_back("thc(4)", 10'001);
+    params.emplace_back("thc(8,block=64)", 3000, DType::f16);
+    params.emplace_back("thc(4)", 0);
+    params.emplace_back("thc(1,block=32)", 77, DType::bf16);
+    params.emplace_back("thc(6,block=512)", 5000);
+    for (unsigned i = 0; i < params.size(); ++i) params[i].fill_random(comm.rank(), i + 1);
+    reduce(comm, params, {.algorithm = "auto"});
+    for (const TestParam& param : params) expect_law(comm, param, param.spec);
+  });
+}
+
+/// Each bucket has its own slot, all are in flight at once, ranks start them at their own pace and wait in any order.
+TEST_P(Allreduce, IntegerSumsAndDenseInFlightTogether) {
+  run([](Communicator& comm) {
+    for (int round = 0; round < 3; ++round) {
+      std::vector<std::vector<TestParam>> buckets(6);
+      std::vector<Work> works;
+      for (std::uint32_t b = 0; b < buckets.size(); ++b) {
+        buckets[b].emplace_back(b % 3 == 1 ? "none" : b % 3 == 2 ? "q4" : "thc", 3000 + 1000 * b);
+        buckets[b][0].fill_random(comm.rank(), b);
+        if (comm.rank() == (round + static_cast<int>(b)) % comm.size())
+          std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        works.push_back(allreduce_sum(comm, items_of(buckets[b]), Slot{10 + b}, StreamRef::host()));
+      }
+      for (auto work = works.rbegin(); work != works.rend(); ++work) work->wait(patience());
+      for (const auto& bucket : buckets) expect_law(comm, bucket[0], bucket[0].spec);
+    }
+  });
+}
+
+/// The width of the integers, both ways, and one range a block to everybody.
+TEST_P(Allreduce, IntegerSumSendsTheIntegersOnce) {
+  run([](Communicator& comm) {
+    const auto n = static_cast<std::size_t>(comm.size());
+    std::vector<BucketItem> items;
+    items.push_back({ParamId{0}, 1 << 16, DType::f32, make_compressor("thc"), "w"});
+    PersistentAllreduce operation(comm, items, Slot{3});
+    EXPECT_EQ(operation.algorithm(), "integer_sum");
+    const Buffer workspace(operation.workspace_bytes());
+    std::vector<float> values(1 << 16, 1.0F);
+    const ItemBuffers buffers{{values.data(), values.size()}, {}};
+    operation.start({&buffers, 1}, workspace.bytes(), 0, StreamRef::host()).wait(patience());
+    const std::size_t codes = 2 * (n - 1) * (std::size_t{1} << 16) / n;
+    EXPECT_EQ(operation.stats().wire_bytes, codes + (n - 1) * (32 + 16 * sizeof(float)));
   });
 }
 

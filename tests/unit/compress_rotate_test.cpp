@@ -65,8 +65,8 @@ TEST_P(RotateKernelsBySize, InverseProductsAndClampEqualTheReference) {
     for (const bool negate : {false, true}) {
       std::vector<float> expected = x;
       std::vector<float> v = x;
-      reference.inverse({expected.data(), size, kSigns, 0.3f, negate});
-      table.inverse({v.data(), size, kSigns, 0.3f, negate});
+      reference.inverse({expected.data(), size, kSigns, 0.3f, negate, nullptr});
+      table.inverse({v.data(), size, kSigns, 0.3f, negate, nullptr});
       ASSERT_EQ(std::memcmp(v.data(), expected.data(), size * sizeof(float)), 0) << isa << " " << size;
     }
     const kernels::Products expected = reference.products(x.data(), other.data(), size);
@@ -89,7 +89,7 @@ TEST_P(RotateKernelsBySize, InverseUndoesForward) {
   const RotateKernels& table = isa::kernels<RotateKernels>();
   ASSERT_TRUE(table.forward({{x.data(), size}, size, kSigns, v.data(), 0}));
   EXPECT_NEAR(squares(v) / squares(x), 1, 1e-5);
-  table.inverse({v.data(), size, kSigns, rotation_factor(size), false});
+  table.inverse({v.data(), size, kSigns, rotation_factor(size), false, v.data()});
   for (std::size_t i = 0; i < size; ++i) ASSERT_NEAR(v[i], x[i], 4e-6) << i;
 }
 
@@ -185,7 +185,8 @@ TEST(Rotate, UnbiasedEstimatesAverageOut) {
     constexpr int kDraws = 32;
     std::vector<float> mean_error(x.size(), 0.0f);
     for (int draw = 0; draw < kDraws; ++draw) {
-      const Encoded encoded = encode(compressor, {x.data(), x.size()}, {1, std::uint64_t{1000} + draw, ParamId{2}, 0});
+      const Encoded encoded =
+          encode(compressor, {x.data(), x.size()}, {1, 1000 + static_cast<std::uint64_t>(draw), ParamId{2}, 0});
       for (std::size_t i = 0; i < x.size(); ++i) mean_error[i] += encoded.residual[i] / kDraws;
     }
     EXPECT_GE(squares(mean_error) / squares(x), low) << scale;

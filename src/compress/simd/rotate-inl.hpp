@@ -118,7 +118,12 @@ struct EnterForward {
 };
 struct EnterInverse {
   VF factor;
-  HWY_INLINE VF operator()(const float* x, std::size_t i) const { return hn::Mul(hn::LoadU(DF(), x + i), factor); }
+  const float* target;
+
+  HWY_INLINE VF operator()(const float* x, std::size_t i) const {
+    if (target != nullptr) hwy::Prefetch(target + i);
+    return hn::Mul(hn::LoadU(DF(), x + i), factor);
+  }
 };
 
 /// And as they leave it.
@@ -209,7 +214,7 @@ inline bool rotate_forward(const kernels::RotateForward& job) {
 
 inline void rotate_inverse(const kernels::RotateInverse& job) {
   const Signs signs(job.signs, job.size, job.negate);
-  EnterInverse enter{hn::Set(DF(), job.factor)};
+  EnterInverse enter{hn::Set(DF(), job.factor), job.target};
   transform(job.v, job.v, job.size, enter, LeaveInverse{signs});
 }
 
