@@ -46,6 +46,7 @@ class Algorithm {
 [[nodiscard]] std::unique_ptr<Algorithm> make_scatter_reduce(Operation& op, std::size_t segment_bytes);
 [[nodiscard]] std::unique_ptr<Algorithm> make_ring(Operation& op, std::size_t segment_bytes);
 [[nodiscard]] std::unique_ptr<Algorithm> make_gather_sum(Operation& op, std::size_t segment_bytes);
+[[nodiscard]] std::unique_ptr<Algorithm> make_lowrank(Operation& op, std::size_t segment_bytes);
 
 /// The algorithm a name stands for, "auto" resolved. Throws Errc::invalid_argument for an unknown name and
 /// Errc::unsupported, saying why, for one that the items rule out. Pure: all ranks select alike.

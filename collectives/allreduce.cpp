@@ -26,8 +26,13 @@ std::vector<Agreement> describe_operation(const Operation& op, std::string_view 
   entries.push_back({"segment bytes", std::to_string(segment_bytes)});
   entries.push_back({"seed", std::to_string(op.seed)});
   for (const BucketItem& item : op.items) {
-    entries.push_back({item.name, fmt::format("id {} {}[{}] {}", static_cast<std::uint32_t>(item.param),
-                                              name(item.dtype), item.count, item.compressor.spec())});
+    std::string text = fmt::format("id {} {}[{}] {}", static_cast<std::uint32_t>(item.param), name(item.dtype),
+                                   item.count, item.compressor.spec());
+    if (item.compressor.low_rank() != nullptr) {
+      const MatrixView view = matrix_view(item.shape);
+      text += fmt::format(" as {}x{}", view.rows, view.cols);
+    }
+    entries.push_back({item.name, std::move(text)});
   }
   return entries;
 }
@@ -97,6 +102,10 @@ class PersistentAllreduce::Impl final : public Completion {
       item.name = label(item);
       require(is_float(item.dtype), "{}: registered as {}, expected f32, f16 or bf16", item.name,
               gradwire::name(item.dtype));
+      std::size_t shaped = 1;
+      for (const std::size_t extent : item.shape) shaped *= extent;
+      require(item.shape.empty() || shaped == item.count, "{}: its shape has {} elements, not {}", item.name, shaped,
+              item.count);
       elems_ += item.count;
     }
     name_ = select_algorithm(options.algorithm, op_.items, op_.size());
@@ -277,7 +286,7 @@ Work allreduce_sum(const Communicator& comm, std::span<const Item> items, Slot s
   std::vector<BucketItem> bucket;
   std::vector<ItemBuffers> buffers;
   for (const Item& item : items) {
-    bucket.push_back({item.param, item.tensor.count, item.tensor.dtype, item.compressor, {}});
+    bucket.push_back({item.param, item.tensor.count, item.tensor.dtype, item.compressor, {}, item.shape});
     buffers.push_back({item.tensor, item.residual});
   }
   auto operation = std::make_shared<PersistentAllreduce::Impl>(comm, std::move(bucket), slot, options);

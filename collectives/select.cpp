@@ -27,14 +27,19 @@ const char* refuse_sparse(const Compressor& compressor) {
   return refuse_frameless(compressor);
 }
 
-const std::array<Row, 4>& table() {
-  static const std::array<Row, 4> rows{{
+const char* refuse_full_rank(const Compressor& compressor) {
+  return compressor.low_rank() != nullptr ? nullptr : "it carries low-rank schemes only";
+}
+
+const std::array<Row, 5>& table() {
+  static const std::array<Row, 5> rows{{
       {{"dense", "2(n-1)/n S", "0", "tiny tensors, or where compression does not pay; compressor none only"},
        [](Operation& op, std::size_t) { return make_dense(op); },
        refuse_lossy},
       {{"scatter_reduce", "2(n-1)/n S/ratio", "2", "quantisers, any n"}, make_scatter_reduce, refuse_sparse},
       {{"ring", "2(n-1)/n S/ratio", "n", "near-lossless casts"}, make_ring, refuse_sparse},
       {{"gather_sum", "(n-1) S/ratio", "1", "small n, sparse frames"}, make_gather_sum, refuse_frameless},
+      {{"lowrank", "2(n-1)/n r(rows+cols)", "1", "matrices with powersgd or projection"}, make_lowrank, refuse_full_rank},
   }};
   return rows;
 }
@@ -62,6 +67,7 @@ std::string_view choose_algorithm(std::span<const BucketItem> items, int ranks) 
   const auto all = [&](auto property) { return std::all_of(items.begin(), items.end(), property); };
   const auto any = [&](auto property) { return std::any_of(items.begin(), items.end(), property); };
   if (all([](const BucketItem& i) { return i.compressor.traits().lossless; })) return "dense";
+  if (any([](const BucketItem& i) { return i.compressor.low_rank() != nullptr; })) return "lowrank";
   if (any([](const BucketItem& i) { return i.compressor.sparsifier() != nullptr; })) return "gather_sum";
   // Both send S/ratio between two ranks; gather_sum does it in one round with one lossy step.
   return ranks == 2 ? "gather_sum" : "scatter_reduce";

@@ -4,6 +4,7 @@
 
 #include "base/fail.hpp"
 #include "compress/cast.hpp"
+#include "compress/low_rank.hpp"
 #include "compress/quantize.hpp"
 #include "compress/spec.hpp"
 
@@ -46,6 +47,38 @@ bool is_short_quantize(std::string_view name) {
   return name.size() == 2 && name[0] == 'q' && name[1] >= '1' && name[1] <= '8';
 }
 
+/// Options that both low-rank schemes have.
+void read_low_rank_options(OptionReader& options, LowRank& scheme) {
+  scheme.rank = options.number("rank", scheme.rank, 1, 1024);
+  scheme.iterations = options.number("iterations", scheme.iterations, 1, 16);
+  scheme.start = options.number("start", scheme.start, 0, 1'000'000'000);
+  scheme.min_ratio = options.real("min_ratio", scheme.min_ratio, 0, 1e6);
+  scheme.fallback = options.spec("fallback", scheme.fallback);
+  scheme.factors = options.spec("factors", scheme.factors);
+  options.finish();
+}
+
+Compressor make_powersgd(const Spec& spec) {
+  LowRank scheme;
+  OptionReader options(spec, {"rank"});
+  scheme.rounds = options.number("rounds", scheme.rounds, 1, 2);
+  read_low_rank_options(options, scheme);
+  require(scheme.rounds == 2 || scheme.iterations == 1,
+          "compressor \"{}\": iterations={} needs rounds=2: with rounds=1 a step is half an iteration", spec.text,
+          scheme.iterations);
+  return LowRankCompressor(std::move(scheme));
+}
+
+Compressor make_projection(const Spec& spec) {
+  LowRank scheme;
+  scheme.kind = LowRank::Kind::projection;
+  scheme.iterations = 2;
+  OptionReader options(spec, {"rank"});
+  scheme.refresh = options.number("refresh", scheme.refresh, 1, 1'000'000);
+  read_low_rank_options(options, scheme);
+  return LowRankCompressor(std::move(scheme));
+}
+
 struct Entry {
   CompressorInfo info;
   Compressor (*make)(const Spec&);
@@ -64,6 +97,16 @@ const std::vector<Entry>& entries() {
         "linf: a/(1+a), a = (B-1)/(4L^2), L = 2^(bits-1)-1; stochastic min(a, sqrt(B-1)/L); minmax B/(2(2^bits-1)^2)",
         "QSGD, arXiv:1610.02132"},
        make_quantize},
+      {{"powersgd", "powersgd(rank=4,iterations=1,rounds=2,start=0,min_ratio=2,fallback=q4,factors=none)",
+        "rank=1..1024 iterations=1..16 rounds=1|2 start=STEPS min_ratio=REAL fallback=SPEC factors=none|f16|bf16|q8..",
+        "low rank, matrices only: P = M Q, Q = M^T orth(P), warm start; the algorithm lowrank", "1 (a projection)",
+        "PowerSGD, arXiv:1905.13727"},
+       make_powersgd},
+      {{"projection", "projection(rank=4,refresh=200,iterations=2,start=0,min_ratio=2,fallback=q4,factors=none)",
+        "rank=1..1024 refresh=1..1000000 iterations=1..16 start=STEPS min_ratio=REAL fallback=SPEC factors=none|f16|..",
+        "low rank, matrices only: onto a basis kept for `refresh` steps; the algorithm lowrank", "1 (a projection)",
+        "after GaLore, arXiv:2403.03507"},
+       make_projection},
   };
   return all;
 }
