@@ -8,6 +8,7 @@
 #define EIGEN_DONT_VECTORIZE
 #define EIGEN_DONT_PARALLELIZE
 #define EIGEN_MPL2_ONLY
+#define EIGEN_NO_MALLOC  // asserted, in builds with assertions
 #define Eigen gradwire_eigen
 #include <Eigen/Householder>
 

@@ -31,11 +31,13 @@ void expect_steady(Round&& round, const std::string& what) {
 TEST_P(Allocation, NoneInAPersistentAllreduce) {
   run([](Communicator& comm) {
     if (is_checked(comm)) return;
-    for (const char* algorithm : {"dense", "scatter_reduce", "ring", "gather_sum"}) {
-      const Compressor compressor = make_compressor(std::string(algorithm) == "dense" ? "none" : "q4");
+    for (const char* algorithm : {"dense", "scatter_reduce", "ring", "gather_sum", "lowrank"}) {
+      const std::string name = algorithm;
+      const Compressor compressor =
+          make_compressor(name == "dense" ? "none" : name == "lowrank" ? "powersgd(rank=50)" : "q4");
       std::vector<BucketItem> items;
-      items.push_back({ParamId{0}, 20'000, DType::f32, compressor, "a"});
-      items.push_back({ParamId{1}, 3'000, DType::f16, compressor, "b"});
+      items.push_back({ParamId{0}, 20'000, DType::f32, compressor, "a", {200, 100}});
+      items.push_back({ParamId{1}, 3'000, DType::f16, compressor, "b", {50, 60}});
       PersistentAllreduce operation(comm, items, Slot{1}, {.algorithm = algorithm, .segment_bytes = 8192});
       const Buffer workspace(operation.workspace_bytes());
       std::vector<TestParam> params;
