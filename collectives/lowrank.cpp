@@ -6,11 +6,12 @@
 //   powersgd rounds=1  left and right by turns, one a run
 //   projection         left, right, as above, where the basis is due for renewal; else only the factor of the shorter
 //                      side, on the basis of the longer one
-// Stages: one a round (multiply, begin the round), and one that expands the last round's sum. With A the basis of a last
-// round that moved right, c the right factor that this rank contributed and R its sum over ranks:
+// Stages: one a round (multiply, begin the round), and one that expands the last round's sum. With A the basis of a
+// last round that moved right, c the right factor that this rank contributed and R its sum over ranks:
 //   result = A R^T,   residual = M - A c^T
-// so that the law holds whatever A is. (The paper subtracts the mean result from each rank's matrix: the same in sum.) One
-// lossy step; where factors travel in lossy frames, c is what remains of a factor after what the round left as residual.
+// so that the law holds whatever A is. (The paper subtracts the mean result from each rank's matrix: the same in sum.)
+// One lossy step; where factors travel in lossy frames, c is what remains of a factor after what the round left as
+// residual.
 //
 // Nothing here may differ between ranks: sums are the same bits on all, and the arithmetic after them has fixed bits
 // (compress/factor_ops.hpp), on any machine. What a rank multiplies before a sum is its own affair.
@@ -291,8 +292,8 @@ class LowRankSum final : public Algorithm {
     const float* const basis = basis_of(matrix, move, number).data;
     const ItemBuffers& buffers = op_.buffers[matrix.item];
     auto* const residual = static_cast<float*>(buffers.residual.data);
-    kernels::Expand job{matrix_data(matrix), matrix.view.rows, matrix.view.cols, matrix.rank, basis, basis, basis,
-                        basis, residual};
+    kernels::Expand job{
+        matrix_data(matrix), matrix.view.rows, matrix.view.cols, matrix.rank, basis, basis, basis, basis, residual};
     (leftwards ? job.left_sum : job.right_sum) = sum.data;
     (leftwards ? job.left_mine : job.right_mine) = mine;
     if (!ops::expand(job)) return op_.refuse({Errc::non_finite, kNobody, op_.items[matrix.item].param});

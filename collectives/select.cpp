@@ -39,7 +39,9 @@ const std::array<Row, 5>& table() {
       {{"scatter_reduce", "2(n-1)/n S/ratio", "2", "quantisers, any n"}, make_scatter_reduce, refuse_sparse},
       {{"ring", "2(n-1)/n S/ratio", "n", "near-lossless casts"}, make_ring, refuse_sparse},
       {{"gather_sum", "(n-1) S/ratio", "1", "small n, sparse frames"}, make_gather_sum, refuse_frameless},
-      {{"lowrank", "2(n-1)/n r(rows+cols)", "1", "matrices with powersgd or projection"}, make_lowrank, refuse_full_rank},
+      {{"lowrank", "2(n-1)/n r(rows+cols)", "1", "matrices with powersgd or projection"},
+       make_lowrank,
+       refuse_full_rank},
   }};
   return rows;
 }

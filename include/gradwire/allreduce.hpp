@@ -85,10 +85,11 @@ class GRADWIRE_API PersistentAllreduce {
 
   /// Collective; operations on one communicator are started in the same order on every rank. `buffers` are in the order
   /// of the items; they and the workspace belong to the operation until the Work is done. The operation advances only
-  /// inside Work::done() and Work::wait(). `step`, the same on all ranks, keys the random numbers. A `refusal` makes this rank take part
-  /// without data: every rank's Work then fails with that verdict, in step, and the communicator stays usable. The same
-  /// happens when an input holds NaN or Inf. Residuals are then unspecified. Throws Errc::invalid_argument for wrong
-  /// counts or dtypes or a running operation, Errc::unsupported for memory the transport does not reach.
+  /// inside Work::done() and Work::wait(). `step`, the same on all ranks, keys the random numbers. A `refusal` makes
+  /// this rank take part without data: every rank's Work then fails with that verdict, in step, and the communicator
+  /// stays usable. The same happens when an input holds NaN or Inf. Residuals are then unspecified. Throws
+  /// Errc::invalid_argument for wrong counts or dtypes or a running operation, Errc::unsupported for memory the
+  /// transport does not reach.
   [[nodiscard]] Work start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint64_t step, StreamRef stream,
                            const std::optional<Verdict>& refusal = std::nullopt);
 

@@ -102,14 +102,14 @@ struct MatrixView {
 struct GRADWIRE_API LowRank {
   enum class Kind : std::uint8_t { powersgd, projection };
   Kind kind = Kind::powersgd;
-  std::uint32_t rank = 4;           ///< of a matrix with fewer rows or columns: their number
-  std::uint32_t iterations = 1;     ///< power iterations of a step (of a step that refreshes the basis)
-  std::uint32_t rounds = 2;         ///< powersgd: reductions a step, P and Q, or 1: P and Q by turns
-  std::uint32_t start = 0;          ///< steps sent dense before the first low-rank one
-  std::uint32_t refresh = 200;      ///< projection: steps between new bases
-  double min_ratio = 2;             ///< matrices that would shrink by less go to the fallback
-  std::string fallback = "q4";      ///< spec for what is no matrix, or shrinks too little
-  std::string factors = "none";     ///< spec of the frames in which factors travel
+  std::uint32_t rank = 4;        ///< of a matrix with fewer rows or columns: their number
+  std::uint32_t iterations = 1;  ///< power iterations of a step (of a step that refreshes the basis)
+  std::uint32_t rounds = 2;      ///< powersgd: reductions a step, P and Q, or 1: P and Q by turns
+  std::uint32_t start = 0;       ///< steps sent dense before the first low-rank one
+  std::uint32_t refresh = 200;   ///< projection: steps between new bases
+  double min_ratio = 2;          ///< matrices that would shrink by less go to the fallback
+  std::string fallback = "q4";   ///< spec for what is no matrix, or shrinks too little
+  std::string factors = "none";  ///< spec of the frames in which factors travel
 
   /// Whether low rank is worth it: rank * (rows + cols) * min_ratio < rows * cols, and it is a matrix.
   [[nodiscard]] bool pays(MatrixView view) const noexcept;

@@ -3,8 +3,8 @@
 #include "compress/isa.hpp"
 #include "compress/random.hpp"
 
-// Eigen as plain loops: its sums then have one order on every machine, whatever the alignment. The other name keeps this
-// build of its templates apart from a program's own, which the linker would otherwise merge with it.
+// Eigen as plain loops: its sums then have one order on every machine, whatever the alignment. The other name keeps
+// this build of its templates apart from a program's own, which the linker would otherwise merge with it.
 #define EIGEN_DONT_VECTORIZE
 #define EIGEN_DONT_PARALLELIZE
 #define EIGEN_MPL2_ONLY
@@ -38,8 +38,7 @@ void factorise(Matrix& a, Column& tau, Column& independence, double* work) {
     double beta = 0;
     a.col(j).tail(below).makeHouseholderInPlace(tau(j), beta);
     independence(j) = length > 0 ? std::abs(beta) / length : 0;
-    a.bottomRightCorner(below, a.cols() - j - 1)
-        .applyHouseholderOnTheLeft(a.col(j).tail(below - 1), tau(j), work);
+    a.bottomRightCorner(below, a.cols() - j - 1).applyHouseholderOnTheLeft(a.col(j).tail(below - 1), tau(j), work);
   }
 }
 
@@ -48,8 +47,7 @@ void form_basis(const Matrix& a, const Column& tau, Matrix& q, double* work) {
   q.setIdentity();
   for (Eigen::Index j = a.cols(); j-- > 0;) {
     const Eigen::Index below = a.rows() - j;
-    q.bottomRightCorner(below, a.cols() - j)
-        .applyHouseholderOnTheLeft(a.col(j).tail(below - 1), tau(j), work);
+    q.bottomRightCorner(below, a.cols() - j).applyHouseholderOnTheLeft(a.col(j).tail(below - 1), tau(j), work);
   }
 }
 
@@ -74,16 +72,17 @@ void orthonormalise(const Factor& factor, std::byte* scratch, const RandomKey& k
   Column independence(tau.data() + rank, rank);
   double* const work = independence.data() + rank;
   Eigen::Map<Eigen::MatrixXf> f(factor.data, length, rank);
-  for (const bool first_time : {true, false}) {
-    a = f.cast<double>();
-    factorise(a, tau, independence, work);
-    form_basis(a, tau, q, work);
-    f = q.cast<float>();
-    if (!first_time || (independence.array() > kDependent).all()) return;
+  a = f.cast<double>();
+  factorise(a, tau, independence, work);
+  if (!(independence.array() > kDependent).all()) {
     for (std::size_t j = 0; j < factor.rank; ++j) {
       if (independence(static_cast<Eigen::Index>(j)) <= kDependent) fill_column(factor, j, key);
     }
+    a = f.cast<double>();
+    factorise(a, tau, independence, work);
   }
+  form_basis(a, tau, q, work);
+  f = q.cast<float>();
 }
 
 void fill_random(const Factor& factor, const RandomKey& key) {

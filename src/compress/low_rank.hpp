@@ -6,8 +6,8 @@
 
 namespace gradwire {
 
-/// `powersgd` and `projection`: parameters of the algorithm `lowrank` in a compressor's clothes, so that specs, plans and
-/// reports treat them like any other. What needs frames gets Errc::unsupported.
+/// `powersgd` and `projection`: parameters of the algorithm `lowrank` in a compressor's clothes, so that specs, plans
+/// and reports treat them like any other. What needs frames gets Errc::unsupported.
 ///
 /// powersgd: Vogels et al. 2019, arXiv:1905.13727, and epfml/powersgd; `rounds=1` also after ACP-SGD, arXiv:2306.08881.
 /// projection: after GaLore, Zhao et al. 2024, arXiv:2403.03507.

@@ -28,7 +28,9 @@ TestParam make_param(const std::string& spec, const Shape& shape, DType dtype = 
 class Runs {
  public:
   Runs(const Communicator& comm, std::vector<TestParam> params, std::uint64_t seed = 1)
-      : comm_(comm), params_(std::move(params)), operation_(comm, items(), Slot{3}, options(seed)),
+      : comm_(comm),
+        params_(std::move(params)),
+        operation_(comm, items(), Slot{3}, options(seed)),
         workspace_(operation_.workspace_bytes()) {
     EXPECT_EQ(operation_.algorithm(), "lowrank");
   }
@@ -142,12 +144,10 @@ TEST_P(LowRankSuite, RecoversSumsOfLowRank) {
         constexpr std::size_t kCols = 70;
         // All ranks share the right factors, so that the sum has rank 4, too.
         Runs runs(comm, {make_param(spec, {kRows, kCols}), make_param(spec, {kCols, kRows})});
-        runs.param(0).fill([&](std::size_t i) {
-          return static_cast<float>(scale) * entry(4, i / kCols, i % kCols, comm.rank());
-        });
-        runs.param(1).fill([&](std::size_t i) {
-          return static_cast<float>(scale) * entry(4, i % kRows, i / kRows, comm.rank());
-        });
+        runs.param(0).fill(
+            [&](std::size_t i) { return static_cast<float>(scale) * entry(4, i / kCols, i % kCols, comm.rank()); });
+        runs.param(1).fill(
+            [&](std::size_t i) { return static_cast<float>(scale) * entry(4, i % kRows, i / kRows, comm.rank()); });
         runs.run(0);
         const auto sum = [&](std::size_t row, std::size_t col) {
           double total = 0;
@@ -225,7 +225,8 @@ TEST_P(LowRankSuite, StartsDense) {
     Runs runs(comm, {make_param("powersgd(rank=1,start=2)", {30, 40})});
     const auto n = static_cast<float>(comm.size());
     for (std::uint64_t step = 0; step < 3; ++step) {
-      runs.param(0).fill([&](std::size_t i) { return static_cast<float>(static_cast<int>(i * 7 % 31) * (comm.rank() + 1)); });
+      runs.param(0).fill(
+          [&](std::size_t i) { return static_cast<float>(static_cast<int>(i * 7 % 31) * (comm.rank() + 1)); });
       runs.run(step);
       std::size_t wrong = 0;
       for (std::size_t i = 0; i < 1200; ++i) {
@@ -329,7 +330,8 @@ TEST_P(LowRankSuite, RoundsOfSeveralBucketsInterleave) {
     struct Bucket {
       explicit Bucket(const Communicator& comm, std::uint32_t i)
           : param(make_param("powersgd(rank=3)", {60 + 10 * i, 50})),
-            operation(comm, {{ParamId{i}, param.input.size(), DType::f32, make_compressor(param.spec), "w", param.shape}},
+            operation(comm,
+                      {{ParamId{i}, param.input.size(), DType::f32, make_compressor(param.spec), "w", param.shape}},
                       Slot{i}, {.segment_bytes = 256}),
             workspace(operation.workspace_bytes()) {}
       TestParam param;
@@ -345,7 +347,8 @@ TEST_P(LowRankSuite, RoundsOfSeveralBucketsInterleave) {
       for (const auto& bucket : buckets) {
         bucket->param.fill_random(comm.rank(), static_cast<unsigned>(step));
         bucket->buffers = {bucket->param.view(), bucket->param.residual_view()};
-        bucket->work = bucket->operation.start({&bucket->buffers, 1}, bucket->workspace.bytes(), step, StreamRef::host());
+        bucket->work =
+            bucket->operation.start({&bucket->buffers, 1}, bucket->workspace.bytes(), step, StreamRef::host());
       }
       const Deadline deadline = patience();
       for (bool all = false; !all && std::chrono::steady_clock::now() < deadline;) {

@@ -76,10 +76,10 @@ TEST_P(HookLowRank, ReportsTheFallback) {
   run([](Communicator& comm) {
     ToyModel model(comm);
     std::vector<ParamInfo> params = model.params;
-    params[1].compressor = "powersgd(rank=1,fallback=q8)";          // 40 elements: no matrix
-    params[2].compressor = "powersgd(rank=20,fallback=bf16)";       // 50 x 70: 2 * 20 * 120 > 3500
-    params[4].compressor = "powersgd(rank=2,fallback=none)";        // 128 x 32
-    params[5].compressor = "projection(rank=1,fallback=none)";      // a vector
+    params[1].compressor = "powersgd(rank=1,fallback=q8)";      // 40 elements: no matrix
+    params[2].compressor = "powersgd(rank=20,fallback=bf16)";   // 50 x 70: 2 * 20 * 120 > 3500
+    params[4].compressor = "powersgd(rank=2,fallback=none)";    // 128 x 32
+    params[5].compressor = "projection(rank=1,fallback=none)";  // a vector
     GradientHook hook(comm, params, options_for(comm, "powersgd(rank=4)"));
     model.step(hook, 0).wait(patience());
     const StepReport report = hook.report();

@@ -22,6 +22,11 @@ TEST(Spec, CanonicalTextIsAcceptedAndStable) {
         Good{"q1", "quantize(bits=1,bucket=512,norm=linf,round=nearest)"},
         Good{"q4(bucket=1024,round=stochastic)", "quantize(bits=4,bucket=1024,norm=linf,round=stochastic)"},
         Good{"quantize(norm=minmax,bits=3,bucket=8192)", "quantize(bits=3,bucket=8192,norm=minmax,round=nearest)"},
+        Good{"powersgd", "powersgd(rank=4,iterations=1,rounds=2,start=0,min_ratio=2,fallback=q4,factors=none)"},
+        Good{"powersgd(2,rounds=1,min_ratio=1.5,fallback=q8(bucket=64),factors=bf16)",
+             "powersgd(rank=2,iterations=1,rounds=1,start=0,min_ratio=1.5,fallback=q8(bucket=64),factors=bf16)"},
+        Good{"projection(8,refresh=50)",
+             "projection(rank=8,refresh=50,iterations=2,start=0,min_ratio=2,fallback=q4,factors=none)"},
         Good{"quantize(bits=8,bucket=32,norm=l2,round=stochastic)",
              "quantize(bits=8,bucket=32,norm=l2,round=stochastic)"}}) {
     const Compressor compressor = make_compressor(good.text);
@@ -48,8 +53,14 @@ TEST_P(BadSpec, IsRefusedByName) {
 INSTANTIATE_TEST_SUITE_P(
     All, BadSpec,
     ::testing::Values(
-        Bad{"", "no valid name", "name(option=value"}, Bad{"int4", "int4", "none, f16, bf16, quantize, q1..q8"},
-        Bad{"q0", "q0", "q1..q8"}, Bad{"q9", "q9", "q1..q8"}, Bad{"q44", "q44", "q1..q8"}, Bad{"Q4", "Q4", "q1..q8"},
+        Bad{"", "no valid name", "name(option=value"}, Bad{"int4", "int4", "none, f16, bf16, quantize"},
+        Bad{"powersgd(rank=0)", "rank is 0", "1..1024"}, Bad{"powersgd(rounds=3)", "rounds is 3", "1..2"},
+        Bad{"powersgd(rounds=1,iterations=2)", "iterations=2", "rounds=2"},
+        Bad{"powersgd(refresh=3)", "refresh", "rank"}, Bad{"projection(rounds=1)", "rounds", "refresh"},
+        Bad{"powersgd(fallback=powersgd)", "fallback", "low rank itself"}, Bad{"powersgd(fallback=q9)", "q9", "q1..q8"},
+        Bad{"projection(factors=projection)", "factors is projection", "quantisers"},
+        Bad{"powersgd(min_ratio=-1)", "min_ratio is -1", "0..1000000"}, Bad{"q0", "q0", "q1..q8"},
+        Bad{"q9", "q9", "q1..q8"}, Bad{"q44", "q44", "q1..q8"}, Bad{"Q4", "Q4", "q1..q8"},
         Bad{" q4", "no valid name", "name"}, Bad{"q4 ", "no valid name", "name"},
         Bad{"(bits=4)", "no valid name", "name"}, Bad{"q4(", "closing parenthesis", "missing"},
         Bad{"q4(bucket=512", "closing parenthesis", "missing"}, Bad{"q4)", "no valid name", "name"},

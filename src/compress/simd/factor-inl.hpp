@@ -1,7 +1,7 @@
 // Products of matrices with tall, narrow factors. Included once per instruction set.
 //
-// A matrix is read from memory once a product: what is used again (a row pair, a block of rows of a strip of columns, the
-// factor's part that meets it) stays in the first-level cache. At rank 4 that leaves memory the limit.
+// A matrix is read from memory once a product: what is used again (a row pair, a block of rows of a strip of columns,
+// the factor's part that meets it) stays in the first-level cache. At rank 4 that leaves memory the limit.
 #if defined(GRADWIRE_SIMD_FACTOR_INL_) == defined(HWY_TARGET_TOGGLE)
 #ifdef GRADWIRE_SIMD_FACTOR_INL_
 #undef GRADWIRE_SIMD_FACTOR_INL_
@@ -84,7 +84,8 @@ inline void times(const kernels::MatrixTimes& job) {
           std::memcpy(rest[2 + k].data, basis[k] + whole, left * sizeof(float));
       }
       DotSums sums;
-      for (std::size_t v = 0; v < kRow; v += hn::Lanes(DF())) sums.add(rows, basis, left == 0 ? nullptr : rest, whole, v);
+      for (std::size_t v = 0; v < kRow; v += hn::Lanes(DF()))
+        sums.add(rows, basis, left == 0 ? nullptr : rest, whole, v);
       for (std::size_t r = 0; r < height; ++r) {
         for (std::size_t k = 0; k < width; ++k) job.factor[(j + k) * job.rows + row + r] = sums.total(r, k);
       }

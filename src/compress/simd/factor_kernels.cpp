@@ -1,9 +1,10 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "compress/simd/factor_kernels.cpp"
+#include "compress/factor_kernels.hpp"
+
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "compress/factor_kernels.hpp"
 #include "compress/simd/export_kernels.hpp"
 
 #if HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
