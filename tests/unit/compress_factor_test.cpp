@@ -29,7 +29,8 @@ struct Outputs {
 };
 
 Outputs run_kernels(const FactorKernels& kernels, MatrixView view, std::size_t rank, std::size_t shift) {
-  const auto [rows, cols] = view;
+  const std::size_t rows = view.rows;
+  const std::size_t cols = view.cols;
   std::vector<float> m(rows * cols + shift);
   const std::vector<float> values = normals(rows * cols, 3);
   std::vector<float> left_basis = normals(rows * rank + shift, 4);
@@ -66,8 +67,8 @@ TEST_P(FactorKernelsTest, GiveTheReferencesBits) {
   for (const MatrixView view :
        {MatrixView{1, 1}, MatrixView{1, 37}, MatrixView{37, 1}, MatrixView{3, 5}, MatrixView{2, 16}, MatrixView{5, 15},
         MatrixView{7, 33}, MatrixView{64, 48}, MatrixView{9, 1024}, MatrixView{6, 1025}, MatrixView{13, 2100}}) {
-    for (const std::size_t rank : {1, 2, 3, 4, 5, 7, 8, 13}) {
-      for (const std::size_t shift : {0, 1}) {
+    for (const std::size_t rank : {1u, 2u, 3u, 4u, 5u, 7u, 8u, 13u}) {
+      for (const std::size_t shift : {0u, 1u}) {
         EXPECT_EQ(run_kernels(kernels, view, rank, shift), run_kernels(reference, view, rank, shift))
             << view.rows << "x" << view.cols << " rank " << rank << " shift " << shift;
       }
@@ -147,8 +148,8 @@ struct Orthonormal {
 };
 
 TEST(Orthonormalise, SpansWhatItWasGiven) {
-  for (const std::size_t length : {1, 2, 7, 100, 1031}) {
-    for (const std::size_t rank : {1, 2, 4, 9, 64}) {
+  for (const std::size_t length : {1u, 2u, 7u, 100u, 1031u}) {
+    for (const std::size_t rank : {1u, 2u, 4u, 9u, 64u}) {
       if (rank > length) continue;
       for (const float scale : {1.0F, 1e-30F, 1e30F}) {
         std::vector<float> values = normals(length * rank, 8);
