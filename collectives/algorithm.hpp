@@ -25,8 +25,8 @@ class Algorithm {
   [[nodiscard]] virtual int segments() const noexcept = 0;
   /// The same on every rank.
   [[nodiscard]] virtual std::size_t workspace_bytes() const noexcept = 0;
-  /// Runs one stage without blocking (but for the first of `integer_sum`, see there) and returns what the segment's next
-  /// stage must wait for; the last stage of a segment returns a complete Work.
+  /// Runs one stage without blocking (but for the first of `integer_sum`, see there) and returns what the segment's
+  /// next stage must wait for; the last stage of a segment returns a complete Work.
   [[nodiscard]] virtual Work run_stage(int stage, int segment) = 0;
 
   /// Whether a verdict of any rank reaches all of them with the messages; else they exchange verdicts after each run.
@@ -55,6 +55,7 @@ class Algorithm {
 [[nodiscard]] std::unique_ptr<Algorithm> make_hierarchical(Operation& op, std::size_t segment_bytes);
 [[nodiscard]] std::unique_ptr<Algorithm> make_sparse_scatter(Operation& op);
 [[nodiscard]] std::unique_ptr<Algorithm> make_integer_sum(Operation& op);
+[[nodiscard]] std::unique_ptr<Algorithm> make_lowrank(Operation& op, std::size_t segment_bytes);
 
 /// What decides on an algorithm: all of it is the same on every rank.
 struct Choice {

@@ -37,8 +37,8 @@ std::size_t seal_message(const Operation& op, MessageId id, Bytes out, std::size
 /// carries a verdict, which the operation adopts.
 ConstBytes open_message(Operation& op, const Arrival& arrival);
 
-/// Whose random numbers: a rank's for its own input, those for a sum that it re-encodes, which must not be the same, and
-/// what all ranks draw alike.
+/// Whose random numbers: a rank's for its own input, those for a sum that it re-encodes, which must not be the same,
+/// and what all ranks draw alike.
 enum class Draw { input, sum, shared };
 [[nodiscard]] RandomKey random_key(const Operation& op, const Piece& piece, Draw draw);
 

@@ -27,8 +27,13 @@ std::vector<Agreement> describe_agreement(const Operation& op, std::string_view 
     entries.push_back({"nodes of the ranks", fmt::format("{}", fmt::join(op.nodes, " "))});
   }
   for (const BucketItem& item : op.items) {
-    entries.push_back({item.name, fmt::format("id {} {}[{}] {}", static_cast<std::uint32_t>(item.param),
-                                              name(item.dtype), item.count, item.compressor.spec())});
+    std::string text = fmt::format("id {} {}[{}] {}", static_cast<std::uint32_t>(item.param), name(item.dtype),
+                                   item.count, item.compressor.spec());
+    if (item.compressor.low_rank() != nullptr) {
+      const MatrixView view = matrix_view(item.shape);
+      text += fmt::format(" as {}x{}", view.rows, view.cols);
+    }
+    entries.push_back({item.name, std::move(text)});
   }
   return entries;
 }
@@ -130,6 +135,10 @@ Run::Run(Operation operation, const AllreduceOptions& options)
     item.name = label(item);
     require(is_float(item.dtype), "{}: registered as {}, expected f32, f16 or bf16", item.name,
             gradwire::name(item.dtype));
+    std::size_t shaped = 1;
+    for (const std::size_t extent : item.shape) shaped *= extent;
+    require(item.shape.empty() || shaped == item.count, "{}: its shape has {} elements, not {}", item.name, shaped,
+            item.count);
     elems_ += item.count;
   }
   require_unique_ids(op_);
@@ -164,7 +173,7 @@ void Run::start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint
           workspace.data == nullptr ? 0 : workspace.size);
   check_buffers(op_, buffers, refusal.has_value());
   started_ = Clock::now();
-  op_.deadline = op_.deadlineafter(timeout_);
+  op_.deadline = deadline_after(timeout_);
   meet_the_others();
   const std::lock_guard lock(mutex_);
   op_.buffers.assign(buffers.begin(), buffers.end());
@@ -304,7 +313,7 @@ Work run_once(Operation operation, std::span<const Item> items, StreamRef stream
               std::uint64_t step) {
   std::vector<ItemBuffers> buffers;
   for (const Item& item : items) {
-    operation.items.push_back({item.param, item.tensor.count, item.tensor.dtype, item.compressor, {}});
+    operation.items.push_back({item.param, item.tensor.count, item.tensor.dtype, item.compressor, {}, item.shape});
     buffers.push_back({item.tensor, item.residual});
   }
   auto run = std::make_shared<Run>(std::move(operation), options);

@@ -39,6 +39,10 @@ const char* refuse_uncountable(const Compressor& compressor) {
   return compressor.integer_coder() == nullptr ? "its codes cannot be added before they are decoded" : nullptr;
 }
 
+const char* refuse_full_rank(const Compressor& compressor) {
+  return compressor.low_rank() != nullptr ? nullptr : "it carries low-rank schemes only";
+}
+
 const char* refuse_inside_node(const Compressor& compressor) {
   if (compressor.sparsifier() != nullptr) return "inputs must reach the node's sum whole";
   if (compressor.low_rank() != nullptr) return "low rank makes no frames";
@@ -59,6 +63,9 @@ const auto& table() {
       Row{{"integer_sum", "2(n-1)/n of the integers' width", "1", "codes that add up, such as thc's"},
           [](Operation& op, std::size_t) { return make_integer_sum(op); },
           refuse_uncountable},
+      Row{{"lowrank", "2(n-1)/n r(rows+cols)", "1", "matrices with powersgd or projection"},
+          make_lowrank,
+          refuse_full_rank},
       Row{{"hierarchical", "a node: 2(N-1)/N S/ratio", "2, or 3", "several ranks on each of N nodes; quantisers"},
           make_hierarchical,
           refuse_sparse},
@@ -127,6 +134,7 @@ std::string_view choose_algorithm(const Choice& choice) {
   const auto any = [&](auto property) { return std::any_of(items.begin(), items.end(), property); };
   if (choice.entry != Entry::allreduce) return name(choice.entry);
   if (all([](const BucketItem& i) { return i.compressor.traits().lossless; })) return "dense";
+  if (any([](const BucketItem& i) { return i.compressor.low_rank() != nullptr; })) return "lowrank";
   if (all([](const BucketItem& i) { return i.compressor.integer_coder() != nullptr; })) return "integer_sum";
   if (any([](const BucketItem& i) { return i.compressor.sparsifier() != nullptr; })) {
     return choose_sparse(items, choice.nodes.size());

@@ -212,8 +212,8 @@ class SparseScatter final : public Algorithm {
       *counts++ = static_cast<std::uint32_t>(sent.count);
       const auto offset = static_cast<std::uint32_t>(piece.first);
       for (std::size_t e = 0; e < entries.count; ++e) entries.index[e] -= offset;
-      const std::size_t bytes =
-          sparsifier(op_.items[piece.item]).encode_entries(entries, piece.count, frame, random_key(op_, piece, Draw::input));
+      const std::size_t bytes = sparsifier(op_.items[piece.item])
+                                    .encode_entries(entries, piece.count, frame, random_key(op_, piece, Draw::input));
       for (std::size_t e = 0; e < entries.count; ++e) entries.index[e] += offset;
       return bytes;
     });

@@ -21,8 +21,19 @@ double us_since(Clock::time_point start) {
   return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
 }
 
+/// Rows of the matrix, as square as the count allows, that a tensor stands for under low rank.
+std::size_t square_rows(std::size_t count) {
+  std::size_t rows = 1;
+  for (std::size_t divisor = 2; divisor * divisor <= count; ++divisor) {
+    if (count % divisor == 0) rows = divisor;
+  }
+  return rows;
+}
+
 std::vector<BucketItem> one_item(std::size_t count, DType dtype, const Compressor& compressor) {
-  return {BucketItem{.param = ParamId{0}, .count = count, .dtype = dtype, .compressor = compressor, .name = "perf"}};
+  BucketItem item{.param = ParamId{0}, .count = count, .dtype = dtype, .compressor = compressor, .name = "perf"};
+  if (compressor.low_rank() != nullptr) item.shape = {square_rows(count), count / square_rows(count)};
+  return {item};
 }
 
 AllreduceOptions allreduce_options(const PerfOptions& options) {

@@ -47,7 +47,8 @@ one reused allreduce from start to completion, residual written; next the transp
 An iteration takes as long as its slowest rank; 'time' is the median over iterations. algbw and busbw count uncompressed
 bytes: algbw = size / time, busbw = algbw * 2(n-1)/n. 'wire bytes' is what the rank that sends most sends; 'ratio' is
 2(n-1)/n * size, what an optimal dense allreduce sends, over that. #wrong counts elements whose result differs between
-ranks in any bit, or breaks sum(inputs) == result + sum(residuals) by more than f32 rounding.
+ranks in any bit, or breaks sum(inputs) == result + sum(residuals) by more than f32 rounding. Low rank takes the tensor as
+a matrix as square as its size allows, whether that pays or not.
 )";
 
 void print_help() {

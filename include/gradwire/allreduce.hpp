@@ -60,7 +60,8 @@ struct Item {
   Tensor tensor;
   Tensor residual;
   Compressor compressor;
-  ParamId param{};  ///< unique among the items of a call
+  ParamId param{};                      ///< unique among the items of a call
+  std::vector<std::size_t> shape = {};  ///< as in BucketItem
 };
 
 class Run;
@@ -81,7 +82,8 @@ class GRADWIRE_API PersistentOperation {
   /// Collective; operations on one communicator are started in the same order on every rank. `buffers` are in the order
   /// of the items; they and the workspace belong to the operation until the Work is done. The operation advances only
   /// inside Work::done() and Work::wait(); `integer_sum` also waits here until all ranks have started it, so ranks that
-  /// use it run the same sequence of starts and waits. `step` keys the random numbers. A `refusal` makes this rank take
+  /// use it run the same sequence of starts and waits. `step`, the same on all ranks, keys the random
+  /// numbers. A `refusal` makes this rank take
   /// part without data (its tensors may lack memory): every rank's Work then fails with that verdict, in step, and the
   /// communicator stays usable. The same happens when an input holds NaN or Inf. Residuals are then unspecified.
   ///

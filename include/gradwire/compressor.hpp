@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -96,17 +97,37 @@ class GRADWIRE_API IntegerCoder {
   virtual void decode(ConstTensor codes, int ranks, const float* ranges, Tensor y, const RandomKey& shared) const = 0;
 };
 
+/// A tensor as a matrix, row after row in memory. {0, 0}: it is none.
+struct MatrixView {
+  std::size_t rows = 0;
+  std::size_t cols = 0;
+  [[nodiscard]] bool is_matrix() const noexcept { return rows > 0; }
+  bool operator==(const MatrixView&) const = default;
+};
+
+/// How a tensor of this shape is viewed: its first dimension by the product of the rest (a convolution's weights OIHW
+/// as O x IHW). Scalars, vectors and empty tensors are no matrices, a 1 x n or n x 1 tensor is one.
+[[nodiscard]] GRADWIRE_API MatrixView matrix_view(std::span<const std::size_t> shape) noexcept;
+
 /// Parameters of a low-rank scheme, carried out by the algorithm `lowrank`: such a compressor makes no frames.
-struct LowRank {
+struct GRADWIRE_API LowRank {
   enum class Kind : std::uint8_t { powersgd, projection };
   Kind kind = Kind::powersgd;
-  std::uint32_t rank = 4;
-  std::uint32_t iterations = 1;  ///< powersgd: power iterations a step
-  std::uint32_t rounds = 2;      ///< powersgd: 2 all-reduces a step (P, then Q), or 1 (P and Q by turns)
+  std::uint32_t rank = 4;        ///< of a matrix with fewer rows or columns: their number
+  std::uint32_t iterations = 1;  ///< power iterations of a step (of a step that refreshes the basis)
+  std::uint32_t rounds = 2;      ///< powersgd: reductions a step, P and Q, or 1: P and Q by turns
   std::uint32_t start = 0;       ///< steps sent dense before the first low-rank one
   std::uint32_t refresh = 200;   ///< projection: steps between new bases
-  float min_ratio = 2;           ///< matrices that would shrink by less go to the fallback
+  double min_ratio = 2;          ///< matrices that would shrink by less go to the fallback
   std::string fallback = "q4";   ///< spec for what is no matrix, or shrinks too little
+  std::string factors = "none";  ///< spec of the frames in which factors travel
+
+  /// Whether low rank is worth it: rank * (rows + cols) * min_ratio < rows * cols, and it is a matrix.
+  [[nodiscard]] bool pays(MatrixView view) const noexcept;
+  /// Columns of the factors of such a matrix: rank, or as many as it has rows or columns.
+  [[nodiscard]] std::size_t rank_for(MatrixView view) const noexcept;
+  /// What schemes that share a bucket must have in common, in words: kind, iterations, rounds, start and refresh.
+  [[nodiscard]] std::string schedule() const;
 };
 
 /// What a compressor's author implements. Implementations are immutable and safe to share between threads; one that

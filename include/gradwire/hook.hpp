@@ -25,7 +25,7 @@ struct ParamInfo {
 struct HookOptions {
   std::string compressor = "q4";
   std::string rule = "ef";
-  std::string algorithm = "auto";
+  std::string algorithm = "auto";        ///< of the buckets of frames; low rank has its own, "lowrank"
   std::size_t bucket_bytes = 4u << 20;   ///< f32 bytes after which a bucket is closed
   std::size_t dense_below_elems = 1024;  ///< smaller and 1-D parameters are grouped and sent dense
   std::uint64_t seed = 0;
@@ -37,7 +37,7 @@ struct HookOptions {
 /// What became of one parameter in the last step.
 struct ParamReport {
   std::string name;
-  std::string compressor;  ///< "dense" where it is sent dense
+  std::string compressor;  ///< "dense" where it is sent dense, the fallback's spec where low rank does not pay
   std::string rule;
   std::size_t count = 0;
   double residual_norm = 0;  ///< l2 norm of what this rank still owes

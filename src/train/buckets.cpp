@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <set>
+#include <utility>
 
 #include "base/fail.hpp"
 
@@ -22,20 +24,32 @@ std::size_t count_elems(const ParamInfo& param) {
   return count;
 }
 
+Family family_of(const Compressor& compressor) {
+  if (compressor.low_rank() != nullptr) return Family::low_rank;
+  if (compressor.sparsifier() != nullptr) return Family::sparse;
+  if (compressor.integer_coder() != nullptr) return Family::integer;
+  return Family::frames;
+}
+
 ParamScheme plan_scheme(const ParamInfo& param, const HookOptions& options) {
   ParamScheme scheme;
   scheme.count = count_elems(param);
   const bool chosen = !param.compressor.empty();
-  const Compressor compressor = make_compressor(chosen ? param.compressor : options.compressor);
+  Compressor compressor = make_compressor(chosen ? param.compressor : options.compressor);
+  if (const LowRank* const low_rank = compressor.low_rank(); low_rank && !low_rank->pays(matrix_view(param.shape))) {
+    compressor = make_compressor(std::string(low_rank->fallback));
+  }
   scheme.compressor = compressor.spec();
   scheme.rule = param.rule.empty() ? options.rule : param.rule;
   const bool small = param.shape.size() <= 1 || scheme.count < options.dense_below_elems;
   const bool plain = options.algorithm == "auto" || options.algorithm == "dense";
-  scheme.dense = (small && !chosen) || (compressor.traits().lossless && plain);
-  if (scheme.dense) {
+  scheme.family = family_of(compressor);
+  if ((small && !chosen) || (compressor.traits().lossless && plain)) scheme.family = Family::dense;
+  if (scheme.dense()) {
     scheme.compressor = "none";
     scheme.rule = "none";
   }
+  if (scheme.family == Family::low_rank) scheme.schedule = compressor.low_rank()->schedule();
   return scheme;
 }
 
@@ -64,25 +78,34 @@ std::vector<ParamScheme> plan_schemes(std::span<const ParamInfo> params, const H
 }
 
 std::vector<BucketPlan> plan_buckets(std::span<const ParamScheme> schemes, std::size_t bucket_bytes) {
+  struct Open {
+    BucketPlan plan;
+    std::size_t bytes = 0;
+  };
   std::vector<BucketPlan> closed;
-  BucketPlan open[2];
-  std::size_t bytes[2] = {0, 0};
+  std::map<std::pair<Family, std::string>, Open> open;
   for (std::size_t i = schemes.size(); i-- > 0;) {
-    const auto kind = static_cast<std::size_t>(schemes[i].dense);
-    open[kind].params.push_back(i);
-    open[kind].dense = schemes[i].dense;
-    bytes[kind] += schemes[i].count * sizeof(float);
-    if (bytes[kind] < bucket_bytes) continue;
-    closed.push_back(std::move(open[kind]));
-    open[kind] = {};
-    bytes[kind] = 0;
+    const auto place = open.try_emplace({schemes[i].family, schemes[i].schedule}).first;
+    auto& [plan, bytes] = place->second;
+    plan.params.push_back(i);
+    plan.family = schemes[i].family;
+    bytes += schemes[i].count * sizeof(float);
+    if (bytes < bucket_bytes) continue;
+    closed.push_back(std::move(plan));
+    open.erase(place);
   }
-  for (BucketPlan& rest : open) {
-    if (!rest.params.empty()) closed.push_back(std::move(rest));
-  }
+  for (auto& [key, rest] : open) closed.push_back(std::move(rest.plan));
   std::stable_sort(closed.begin(), closed.end(),
                    [](const BucketPlan& a, const BucketPlan& b) { return a.params.back() > b.params.back(); });
   return closed;
+}
+
+std::string algorithm_for(Family family, const std::string& option) {
+  switch (family) {
+    case Family::dense: return "dense";
+    case Family::low_rank: return option == "dense" ? option : "lowrank";  // dense: refused with the reason
+    default: return option == "lowrank" ? "auto" : option;
+  }
 }
 
 }  // namespace gradwire

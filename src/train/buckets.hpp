@@ -1,5 +1,6 @@
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
@@ -8,26 +9,43 @@
 
 namespace gradwire {
 
+/// What the algorithms tell apart: a bucket holds parameters of one family.
+enum class Family : std::uint8_t {
+  dense,     ///< small or uncompressed tensors: the backend's own all-reduce
+  frames,    ///< what can be re-encoded: quantisers and casts
+  sparse,    ///< Compressor::sparsifier()
+  integer,   ///< Compressor::integer_coder()
+  low_rank,  ///< Compressor::low_rank()
+};
+
 /// How one registered parameter travels.
 struct ParamScheme {
-  std::string compressor;  ///< canonical spec
+  std::string compressor;  ///< canonical spec; of the fallback where low rank does not pay
   std::string rule;
-  bool dense = false;  ///< in a bucket of small or uncompressed tensors
+  Family family = Family::frames;
+  std::string schedule = {};  ///< low rank: what the parameters of a bucket have in common
   std::size_t count = 0;
+
+  [[nodiscard]] bool dense() const noexcept { return family == Family::dense; }
 };
 
 /// Parameters reduced together, by index of registration, in backward order.
 struct BucketPlan {
   std::vector<std::size_t> params;
-  bool dense = false;
+  Family family = Family::frames;
 };
 
 /// Pure: all ranks that register alike plan alike. Throws Errc::invalid_argument naming the parameter.
 [[nodiscard]] std::vector<ParamScheme> plan_schemes(std::span<const ParamInfo> params, const HookOptions& options);
 
-/// Groups parameters in backward (reverse registration) order: compressed ones into buckets of bucket_bytes, dense ones
-/// likewise. Buckets are in the order in which backward completes them.
+/// Groups parameters in backward (reverse registration) order, those of each family (and schedule) into buckets of
+/// bucket_bytes. Buckets are in the order in which backward completes them.
 [[nodiscard]] std::vector<BucketPlan> plan_buckets(std::span<const ParamScheme> schemes, std::size_t bucket_bytes);
+
+/// The algorithm of a family's buckets. HookOptions::algorithm is for those whose compressors make frames; low rank and
+/// dense buckets have their own. With "lowrank" as the option, what is not low rank goes by "auto"; with "dense", low
+/// rank is refused like any other compressor.
+[[nodiscard]] std::string algorithm_for(Family family, const std::string& option);
 
 /// "784x512".
 [[nodiscard]] std::string shape_text(std::span<const std::size_t> shape);

@@ -148,7 +148,7 @@ class GradientHook::Impl final : public Completion {
     }
     for (std::size_t i = 0; i < params_.size(); ++i) {
       const ParamScheme& scheme = engine_->scheme(i);
-      report.params.push_back({params_[i].name, scheme.dense ? "dense" : scheme.compressor, scheme.rule, scheme.count,
+      report.params.push_back({params_[i].name, scheme.dense() ? "dense" : scheme.compressor, scheme.rule, scheme.count,
                                engine_->residual_norm(i)});
     }
     return report;

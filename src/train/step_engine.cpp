@@ -38,7 +38,7 @@ StepEngine::StepEngine(const Communicator& comm, std::span<const ParamInfo> para
   for (std::size_t i = 0; i < params.size(); ++i) {
     Param param{.info = params[i], .scheme = std::move(schemes[i]), .rule = nullptr};
     param.rule = make_rule(param.scheme.rule, param.scheme.count);
-    param.staged = !param.scheme.dense && param.info.dtype != DType::f32;
+    param.staged = !param.scheme.dense() && param.info.dtype != DType::f32;
     if (param.staged) in_flight_limit_ = 1;
     params_.push_back(std::move(param));
   }
@@ -66,7 +66,7 @@ StepEngine::~StepEngine() {
 void StepEngine::add_bucket(const BucketPlan& plan, const HookOptions& options) {
   Bucket bucket;
   bucket.params = plan.params;
-  bucket.dense = plan.dense;
+  bucket.dense = plan.family == Family::dense;
   std::vector<BucketItem> items;
   for (const std::size_t i : plan.params) {
     Param& param = params_[i];
@@ -79,7 +79,7 @@ void StepEngine::add_bucket(const BucketPlan& plan, const HookOptions& options) 
                      make_compressor(param.scheme.compressor), param.info.name, param.info.shape});
   }
   AllreduceOptions reduce;
-  reduce.algorithm = plan.dense ? "dense" : options.algorithm;
+  reduce.algorithm = algorithm_for(plan.family, options.algorithm);
   reduce.seed = options.seed;
   reduce.timeout = options.timeout;
   bucket.operation = make_operation(std::move(items), reduce);

@@ -12,15 +12,17 @@ INSTANTIATE_TEST_SUITE_P(Worlds, Allocation, ::testing::ValuesIn(worlds()), worl
 TEST_P(Allocation, NoneInAPersistentAllreduce) {
   run([](Communicator& comm) {
     if (is_checked(comm)) return;
-    for (const char* algorithm : {"dense", "scatter_reduce", "ring", "gather_sum", "hierarchical", "integer_sum", "rotated"}) {
+    for (const char* algorithm :
+         {"dense", "scatter_reduce", "ring", "gather_sum", "hierarchical", "integer_sum", "lowrank", "rotated"}) {
       const std::string_view name = algorithm;
       const Compressor compressor = make_compressor(name == "dense"         ? "none"
                                                     : name == "integer_sum" ? "thc"
+                                                    : name == "lowrank"     ? "powersgd(rank=50)"
                                                     : name == "rotated"     ? "rotate(q4,scale=unbiased)"
                                                                             : "q4");
       std::vector<BucketItem> items;
-      items.push_back({ParamId{0}, 20'000, DType::f32, compressor, "a"});
-      items.push_back({ParamId{1}, 3'000, DType::f16, compressor, "b"});
+      items.push_back({ParamId{0}, 20'000, DType::f32, compressor, "a", {200, 100}});
+      items.push_back({ParamId{1}, 3'000, DType::f16, compressor, "b", {50, 60}});
       PersistentAllreduce operation(
           comm, items, Slot{1}, {.algorithm = name == "rotated" ? "scatter_reduce" : algorithm, .segment_bytes = 8192});
       const Buffer workspace(operation.workspace_bytes());

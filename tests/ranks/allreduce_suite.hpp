@@ -19,6 +19,7 @@ struct TestParam {
 
   std::string spec;
   DType dtype;
+  std::vector<std::size_t> shape;  // for low rank
   std::vector<std::byte> tensor;
   std::vector<float> residual;
   std::vector<float> input;  // what the tensor held, widened
@@ -52,7 +53,7 @@ inline std::vector<Item> items_of(std::vector<TestParam>& params) {
   std::vector<Item> items;
   for (std::size_t i = 0; i < params.size(); ++i) {
     items.push_back({params[i].view(), params[i].residual_view(), make_compressor(params[i].spec),
-                     ParamId{static_cast<std::uint32_t>(i)}});
+                     ParamId{static_cast<std::uint32_t>(i)}, params[i].shape});
   }
   return items;
 }
@@ -87,12 +88,13 @@ inline std::vector<std::vector<float>> gather_slices(const Communicator& comm, c
   return slices;
 }
 
-/// The contract: results bitwise equal on all ranks, and sum of inputs == result + sum of residuals up to f32 rounding.
-inline void expect_law(const Communicator& comm, const TestParam& param, const std::string& what) {
+/// The contract: results bitwise equal on all ranks, and sum of inputs == result + sum of residuals up to f32 rounding,
+/// of values as large as this rank's slice holds, or `magnitude` where elements mix beyond it.
+inline void expect_law(const Communicator& comm, const TestParam& param, const std::string& what,
+                       double magnitude = 0) {
   const auto inputs = gather_slices(comm, param.input);
   const auto residuals = gather_slices(comm, param.residual);
   const auto results = gather_slices(comm, param.results());
-  double magnitude = 0;
   for (const auto& slice : inputs) {
     for (const float x : slice) magnitude = std::max(magnitude, std::fabs(static_cast<double>(x)));
   }

@@ -1,0 +1,35 @@
+#include "collectives/round.hpp"
+
+namespace gradwire {
+
+Round::Round(Operation& outer, std::vector<BucketItem> items, std::uint64_t kind, std::size_t segment_bytes)
+    : outer_(outer), inner_{.comm = outer.comm, .items = std::move(items), .slot = outer.slot}, kind_(kind) {
+  inner_.buffers.resize(inner_.items.size());
+  // Between two ranks both send the same bytes, and gather_sum is done in one exchange instead of two.
+  algorithm_ = outer.size() == 2 ? make_gather_sum(inner_, segment_bytes) : make_scatter_reduce(inner_, segment_bytes);
+  pipeline_.emplace(*algorithm_);
+}
+
+void Round::begin(Bytes workspace) {
+  constexpr std::uint64_t kSpread = 0xd1b5'4a32'd192'ed03;
+  inner_.seed = outer_.seed + kind_ * kSpread;
+  inner_.fingerprint = outer_.fingerprint + kind_ * kSpread;
+  inner_.step = outer_.step;
+  inner_.deadline = outer_.deadline;
+  inner_.number = outer_.number;
+  inner_.stream = outer_.stream;
+  inner_.verdict = outer_.verdict;
+  inner_.stats = {};
+  algorithm_->set_workspace(workspace);
+  pipeline_->begin();
+  (void)pipeline_->advance();
+}
+
+void Round::end() {
+  outer_.verdict = inner_.verdict;
+  outer_.stats.wire_bytes += inner_.stats.wire_bytes;
+  outer_.stats.encode_us += inner_.stats.encode_us;
+  outer_.stats.decode_us += inner_.stats.decode_us;
+}
+
+}  // namespace gradwire
