@@ -3,7 +3,7 @@
 namespace gradwire {
 
 Round::Round(Operation& outer, std::vector<BucketItem> items, std::uint64_t kind, std::size_t segment_bytes)
-    : outer_(outer), inner_{.comm = outer.comm, .items = std::move(items), .slot = outer.slot}, kind_(kind) {
+    : outer_(outer), inner_{.comm = outer.comm, .items = std::move(items), .slot = outer.slot, .nodes = outer.nodes}, kind_(kind) {
   inner_.buffers.resize(inner_.items.size());
   // Between two ranks both send the same bytes, and gather_sum is done in one exchange instead of two.
   algorithm_ = outer.size() == 2 ? make_gather_sum(inner_, segment_bytes) : make_scatter_reduce(inner_, segment_bytes);
@@ -28,6 +28,7 @@ void Round::begin(Bytes workspace) {
 void Round::end() {
   outer_.verdict = inner_.verdict;
   outer_.stats.wire_bytes += inner_.stats.wire_bytes;
+  outer_.stats.inter_node_bytes += inner_.stats.inter_node_bytes;
   outer_.stats.encode_us += inner_.stats.encode_us;
   outer_.stats.decode_us += inner_.stats.decode_us;
 }

@@ -5,9 +5,9 @@
 #include "base/fail.hpp"
 #include "compress/cast.hpp"
 #include "compress/learned.hpp"
+#include "compress/low_rank.hpp"
 #include "compress/minifloat.hpp"
 #include "compress/natural.hpp"
-#include "compress/low_rank.hpp"
 #include "compress/quantize.hpp"
 #include "compress/rotate.hpp"
 #include "compress/sparse/make.hpp"
@@ -102,6 +102,8 @@ bool is_short_quantize(std::string_view name) {
 /// "zstd" where a stage that makes frames should be.
 Compressor refuse_zstd(const Spec& spec) {
   fail(Errc::invalid_argument, "compressor \"{}\": zstd stands behind another compressor, as in q4|zstd", spec.text);
+}
+
 /// Options that both low-rank schemes have.
 void read_low_rank_options(OptionReader& options, LowRank& scheme) {
   scheme.rank = options.number("rank", scheme.rank, 1, 1024);
