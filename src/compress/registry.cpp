@@ -102,6 +102,8 @@ bool is_short_quantize(std::string_view name) {
 /// "zstd" where a stage that makes frames should be.
 Compressor refuse_zstd(const Spec& spec) {
   fail(Errc::invalid_argument, "compressor \"{}\": zstd stands behind another compressor, as in q4|zstd", spec.text);
+}
+
 /// Options that both low-rank schemes have.
 void read_low_rank_options(OptionReader& options, LowRank& scheme) {
   scheme.rank = options.number("rank", scheme.rank, 1, 1024);
