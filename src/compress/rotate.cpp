@@ -45,7 +45,10 @@ bool any_payload_decodes(frame::Codec codec) {
     case frame::Codec::none:
     case frame::Codec::f16:
     case frame::Codec::bf16:
-    case frame::Codec::quantize: return true;
+    case frame::Codec::quantize:
+    case frame::Codec::ternary:
+    case frame::Codec::natural:
+    case frame::Codec::levels: return true;
     default: return false;
   }
 }

@@ -38,6 +38,8 @@ std::vector<std::string> compressors() {
       "quantize(levels=exponential,bits=3,norm=l2,round=stochastic)",
       "sign(96)",
       "ternary(bucket=96,pack=trits)",
+      "q3(levels=learned)",
+      "q4(levels=learned,refresh=5)",
       "mx6(round=stochastic)",
       "mx8(e5m2)",
       "nvfp4(span=256)",
