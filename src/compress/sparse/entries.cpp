@@ -1,15 +1,16 @@
-#include "compress/sparse/make.hpp"
-
+// Sparsifiers from their text specs.
 #include <algorithm>
 #include <limits>
 
+#include "compress/registry.hpp"
 #include "compress/sparse/adaptive.hpp"
 #include "compress/sparse/block_topk.hpp"
 #include "compress/sparse/compressor.hpp"
 #include "compress/sparse/randomk.hpp"
 #include "compress/sparse/topk.hpp"
 
-namespace gradwire::sparse {
+namespace gradwire {
+namespace sparse {
 namespace {
 
 constexpr double kLeastDensity = 1e-9;
@@ -27,8 +28,6 @@ Density read_density(const Spec& spec, OptionReader& options) {
   }
   return density;
 }
-
-}  // namespace
 
 Compressor make_topk(const Spec& spec) {
   OptionReader options(spec, {"density"});
@@ -71,4 +70,35 @@ Compressor make_adaptive_threshold(const Spec& spec) {
   return SparseCompressor(std::make_shared<AdaptiveThreshold>(density, refresh));
 }
 
-}  // namespace gradwire::sparse
+}  // namespace
+}  // namespace sparse
+
+std::vector<RegistryEntry> sparse_entries() {
+  return {
+      {{"topk", "topk(density=0.01,select=exact)", "density=1e-9..1 or k=1.. select=exact|sampled",
+        "the elements of largest magnitude, ties to the lower index; sampled: 0.8 k to k of them, by a guessed "
+        "threshold;"
+        " topk(0.01)|q4 codes their values by q4, as for all sparsifiers",
+        "1 - k/d; sampled 1 - 0.8 k/d", "arXiv:1809.07599; sampled: Deep Gradient Compression, arXiv:1712.01887"},
+       sparse::make_topk},
+      {{"threshold", "threshold(t=0.001)", "t=0..1e38", "the elements of at least this magnitude, however many", "1",
+        "Strom, INTERSPEECH 2015"},
+       sparse::make_threshold},
+      {{"randomk", "randomk(density=0.01,scale=none)", "density=1e-9..1 or k=1.. scale=none|unbiased",
+        "one random element in each of k strata; the frame carries a seed and no indices",
+        "S = ceil(d/k): 1 - 1/S; unbiased S - 1", "arXiv:1809.07599"},
+       sparse::make_randomk},
+      {{"block_topk", "block_topk(density=0.01,block=64,norm=l2)",
+        "density=1e-9..1 or k=1.. (of blocks) block=32..256 (multiples of 32) norm=l2|linf",
+        "whole blocks, those of largest norm", "of n blocks, m sent: 1 - m/n; linf 1 - m/(m + (n - m) B)",
+        "OmniReduce, SIGCOMM 2021"},
+       sparse::make_block_topk},
+      {{"adaptive_threshold", "adaptive_threshold(density=0.01,refresh=128)",
+        "density=1e-9..1 or k=1.. refresh=1..1000000",
+        "elements above an earlier step's threshold as long as 4k/5 to 5k/4 pass, else exact; depends on earlier steps",
+        "1 - 0.8 k/d", "Ok-Topk, arXiv:2201.07598"},
+       sparse::make_adaptive_threshold},
+  };
+}
+
+}  // namespace gradwire
