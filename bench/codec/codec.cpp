@@ -36,7 +36,10 @@ constexpr const char* kCompressors[] = {"none",
                                         "q4(round=stochastic)",
                                         "q8(round=stochastic)",
                                         "q4(norm=minmax)",
-                                        "q4(norm=l2)"};
+                                        "q4(norm=l2)",
+                                        "rotate(q4)",
+                                        "rotate(q1(bucket=4096),scale=contractive)",
+                                        "thc"};
 
 /// Memory for one size, shared by all benchmarks of that size and written before the first.
 struct Arena {

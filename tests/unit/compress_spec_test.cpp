@@ -48,7 +48,7 @@ TEST_P(BadSpec, IsRefusedByName) {
 INSTANTIATE_TEST_SUITE_P(
     All, BadSpec,
     ::testing::Values(
-        Bad{"", "no valid name", "name(option=value"}, Bad{"int4", "int4", "none, f16, bf16, quantize, q1..q8"},
+        Bad{"", "no valid name", "name(option=value"}, Bad{"int4", "int4", "accepted: none, f16, bf16, quantize, "},
         Bad{"q0", "q0", "q1..q8"}, Bad{"q9", "q9", "q1..q8"}, Bad{"q44", "q44", "q1..q8"}, Bad{"Q4", "Q4", "q1..q8"},
         Bad{" q4", "no valid name", "name"}, Bad{"q4 ", "no valid name", "name"},
         Bad{"(bits=4)", "no valid name", "name"}, Bad{"q4(", "closing parenthesis", "missing"},
