@@ -53,7 +53,10 @@ constexpr const char* kCompressors[] = {"none",
                                         "mx4",
                                         "mx6",
                                         "mx8",
-                                        "nvfp4"};
+                                        "nvfp4",
+                                        "rotate(q4)",
+                                        "rotate(q1(bucket=4096),scale=contractive)",
+                                        "thc"};
 
 /// Memory for one size, shared by all benchmarks of that size and written before the first.
 struct Arena {

@@ -106,7 +106,8 @@ void ThcCoder::encode(ConstTensor x, const float* ranges, Tensor codes, Tensor r
     isa::kernels<ThcKernels>().encode({scratch.y, half == 0 ? 0.0f : 0.5f / half, top_, key, block_codes});
     if (residual.data == nullptr) continue;
     isa::kernels<ThcKernels>().decode({block_codes, static_cast<std::int32_t>(top_), half, scratch.q});
-    isa::kernels<RotateKernels>().inverse({scratch.q, size, block_signs, rotation_factor(size), true, nullptr});
+    isa::kernels<RotateKernels>().inverse({scratch.q, size, block_signs, rotation_factor(size), true,
+                                           count == size ? static_cast<const float*>(residual.data) + first : nullptr});
     isa::kernels<ElementKernels>().scale_add(
         {x.slice(first, count), 1.0f, scratch.q, static_cast<float*>(residual.data) + first});
   }
@@ -121,7 +122,9 @@ void ThcCoder::decode(ConstTensor codes, int ranks, const float* ranges, Tensor 
     const std::size_t count = std::min(layout_.block, y.count - first);
     const std::size_t size = layout_.padded(count);
     isa::kernels<ThcKernels>().decode({codes.slice(first, size), offset, half_unit(*ranges++), scratch.q});
-    isa::kernels<RotateKernels>().inverse({scratch.q, size, signs.from(first), rotation_factor(size), false, nullptr});
+    isa::kernels<RotateKernels>().inverse(
+        {scratch.q, size, signs.from(first), rotation_factor(size), false,
+         count == size && y.dtype == DType::f32 ? static_cast<const float*>(y.data) + first : nullptr});
     isa::kernels<ElementKernels>().cast_decode(
         {reinterpret_cast<const std::byte*>(scratch.q), DType::f32, y.slice(first, count), Write::assign});
   }

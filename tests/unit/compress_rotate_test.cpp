@@ -2,7 +2,8 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
-#include "compress/rotate_kernels.hpp"
+#include "base/fail.hpp"
+#include "compress/rotate.hpp"
 #include "unit/compress_support.hpp"
 
 namespace gradwire::testing {
@@ -192,6 +193,76 @@ TEST(Rotate, UnbiasedEstimatesAverageOut) {
     EXPECT_GE(squares(mean_error) / squares(x), low) << scale;
     EXPECT_LE(squares(mean_error) / squares(x), high) << scale;
   }
+}
+
+/// An inner compressor whose frames vary in size, and which refuses some payloads: f32 without the zeros at the end.
+class Trimmed {
+ public:
+  [[nodiscard]] std::string_view spec() const noexcept { return "trimmed"; }
+  [[nodiscard]] CompressorTraits traits() const noexcept {
+    CompressorTraits traits;
+    traits.fixed_size = false;
+    return traits;
+  }
+  [[nodiscard]] std::size_t max_frame_size(std::size_t count, DType) const { return 32 + frame::align_up(4 * count); }
+  std::size_t encode(ConstTensor x, Bytes out, Tensor, const RandomKey&, StreamRef) const {
+    const auto* const values = static_cast<const float*>(x.data);
+    std::uint32_t kept = static_cast<std::uint32_t>(x.count);
+    while (kept > 0 && values[kept - 1] == 0) --kept;
+    const std::size_t size = max_frame_size(kept, DType::f32);
+    std::memset(out.data, 0, size);
+    frame::write_header(out.data, {kCodec, x.dtype, 7, static_cast<std::uint32_t>(x.count),
+                                   static_cast<std::uint32_t>(size / frame::kAlign)});
+    std::memcpy(out.data + 16, &kept, sizeof kept);
+    if (kept > 0) std::memcpy(out.data + 32, values, 4 * std::size_t{kept});
+    return size;
+  }
+  std::size_t decode(ConstBytes in, Tensor y, Write, StreamRef) const {
+    const frame::Header header = frame::read_header(in, {kCodec, 7, y.count, spec()});
+    std::uint32_t kept = 0;
+    frame::check_size(in, header, std::size_t{header.blocks} * frame::kAlign, spec());
+    std::memcpy(&kept, in.data + 16, sizeof kept);
+    if (kept > y.count) fail(Errc::bad_frame, "{} of {} kept", kept, y.count);
+    frame::check_size(in, header, max_frame_size(kept, DType::f32), spec());
+    std::memset(y.data, 0, y.bytes());
+    if (kept > 0) std::memcpy(y.data, in.data + 32, 4 * std::size_t{kept});
+    return std::size_t{header.blocks} * frame::kAlign;
+  }
+  [[nodiscard]] double error_bound(std::size_t) const { return 0; }
+
+ private:
+  static constexpr frame::Codec kCodec{200};
+};
+
+TEST(Rotate, InnerFramesMayVaryInSizeAndBeRefused) {
+  RotateParams params;
+  params.block = 64;
+  const Compressor compressor = RotateCompressor(params, Trimmed());
+  EXPECT_FALSE(compressor.traits().fixed_size);
+  const std::size_t count = 40'000;  // three spans, the second of zeros
+  std::vector<float> x = normal_gradients(count, 1);
+  std::fill(x.begin() + 16384, x.begin() + 2 * 16384, 0.0f);
+  const Encoded encoded = encode(compressor, {x.data(), count});
+  EXPECT_LT(encoded.frame.size() + 60'000, compressor.max_frame_size(count, DType::f32));
+  const std::vector<float> decoded = decode(compressor, encoded, count);
+  for (std::size_t i = 0; i < count; ++i) ASSERT_EQ(encoded.residual[i], x[i] - decoded[i]) << i;
+
+  std::vector<float> y(count, 3.0f);
+  const auto decode_code = [&](const std::vector<std::byte>& bytes) {
+    return code_of([&] { compressor.decode({bytes.data(), bytes.size()}, {y.data(), count}, Write::assign); });
+  };
+  std::vector<std::byte> bad = encoded.frame;
+  const std::size_t second = 32 + 32 + 4 * 16384;  // the second inner frame
+  bad[second + 16] = std::byte{1};                 // says that it keeps an element
+  EXPECT_EQ(decode_code(bad), Errc::bad_frame);
+  bad = encoded.frame;
+  bad.resize(bad.size() + 16);
+  bad[12] ^= std::byte{1};  // one unit more or less
+  EXPECT_EQ(decode_code(bad), Errc::bad_frame);
+  for (std::size_t size = 0; size < encoded.frame.size(); size += 997)
+    EXPECT_EQ(decode_code({encoded.frame.begin(), encoded.frame.begin() + static_cast<std::ptrdiff_t>(size)}),
+              Errc::bad_frame);
+  EXPECT_EQ(y, std::vector<float>(count, 3.0f)) << "output of a bad frame was touched";
 }
 
 TEST(Rotate, SpecsAreCheckedByName) {

@@ -80,7 +80,7 @@ TEST_P(BadSpec, IsRefusedByName) {
 INSTANTIATE_TEST_SUITE_P(
     All, BadSpec,
     ::testing::Values(
-        Bad{"", "no valid name", "name(option=value"}, Bad{"int4", "int4", "none, f16, bf16, quantize"},
+        Bad{"", "no valid name", "name(option=value"}, Bad{"int4", "int4", "accepted: none, f16, bf16, quantize, "},
         Bad{"q0", "q0", "q1..q8"}, Bad{"q9", "q9", "q1..q8"}, Bad{"q44", "q44", "q1..q8"}, Bad{"Q4", "Q4", "q1..q8"},
         Bad{"powersgd(rank=0)", "rank is 0", "1..1024"}, Bad{"powersgd(rounds=3)", "rounds is 3", "1..2"},
         Bad{"powersgd(rounds=1,iterations=2)", "iterations=2", "rounds=2"},
