@@ -48,7 +48,9 @@ TEST_P(PerfRanks, EveryCompressorIsRightAtEverySize) {
       EXPECT_EQ(row["ranks"], GetParam());
       EXPECT_EQ(row["wrong"], 0);
       EXPECT_EQ(row["dense_wrong"], 0);
-      EXPECT_LT(row["rel_error"], 0.3);
+      // Of sparsifiers' examples, one in a hundred elements is sent.
+      const bool sparse = make_compressor(compressor.example).sparsifier() != nullptr;
+      EXPECT_LT(row["rel_error"], sparse ? 1.0 : 0.3);
       for (const char* const key : {"time_us", "dense_time_us", "speedup", "algbw", "ratio"})
         EXPECT_GT(row[key], 0) << key;
       for (const char* const key : {"busbw", "wire_bytes", "encode_us", "decode_us"}) EXPECT_GE(row[key], 0) << key;
