@@ -80,7 +80,7 @@ class GRADWIRE_API PersistentAllreduce {
 
   /// The algorithm in use, never "auto".
   [[nodiscard]] std::string_view algorithm() const noexcept;
-  /// Scratch that start() needs.
+  /// Scratch that start() needs. Under `lowrank` the operation itself holds the bases it keeps from run to run.
   [[nodiscard]] std::size_t workspace_bytes() const noexcept;
 
   /// Collective; operations on one communicator are started in the same order on every rank. `buffers` are in the order

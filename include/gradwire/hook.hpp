@@ -88,7 +88,8 @@ class GRADWIRE_API GradientHook {
 
   /// The last completed step. Computes residual norms, so it reads every residual once.
   [[nodiscard]] StepReport report() const;
-  /// Scratch held for communication, known before the first step: at most twice the largest bucket.
+  /// Scratch held for communication, known before the first step: at most twice the largest bucket (more only for low
+  /// rank with ranks that are a large part of the matrices' sides).
   [[nodiscard]] std::size_t workspace_bytes() const noexcept;
   /// Memory of the feedback rules: for `ef`, 8 bytes an element (the residual and the pending one).
   [[nodiscard]] std::size_t state_bytes() const noexcept;

@@ -63,7 +63,9 @@ TEST_P(PerfRanks, EveryCompressorIsRightAtEverySize) {
 
 TEST_P(PerfRanks, EveryAlgorithmIsRightForEveryType) {
   for (const AlgorithmInfo& algorithm : list_algorithms()) {
-    const std::string compressors = algorithm.name == "dense" ? "none" : "none,q8,q2";
+    const std::string compressors = algorithm.name == "dense"     ? "none"
+                                    : algorithm.name == "lowrank" ? "powersgd(2),projection(factors=f16)"
+                                                                  : "none,q8,q2";
     for (const char* const type : {"f32", "f16", "bf16"}) {
       const json all = rows({"-b", "40004", "-d", type, "-t", std::to_string(GetParam()), "--compressor", compressors,
                              "--algorithm", algorithm.name, "--segment", "8K"});
