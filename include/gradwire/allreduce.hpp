@@ -76,7 +76,8 @@ class GRADWIRE_API PersistentOperation {
 
   /// The algorithm in use, never "auto".
   [[nodiscard]] std::string_view algorithm() const noexcept;
-  /// Scratch that start() needs; the same on every rank.
+  /// Scratch that start() needs; the same on every rank. Under `lowrank` the operation itself holds the bases that it
+  /// keeps from run to run.
   [[nodiscard]] std::size_t workspace_bytes() const noexcept;
 
   /// Collective; operations on one communicator are started in the same order on every rank. `buffers` are in the order

@@ -114,6 +114,15 @@ TEST_P(LowRankSuite, RanksMayDifferInOneBucket) {
   });
 }
 
+TEST_P(LowRankSuite, OneShotsTakeShapesToo) {
+  run([](Communicator& comm) {
+    std::vector<TestParam> params{make_param("powersgd(rank=2)", {12, 4, 5}), make_param("powersgd(rank=9)", {9, 11})};
+    for (TestParam& param : params) param.fill_random(comm.rank());
+    reduce(comm, params);
+    for (const TestParam& param : params) expect_law(comm, param, param.spec, 1.0);
+  });
+}
+
 /// Entry (row, col) of a sum of `rank` outer products that differ between ranks.
 float entry(std::size_t rank, std::size_t row, std::size_t col, int who) {
   double sum = 0;

@@ -70,6 +70,8 @@ TEST_P(PerfRanks, EveryAlgorithmIsRightForEveryType) {
   for (const AlgorithmInfo& algorithm : list_algorithms()) {
     const std::string compressors = algorithm.name == "dense"            ? "none"
                                     : algorithm.name == "sparse_scatter" ? "topk(0.01)"
+                                    : algorithm.name == "integer_sum"    ? "thc"
+                                    : algorithm.name == "lowrank"        ? "powersgd(2),projection(factors=f16)"
                                                                          : "none,q8,q2";
     for (const char* const type : {"f32", "f16", "bf16"}) {
       const json all = rows({"-b", "40004", "-d", type, "-t", std::to_string(GetParam()), "--compressor", compressors,
