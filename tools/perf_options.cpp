@@ -34,7 +34,7 @@ po::options_description describe() {
   add("ranks,t", text("N"), "ranks as threads of this process (2); under mpirun the ranks are MPI's");
   add("compressor", text("SPEC,...")->default_value("q4"), "compressors, or 'all' for one of each");
   add("algorithm", text("NAME")->default_value("auto"), "see gradwire info --algorithms");
-  add("segment", text("BYTES")->default_value("0"), "f32 bytes of one segment of a chunk; 0 means GRADWIRE_SEGMENT_BYTES");
+  add("segment", text("BYTES")->default_value("0"), "f32 bytes of one segment; 0 means GRADWIRE_SEGMENT_BYTES");
   add("timeout,T", text("SECONDS")->default_value("0"), "deadline of each wait; 0 means GRADWIRE_TIMEOUT_MS");
   add("seed", text("N")->default_value("1"), "of the inputs and of stochastic rounding");
   add("json,J", text("FILE"), "also write the rows there");
