@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <limits>
 #include <optional>
 #include <sstream>
@@ -56,7 +57,11 @@ std::optional<ApplyOptions> parse(const Arguments& arguments) {
   options.out = required("out");
   options.seed = parse_whole("--seed", given["seed"].as<std::string>(), 0, std::numeric_limits<std::uint64_t>::max());
   if (given.count("residual")) options.residual = given["residual"].as<std::string>();
-  if (options.residual == options.out) throw UsageError("--out and --residual name the same file");
+  if (options.out.empty()) throw UsageError("--out is empty");
+  const auto place = [](const std::string& path) { return std::filesystem::weakly_canonical(path); };
+  if (!options.residual.empty() && place(options.residual) == place(options.out)) {
+    throw UsageError("--out and --residual name the same file");
+  }
   return options;
 }
 

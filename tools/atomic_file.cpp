@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <system_error>
@@ -18,8 +19,9 @@ AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
   require(!fs::exists(status) || fs::is_regular_file(status), "cannot write {}: it exists and is not a regular file",
           path_.string());
   temporary_ = path_;
-  temporary_ += fmt::format(".tmp-{}", ::getpid());
-  file_ = std::fopen(temporary_.c_str(), "wb");
+  static std::atomic<unsigned> files{0};
+  temporary_ += fmt::format(".tmp-{}-{}", ::getpid(), files++);
+  file_ = std::fopen(temporary_.c_str(), "wbx");
   require(file_ != nullptr, "cannot write {}: {}", path_.string(), std::strerror(errno));
   pending_ = true;
 }

@@ -78,6 +78,10 @@ class GRADWIRE_API GradientHook {
   /// Never throws and never waits for peers: destroyed in mid-step, it aborts the communicator so that none hang.
   ~GradientHook();
 
+  /// From a step's first `ready` until its Work is done the communicator is the hook's: other operations on it, such as
+  /// a metric's sum, would meet the hook's in an order that differs between ranks. They need a communicator of their
+  /// own.
+  ///
   /// The gradient is complete; call in any order, from any one thread at a time. It belongs to the hook until the
   /// step's Work is done, and then holds the update. Throws Errc::invalid_argument for an unknown parameter, a wrong
   /// count or dtype, or a second call in one step; the step itself is not harmed.
@@ -96,8 +100,8 @@ class GRADWIRE_API GradientHook {
   /// The last completed step. Computes residual norms, so it reads every residual once.
   [[nodiscard]] StepReport report() const;
   /// Scratch held for communication, known before the first step: at most twice the largest bucket (its elements as
-  /// f32). Buckets under 64 KiB a rank may need more, as segments are not cut below 4 KiB, and so may low rank with ranks
-  /// that are a large part of the matrices' sides.
+  /// f32). Buckets under 64 KiB a rank may need more, as segments are not cut below 4 KiB, and so may low rank with
+  /// ranks that are a large part of the matrices' sides.
   [[nodiscard]] std::size_t workspace_bytes() const noexcept;
   /// Memory of the feedback rules: for `ef`, 8 bytes an element (the residual and the pending one).
   [[nodiscard]] std::size_t state_bytes() const noexcept;

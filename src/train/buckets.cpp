@@ -8,7 +8,9 @@
 
 #include "base/fail.hpp"
 
+#include "gradwire/allreduce.hpp"
 #include "gradwire/compressor.hpp"
+#include "gradwire/feedback.hpp"
 
 namespace gradwire {
 namespace {
@@ -41,6 +43,7 @@ ParamScheme plan_scheme(const ParamInfo& param, const HookOptions& options) {
   }
   scheme.compressor = compressor.spec();
   scheme.rule = param.rule.empty() ? options.rule : param.rule;
+  (void)make_rule(scheme.rule, 0);
   const bool small = param.shape.size() <= 1 || scheme.count < options.dense_below_elems;
   const bool plain = options.algorithm == "auto" || options.algorithm == "dense";
   scheme.family = family_of(compressor);
@@ -53,6 +56,16 @@ ParamScheme plan_scheme(const ParamInfo& param, const HookOptions& options) {
   return scheme;
 }
 
+void check_algorithm(const std::string& name) {
+  std::string known = "auto";
+  bool found = name == known;
+  for (const AlgorithmInfo& info : list_algorithms()) {
+    found = found || name == info.name;
+    known += ", " + info.name;
+  }
+  require(found, "unknown algorithm '{}': expected {}", name, known);
+}
+
 }  // namespace
 
 std::string shape_text(std::span<const std::size_t> shape) {
@@ -63,6 +76,9 @@ std::string shape_text(std::span<const std::size_t> shape) {
 
 std::vector<ParamScheme> plan_schemes(std::span<const ParamInfo> params, const HookOptions& options) {
   require(!params.empty(), "a hook needs at least one parameter");
+  // Also where no parameter uses them, as all are small: a wrong name must not go unnoticed.
+  check_algorithm(options.algorithm);
+  (void)make_rule(options.rule, 0);
   std::set<ParamId> ids;
   std::vector<ParamScheme> schemes;
   for (const ParamInfo& param : params) {

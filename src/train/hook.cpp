@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "base/backoff.hpp"
+#include "base/deadline.hpp"
 #include "base/env.hpp"
 #include "base/fail.hpp"
 #include "base/log.hpp"
@@ -78,6 +79,7 @@ class GradientHook::Impl final : public Completion {
     if (in_mid_step) comm_.transport().abort("the hook was destroyed in mid-step");
     changed_.notify_all();
     if (thread_.joinable()) thread_.join();
+    claim_.reset();  // a Work that is kept longer must not keep the communicator from others
   }
 
   void ready(ParamId id, const Tensor& gradient, StreamRef stream) {
@@ -160,7 +162,7 @@ class GradientHook::Impl final : public Completion {
   /// A rank whose own registration is bad tells the others, so that they need not wait for their deadline.
   void register_with_the_others() {
     const auto timeout = options_.timeout.count() > 0 ? options_.timeout : environment().timeout;
-    const Deadline deadline = Clock::now() + timeout;
+    const Deadline deadline = deadline_after(timeout);
     std::vector<Agreement> entries;
     std::exception_ptr refusal;
     try {

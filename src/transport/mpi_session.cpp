@@ -4,11 +4,13 @@
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "base/backoff.hpp"
 #include "base/env.hpp"
 #include "base/fail.hpp"
+#include "base/log.hpp"
 
 namespace gradwire {
 namespace {
@@ -34,6 +36,7 @@ struct Duplicate {
 struct Duplicates {
   std::mutex mutex;
   std::vector<Duplicate> alive;  // in the order of creation, which is the same on all ranks of a communicator
+  bool broken = false;           // one was given up with messages on their way, or aborted
 };
 Duplicates& duplicates() {
   static auto* const instance = new Duplicates;  // a transport may be destroyed by a static destructor
@@ -94,8 +97,26 @@ void free_finished(std::unique_ptr<Meeting>& meeting) {
   }
 }
 
+/// MPI_Finalize waits for every rank, for ever. After a failure one of them may be stopped or gone, and then the
+/// process ends without it once the usual deadline has passed.
 void finalise_at_exit() {
-  if (mpi_usable()) MPI_Finalize();
+  if (!mpi_usable()) return;
+  bool broken = false;
+  {
+    const std::lock_guard lock(duplicates().mutex);
+    broken = duplicates().broken;
+  }
+  if (broken) {
+    int rank = 0;
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    std::thread([rank, timeout = environment().timeout] {
+      std::this_thread::sleep_for(timeout);
+      log::line(log::Level::error, rank, "MPI_Finalize waited {} ms for ranks that do not come: this process ends",
+                timeout.count());
+      std::_Exit(EXIT_FAILURE);
+    }).detach();
+  }
+  MPI_Finalize();
 }
 
 }  // namespace
@@ -182,6 +203,7 @@ void mpi_retire(MPI_Comm duplicate, bool clean) noexcept {
   for (Duplicate& entry : duplicates().alive) {
     if (entry.comm == duplicate) entry.finished = clean;
   }
+  duplicates().broken = duplicates().broken || !clean;
 }
 
 std::size_t mpi_message_size(MPI_Status status) {

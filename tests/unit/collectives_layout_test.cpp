@@ -82,7 +82,8 @@ TEST(Layout, SegmentsAreAsLongAsAskedFor) {
 }
 
 std::string selected(const std::string& name, const std::vector<BucketItem>& items, int ranks) {
-  return std::string(select_algorithm(name, items, ranks));
+  const std::vector<int> one_node(static_cast<std::size_t>(ranks), 0);
+  return std::string(select_algorithm({.algorithm = name, .items = items, .nodes = one_node}));
 }
 
 TEST(SelectAlgorithm, AutoGoesByCompressorsAndRanks) {
@@ -91,20 +92,35 @@ TEST(SelectAlgorithm, AutoGoesByCompressorsAndRanks) {
   for (const int ranks : {1, 2, 3, 8}) EXPECT_EQ(selected("auto", lossless, ranks), "dense");
   EXPECT_EQ(selected("auto", mixed, 2), "gather_sum");
   for (const int ranks : {1, 3, 8}) EXPECT_EQ(selected("auto", mixed, ranks), "scatter_reduce");
-  for (const AlgorithmInfo& info : list_algorithms()) EXPECT_EQ(selected(info.name, lossless, 4), info.name);
+  for (const char* name : {"dense", "scatter_reduce", "ring", "gather_sum", "hierarchical"}) {
+    EXPECT_EQ(selected(name, lossless, 4), name);
+  }
+}
+
+TEST(SelectAlgorithm, AutoGoesByNodesAndFacets) {
+  const std::vector<BucketItem> quantised{item(0, 10, "q4")};
+  const std::vector<int> two_by_two{0, 0, 1, 1};
+  const std::vector<int> one_each{0, 1, 2, 3};
+  EXPECT_EQ(select_algorithm({.items = quantised, .nodes = two_by_two}), "hierarchical");
+  EXPECT_EQ(select_algorithm({.items = quantised, .nodes = one_each}), "scatter_reduce");
+  EXPECT_EQ(selected("auto", {item(0, 10, "thc")}, 4), "integer_sum");
+  EXPECT_EQ(selected("auto", {item(0, 10, "powersgd")}, 4), "lowrank");
+  EXPECT_EQ(selected("auto", {item(0, 1 << 20, "topk(0.01)")}, 2), "gather_sum");
+  EXPECT_EQ(selected("auto", {item(0, 1 << 20, "topk(0.01)")}, 16), "sparse_scatter");
 }
 
 TEST(SelectAlgorithm, SaysWhyNot) {
   const auto refusal = [](const std::string& name, Errc code) -> std::string {
     try {
-      (void)select_algorithm(name, std::vector<BucketItem>{item(0, 10, "none"), item(1, 10, "q4")}, 4);
+      (void)selected(name, {item(0, 10, "none"), item(1, 10, "q4")}, 4);
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), code);
       return error.what();
     }
     return "none";
   };
-  EXPECT_THAT(refusal("dense", Errc::unsupported), HasSubstr("p1 has compressor quantize(bits=4"));
+  EXPECT_THAT(refusal("dense", Errc::unsupported),
+              HasSubstr("algorithm 'dense' cannot carry p1, whose compressor is quantize(bits=4"));
   const std::string unknown = refusal("butterfly", Errc::invalid_argument);
   EXPECT_THAT(unknown, HasSubstr("unknown algorithm 'butterfly'"));
   for (const AlgorithmInfo& info : list_algorithms()) EXPECT_THAT(unknown, HasSubstr(info.name));

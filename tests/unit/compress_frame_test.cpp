@@ -193,7 +193,8 @@ TEST_P(BadFrames, AnyFlippedHeaderBitButOfTheDtype) {
     std::vector<std::byte> bad = frame_;
     bad[bit / 8] ^= static_cast<std::byte>(1u << (bit % 8));
     const bool other_dtype = bit == 24 || bit == 25;
-    const bool payload_is_alike = GetParam() != "none";
+    // The payload of `none` depends on the dtype, and what stands in front of zstd has a dtype of its own.
+    const bool payload_is_alike = GetParam() != "none" && GetParam().find("|zstd") == std::string::npos;
     const Errc expected = other_dtype && payload_is_alike ? Errc::ok : Errc::bad_frame;
     ASSERT_EQ(decode(bad, bad.size(), kCount), expected) << "bit " << bit;
   }

@@ -49,13 +49,9 @@ TEST(Spec, CanonicalTextIsAcceptedAndStable) {
         Good{"natural", "natural(round=stochastic)"},
         Good{"natural(nearest)", "natural(round=nearest)"},
         Good{"ternary", "ternary(bucket=512,clip=0,pack=bits)"},
-        Good{"ternary(64,clip=2.50,pack=trits)", "ternary(bucket=64,clip=2.5,pack=trits)"}}) {
-    Good{"mx8|zstd(3)", "mx8(format=e4m3,round=nearest)|zstd(level=3,split=bytes)"},
-        Good{"f16|zstd(split=none)", "f16|zstd(level=1,split=none)"}, Good{"mx4", "mx4(round=nearest)"},
-        Good{"mx6(e3m2)", "mx6(format=e3m2,round=nearest)"}, Good{"mx8", "mx8(format=e4m3,round=nearest)"}, Good {
-      "nvfp4(96)", "nvfp4(span=96,round=nearest)"
-    }
-  }) {
+        Good{"ternary(64,clip=2.50,pack=trits)", "ternary(bucket=64,clip=2.5,pack=trits)"},
+        Good{"mx8|zstd(3)", "mx8(format=e4m3,round=nearest)|zstd(level=3,split=bytes)"},
+        Good{"f16|zstd(split=none)", "f16|zstd(level=1,split=none)"}}) {
     const Compressor compressor = make_compressor(good.text);
     EXPECT_EQ(compressor.spec(), good.canonical);
     EXPECT_EQ(make_compressor(compressor.spec()).spec(), good.canonical);
@@ -122,21 +118,20 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"sign(bucket=48)", "bucket is 48", "multiples of 32"}, Bad{"sign(norm=l2)", "norm", "bucket"},
         Bad{"ternary(clip=0.1)", "clip is 0.1", "0, and 0.5..16"}, Bad{"ternary(clip=17)", "clip is 17", "0..16"},
         Bad{"ternary(pack=bytes)", "pack is bytes", "bits, trits"},
-        Bad{"quantize(norm=mean)", "mean", "linf, l2, minmax"}));
+        Bad{"quantize(norm=mean)", "mean", "linf, l2, minmax"},
         Bad{"zstd", "zstd stands behind another compressor", "q4|zstd"},
         Bad{"q4|zstd|q4", "nothing can stand behind zstd", ""},
         Bad{"q4|zstd|zstd", "nothing can stand behind zstd", ""}, Bad{"q4|zstd(level=20)", "level is 20", "1..19"},
-        Bad{"q4|zstd(split=words)", "split is words", "bytes, none"},
-        Bad{"nvfp4(format=e2m1)", "format", "span, round"}));
+        Bad{"q4|zstd(split=words)", "split is words", "bytes, none"}));
 
-        TEST(Spec, EveryListedCompressorIsMakeable) {
-          const std::vector<CompressorInfo> rows = list_compressors();
-          ASSERT_FALSE(rows.empty());
-          for (const CompressorInfo& row : rows) {
-            EXPECT_EQ(make_compressor(row.example).spec(), row.example);
-            EXPECT_FALSE(row.summary.empty());
-          }
-        }
+TEST(Spec, EveryListedCompressorIsMakeable) {
+  const std::vector<CompressorInfo> rows = list_compressors();
+  ASSERT_FALSE(rows.empty());
+  for (const CompressorInfo& row : rows) {
+    EXPECT_EQ(make_compressor(row.example).spec(), row.example);
+    EXPECT_FALSE(row.summary.empty());
+  }
+}
 
-        }  // namespace
-        }  // namespace gradwire::testing
+}  // namespace
+}  // namespace gradwire::testing
