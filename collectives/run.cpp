@@ -10,7 +10,6 @@
 #include "base/fail.hpp"
 #include "base/log.hpp"
 #include "collectives/message.hpp"
-#include "transport/all_gather.hpp"
 
 namespace gradwire {
 namespace {
@@ -150,9 +149,8 @@ Run::Run(Operation operation, const AllreduceOptions& options)
   op_.fingerprint = fingerprint(agreement_, op_.size());
   op_.buffers.reserve(op_.items.size());
   testimony_memory_ = Buffer(static_cast<std::size_t>(op_.size()) * sizeof(Testimony));
-  for (Testimony& each : testimonies()) {
-    testimony_parts_.push_back({reinterpret_cast<std::byte*>(&each), sizeof each});
-  }
+  sends_.reserve(static_cast<std::size_t>(op_.size()));
+  recvs_.reserve(static_cast<std::size_t>(op_.size()));
   algorithm_ = make_algorithm(name_, op_, segment_bytes);
   pipeline_.emplace(*algorithm_);
 }
@@ -277,8 +275,15 @@ Work Run::testify() {
     mine = {static_cast<std::uint32_t>(op_.verdict->rank), static_cast<std::uint32_t>(op_.verdict->param),
             static_cast<std::uint32_t>(op_.verdict->code)};
   }
-  op_.stats.wire_bytes += (testimony_parts_.size() - 1) * sizeof mine;
-  return all_gather(op_.comm, testimony_parts_, op_.slot);
+  sends_.clear();
+  recvs_.clear();
+  for (int peer = 0; peer < op_.size(); ++peer) {
+    if (peer == op_.rank()) continue;
+    auto* const theirs = reinterpret_cast<std::byte*>(&testimonies()[static_cast<std::size_t>(peer)]);
+    sends_.push_back({{reinterpret_cast<const std::byte*>(&mine), sizeof mine}, peer});
+    recvs_.push_back({{theirs, sizeof mine}, peer});
+  }
+  return op_.exchange(sends_, recvs_);
 }
 
 /// Out of step with the others: nothing sent here can be matched any more, so all of them must hear of the exception

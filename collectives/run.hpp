@@ -72,7 +72,8 @@ class Run final : public Completion {
   bool met_ = false;  // all ranks have agreed on what this is
   std::size_t elems_ = 0;
   Buffer testimony_memory_;  // by rank; the backend reads and writes it
-  std::vector<Bytes> testimony_parts_;
+  std::vector<Send> sends_;
+  std::vector<Recv> recvs_;
   std::optional<Work> testifying_;
   std::exception_ptr failure_;
   OperationStats last_stats_;

@@ -4,7 +4,6 @@
 #include <mutex>
 
 #include "base/fail.hpp"
-#include "transport/all_gather.hpp"
 
 #include "gradwire/buffer.hpp"
 #include "gradwire/transport.hpp"
@@ -51,6 +50,20 @@ std::vector<Agreement> parse(ConstBytes rest) {
     entries.push_back(std::move(entry));
   }
   return entries;
+}
+
+/// Posts one exchange with everybody: this rank's part, parts[rank()], goes to all, theirs come into the others. A part
+/// may arrive shorter than its place.
+Work all_gather(const Communicator& comm, std::span<const Bytes> parts, Slot slot) {
+  std::vector<Send> sends;
+  std::vector<Recv> recvs;
+  const ConstBytes mine = parts[static_cast<std::size_t>(comm.rank())];
+  for (int peer = 0; peer < comm.size(); ++peer) {
+    if (peer == comm.rank()) continue;
+    sends.push_back({mine, peer});
+    recvs.push_back({parts[static_cast<std::size_t>(peer)], peer});
+  }
+  return comm.transport().exchange(sends, recvs, slot, StreamRef::host());
 }
 
 /// An all-gather of blobs, each rank's of its own size, and the memory that it works on.
@@ -130,18 +143,6 @@ class Gathering {
 }
 
 }  // namespace
-
-Work all_gather(const Communicator& comm, std::span<const Bytes> parts, Slot slot) {
-  std::vector<Send> sends;
-  std::vector<Recv> recvs;
-  const ConstBytes mine = parts[static_cast<std::size_t>(comm.rank())];
-  for (int peer = 0; peer < comm.size(); ++peer) {
-    if (peer == comm.rank()) continue;
-    sends.push_back({mine, peer});
-    recvs.push_back({parts[static_cast<std::size_t>(peer)], peer});
-  }
-  return comm.transport().exchange(sends, recvs, slot, StreamRef::host());
-}
 
 Transport::~Transport() = default;
 

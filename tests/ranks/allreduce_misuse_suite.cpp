@@ -54,7 +54,7 @@ TEST_P(AllreduceMisuse, BadBuffersAreRefused) {
     EXPECT_THAT(start({{values.data(), 100, DType::f16}, {}}, workspace.bytes()).message, HasSubstr("f16[100]"));
     EXPECT_THAT(start({{nullptr, 100}, {}}, workspace.bytes()).message, HasSubstr("no memory"));
     EXPECT_THAT(start({good, {residual.data(), 50}}, workspace.bytes()).message, HasSubstr("residual"));
-    EXPECT_THAT(start({good, good}, workspace.bytes()).message, HasSubstr("residual is its tensor's memory"));
+    EXPECT_THAT(start({good, good}, workspace.bytes()).message, HasSubstr("residual shares memory with its tensor"));
     const Tensor device{values.data(), 100, DType::f32, Space::device};
     EXPECT_EQ(start({device, {}}, workspace.bytes()).code, Errc::unsupported);
     if (operation.workspace_bytes() > 0) {

@@ -40,8 +40,9 @@ std::vector<float> five_rows() {
   return x;
 }
 
-const std::vector<Golden>& goldens() {
-  static const std::vector<Golden> all = {
+/// Worked out by hand.
+std::vector<Golden> simple_goldens() {
+  return {
       {"empty", "none", {}, DType::f32, "c7010100 00000000 00000000 01000000"},
       {"none",
        "none",
@@ -109,13 +110,19 @@ const std::vector<Golden>& goldens() {
        DType::f32,
        "c7010700 02000100 05000000 04000000  000040bf 00000000 0000403f 00000000  00000041 000000000000000000000000"
        "0200010200 0000000000000000000000"},
-      // From an independent implementation of section 2 with key (1, 2, 3, 101).
+  };
+}
+
+/// From independent implementations of docs/wire-format.md.
+std::vector<Golden> involved_goldens() {
+  return {
+      // Section 2 with key (1, 2, 3, 101).
       {"stochastic",
        "q4(round=stochastic)",
        {1, -1, 0.5f, 0.25f, -0.125f, 0.3f, -0.7f, 0.01f, 0, -0.01f, 0.9f, -0.9f, 0.33f, -0.33f, 0.66f, -0.66f, 0.05f},
        DType::f32,
        "c7010400 04001002 11000000 03000000  2549123e 000000000000000000000000  7e000b090609030707070d0109050c03"},
-      // And of sections 1.9 and 1.10.
+      // Sections 1.9 and 1.10.
       {"rotated, with padding",
        "rotate(q4(bucket=32),block=32)",
        {1, -2, 0.5f},
@@ -136,6 +143,14 @@ const std::vector<Golden>& goldens() {
        "c7010a00 05000000 08000000 05000000  2bd35e24 d7e26a32 03000000 00000000"
        "c7010400 02020102 20000000 03000000  45fe833f b8c3073e 0000000000000000  0f010105000a0b090f000006000a0b0a"},
   };
+}
+
+const std::vector<Golden>& goldens() {
+  static const std::vector<Golden> all = [] {
+    std::vector<Golden> both = simple_goldens();
+    for (Golden& golden : involved_goldens()) both.push_back(std::move(golden));
+    return both;
+  }();
   return all;
 }
 
