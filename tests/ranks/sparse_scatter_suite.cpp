@@ -284,7 +284,8 @@ TEST_P(SparseScatter, AllocatesNothingInSteadyState) {
     params.emplace_back("topk(0.1)|q4", 3'000, DType::f16);
     std::vector<BucketItem> items;
     for (const TestParam& param : params) {
-      items.push_back({ParamId{0}, param.input.size(), param.dtype, make_compressor(param.spec)});
+      const ParamId id{static_cast<std::uint32_t>(items.size())};
+      items.push_back({id, param.input.size(), param.dtype, make_compressor(param.spec)});
     }
     PersistentAllreduce operation(comm, items, Slot{1}, kOptions);
     const Buffer workspace(operation.workspace_bytes());
