@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <limits>
 #include <optional>
@@ -15,6 +16,7 @@
 #include "command.hpp"
 #include "npy.hpp"
 
+#include "gradwire/allreduce.hpp"
 #include "gradwire/compressor.hpp"
 
 namespace gradwire::tools {
@@ -42,7 +44,8 @@ std::optional<ApplyOptions> parse(const Arguments& arguments) {
   if (given.count("help")) {
     std::ostringstream out;
     out << "Usage: gradwire apply --compressor SPEC --in X.npy --out Y.npy [OPTIONS]\n\n"
-        << "Encodes the array as one frame, decodes it, and says what that costs and saves.\n\n"
+        << "Encodes the array as one frame, decodes it, and says what that costs and saves. Low rank makes no frames:\n"
+        << "then this is the third step of an all-reduce with one rank, and the bytes are those of the f32 factors.\n\n"
         << description;
     fmt::print("{}", out.str());
     return std::nullopt;
@@ -87,6 +90,25 @@ std::size_t encode_and_decode(const Compressor& compressor, const NpyArray& in, 
   const std::size_t size = compressor.encode(in.tensor(), frame.bytes(), {}, {.seed = seed});
   compressor.decode(frame.bytes().slice(0, size), out.tensor(), Write::assign);
   return size;
+}
+
+/// The same for low rank, which makes no frames: what one rank's all-reduce of the array gives in its third step on it,
+/// when the warm start has settled. Returns the bytes of the factors.
+std::size_t reduce_alone(const Compressor& compressor, const NpyArray& in, const NpyArray& out, std::uint64_t seed) {
+  constexpr std::uint64_t kSteps = 3;
+  const MatrixView view = matrix_view(in.shape);
+  require(view.is_matrix(), "{} takes matrices, not the shape {}", compressor.spec(), format_shape(in.shape));
+  const Communicator alone = make_local(1).front();
+  const BucketItem item{ParamId{0}, in.count, in.dtype, compressor, "--in", in.shape};
+  PersistentAllreduce allreduce(alone, {item}, Slot{0}, {.algorithm = "lowrank", .seed = seed});
+  const Buffer workspace(allreduce.workspace_bytes());
+  const LowRank& scheme = *compressor.low_rank();
+  for (std::uint64_t step = scheme.start; step < scheme.start + kSteps; ++step) {
+    std::memcpy(out.data.data(), in.data.data(), in.tensor().bytes());
+    const ItemBuffers buffers{out.tensor(), {}};
+    allreduce.start({&buffers, 1}, workspace.bytes(), step, StreamRef::host()).wait();
+  }
+  return scheme.rank_for(view) * (view.rows + view.cols) * sizeof(float);
 }
 
 struct Difference {
@@ -143,7 +165,9 @@ int run_apply(const Arguments& arguments) {
   const std::size_t in_bytes = in.tensor().bytes();
   const NpyArray out{in.shape, in.count, in.dtype, Buffer(in_bytes)};
   const Buffer residual(in.count * sizeof(float));
-  const std::size_t frame_bytes = encode_and_decode(compressor, in, out, options->seed);
+  const bool low_rank = compressor.low_rank() != nullptr;
+  const std::size_t frame_bytes = low_rank ? reduce_alone(compressor, in, out, options->seed)
+                                           : encode_and_decode(compressor, in, out, options->seed);
   const Difference difference = subtract(in, out, residual.tensor(in.count));
   write_files(*options, out, residual.tensor(in.count));
 

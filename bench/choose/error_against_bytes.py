@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Draws what each compressor's error costs in bytes, on gradients that were recorded from a real training.
 
 usage: error_against_bytes.py --gradwire BUILD/tools/gradwire --gradients DIR [--out FILE.svg] [--json FILE.json]
@@ -33,8 +33,9 @@ FAMILIES = {
     "quantize, stochastic": [f"q{bits}(round=stochastic)" for bits in (8, 6, 4, 3, 2)],
     "quantize, exponential levels": [f"quantize(bits={bits},levels=exponential)" for bits in (5, 4, 3)],
     "quantize, learned levels": [f"quantize(bits={bits},levels=learned)" for bits in (4, 3, 2)],
-    "rotated quantize": [f"rotate(q{bits})" for bits in (8, 6, 4, 3, 2)],
-    "sign": ["sign(bucket=128)", "sign", "sign(bucket=2048)"],
+    "rotated quantize": [f"rotate(q{bits})" for bits in (8, 6, 4, 3)] + ["rotate(q2,clip=1.2,scale=contractive)"],
+    "quantize, then zstd": [f"q{bits}|zstd" for bits in (8, 6, 4, 3, 2)],
+    "sign, rotated sign": ["sign(bucket=128)", "sign", "rotate(q1(bucket=4096),scale=contractive)"],
     "ternary": ["ternary(pack=bits)", "ternary(pack=trits)"],
     "natural": ["natural"],
     "f8": ["f8(format=e4m3)", "f8(format=e5m2)"],
