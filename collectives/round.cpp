@@ -3,7 +3,9 @@
 namespace gradwire {
 
 Round::Round(Operation& outer, std::vector<BucketItem> items, std::uint64_t kind, std::size_t segment_bytes)
-    : outer_(outer), inner_{.comm = outer.comm, .items = std::move(items), .slot = outer.slot, .nodes = outer.nodes}, kind_(kind) {
+    : outer_(outer),
+      inner_{.comm = outer.comm, .items = std::move(items), .slot = outer.slot, .nodes = outer.nodes},
+      kind_(kind) {
   inner_.buffers.resize(inner_.items.size());
   // Between two ranks both send the same bytes, and gather_sum is done in one exchange instead of two.
   algorithm_ = outer.size() == 2 ? make_gather_sum(inner_, segment_bytes) : make_scatter_reduce(inner_, segment_bytes);

@@ -26,7 +26,37 @@
 namespace gradwire {
 namespace {
 
-constexpr const char* kCompressors[] = {"none", "f16", "bf16", "q8", "q4", "q2", "quantize(bits=3)", "q4(round=stochastic)", "q8(round=stochastic)", "q4(norm=minmax)", "q4(norm=l2)", "topk(0.01)", "topk(0.01,select=sampled)", "topk(0.01)|q4", "randomk(0.01)", "block_topk(0.01)", "adaptive_threshold(0.01)", "q4(levels=exponential)", "q4(levels=learned)", "sign", "ternary", "ternary(pack=trits)", "natural", "f8", "mx4", "mx6", "mx8", "nvfp4", "rotate(q4)", "rotate(q1(bucket=4096),scale=contractive)", "thc"};
+constexpr const char* kCompressors[] = {"none",
+                                        "f16",
+                                        "bf16",
+                                        "q8",
+                                        "q4",
+                                        "q2",
+                                        "quantize(bits=3)",
+                                        "q4(round=stochastic)",
+                                        "q8(round=stochastic)",
+                                        "q4(norm=minmax)",
+                                        "q4(norm=l2)",
+                                        "topk(0.01)",
+                                        "topk(0.01,select=sampled)",
+                                        "topk(0.01)|q4",
+                                        "randomk(0.01)",
+                                        "block_topk(0.01)",
+                                        "adaptive_threshold(0.01)",
+                                        "q4(levels=exponential)",
+                                        "q4(levels=learned)",
+                                        "sign",
+                                        "ternary",
+                                        "ternary(pack=trits)",
+                                        "natural",
+                                        "f8",
+                                        "mx4",
+                                        "mx6",
+                                        "mx8",
+                                        "nvfp4",
+                                        "rotate(q4)",
+                                        "rotate(q1(bucket=4096),scale=contractive)",
+                                        "thc"};
 
 /// Memory for one size, shared by all benchmarks of that size and written before the first.
 struct Arena {

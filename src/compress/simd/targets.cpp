@@ -2,7 +2,6 @@
 
 #include <hwy/highway.h>
 
-
 namespace gradwire::isa {
 namespace {
 
