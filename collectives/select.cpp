@@ -16,8 +16,11 @@ struct Row {
   Entry entry = Entry::allreduce;
 };
 
-const char* refuse_lossy(const Compressor& compressor) {
-  return compressor.traits().lossless ? nullptr : "it carries uncompressed tensors only";
+/// Not compressed at all: a lossless stage was asked for, and must not be left out in silence.
+bool is_none(const Compressor& compressor) { return compressor.spec() == "none"; }
+
+const char* refuse_compressed(const Compressor& compressor) {
+  return is_none(compressor) ? nullptr : "it carries uncompressed tensors only";
 }
 
 const char* refuse_frameless(const Compressor& compressor) {
@@ -53,7 +56,7 @@ const auto& table() {
   static const std::array rows{
       Row{{"dense", "2(n-1)/n S", "0", "tiny tensors, or where compression does not pay; compressor none only"},
           [](Operation& op, std::size_t) { return make_dense(op); },
-          refuse_lossy},
+          refuse_compressed},
       Row{{"scatter_reduce", "2(n-1)/n S/ratio", "2", "quantisers, any n"}, make_scatter_reduce, refuse_sparse},
       Row{{"ring", "2(n-1)/n S/ratio", "n", "near-lossless casts"}, make_ring, refuse_sparse},
       Row{{"gather_sum", "(n-1) S/ratio", "1", "small n, sparse frames"}, make_gather_sum, refuse_frameless},
@@ -133,7 +136,7 @@ std::string_view choose_algorithm(const Choice& choice) {
   const auto all = [&](auto property) { return std::all_of(items.begin(), items.end(), property); };
   const auto any = [&](auto property) { return std::any_of(items.begin(), items.end(), property); };
   if (choice.entry != Entry::allreduce) return name(choice.entry);
-  if (all([](const BucketItem& i) { return i.compressor.traits().lossless; })) return "dense";
+  if (all([](const BucketItem& i) { return is_none(i.compressor); })) return "dense";
   if (any([](const BucketItem& i) { return i.compressor.low_rank() != nullptr; })) return "lowrank";
   if (all([](const BucketItem& i) { return i.compressor.integer_coder() != nullptr; })) return "integer_sum";
   if (any([](const BucketItem& i) { return i.compressor.sparsifier() != nullptr; })) {

@@ -47,7 +47,7 @@ ParamScheme plan_scheme(const ParamInfo& param, const HookOptions& options) {
   const bool small = param.shape.size() <= 1 || scheme.count < options.dense_below_elems;
   const bool plain = options.algorithm == "auto" || options.algorithm == "dense";
   scheme.family = family_of(compressor);
-  if ((small && !chosen) || (compressor.traits().lossless && plain)) scheme.family = Family::dense;
+  if ((small && !chosen) || (compressor.spec() == "none" && plain)) scheme.family = Family::dense;
   if (scheme.dense()) {
     scheme.compressor = "none";
     scheme.rule = "none";

@@ -90,6 +90,7 @@ TEST(SelectAlgorithm, AutoGoesByCompressorsAndRanks) {
   const std::vector<BucketItem> lossless{item(0, 10, "none"), item(1, 10, "none")};
   const std::vector<BucketItem> mixed{item(0, 10, "none"), item(1, 10, "q4")};
   for (const int ranks : {1, 2, 3, 8}) EXPECT_EQ(selected("auto", lossless, ranks), "dense");
+  EXPECT_EQ(selected("auto", {item(0, 10, "none|zstd")}, 3), "scatter_reduce") << "zstd was asked for";
   EXPECT_EQ(selected("auto", mixed, 2), "gather_sum");
   for (const int ranks : {1, 3, 8}) EXPECT_EQ(selected("auto", mixed, ranks), "scatter_reduce");
   for (const char* name : {"dense", "scatter_reduce", "ring", "gather_sum", "hierarchical"}) {
