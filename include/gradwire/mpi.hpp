@@ -17,7 +17,7 @@ struct MpiOptions {
 
 /// Collective over the given communicator, which is duplicated, so traffic never meets the program's own. Initialises
 /// MPI when the program has not, and then finalises it at exit
-/// (after a failure, for no longer than GRADWIRE_TIMEOUT_MS). Lives in the component `mpi`: link gradwire::mpi.
+/// (after a failure, for no longer than GRADWIRE_TIMEOUT_MS or 10 s). Lives in the component `mpi`: link gradwire::mpi.
 /// Throws Errc::unsupported when MPI was initialised with too low a thread level, naming both levels.
 [[nodiscard]] GRADWIRE_API Communicator make_mpi(const MpiOptions& options = {});
 

@@ -1,5 +1,6 @@
 #include "transport/mpi_session.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <memory>
@@ -97,6 +98,9 @@ void free_finished(std::unique_ptr<Meeting>& meeting) {
   }
 }
 
+/// MPI_Finalize alone takes that long where ranks share few cores.
+constexpr std::chrono::milliseconds kLeastPatience{10'000};
+
 /// MPI_Finalize waits for every rank, for ever. After a failure one of them may be stopped or gone, and then the
 /// process ends without it once the usual deadline has passed.
 void finalise_at_exit() {
@@ -109,7 +113,7 @@ void finalise_at_exit() {
   if (broken) {
     int rank = 0;
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    std::thread([rank, timeout = environment().timeout] {
+    std::thread([rank, timeout = std::max(environment().timeout, kLeastPatience)] {
       std::this_thread::sleep_for(timeout);
       log::line(log::Level::error, rank, "MPI_Finalize waited {} ms for ranks that do not come: this process ends",
                 timeout.count());
