@@ -11,7 +11,7 @@ std::vector<World> worlds() {
   };
   std::vector<World> all;
   for (const auto& [ranks, per_node] : {Shape{1, 1}, Shape{4, 1}, Shape{3, 3}, Shape{2, 1}, Shape{4, 2}, Shape{7, 3},
-                                        Shape{8, 2}, Shape{8, 4}, Shape{5, 4}}) {
+                                        Shape{8, 2}, Shape{8, 4}, Shape{5, 4}, Shape{16, 4}}) {
     all.push_back(
         {fmt::format("local_{}_nodes_of_{}", ranks, per_node),
          [ranks = ranks, per_node = per_node](const auto& body) { spawn(make_local(ranks, per_node), body); }});
