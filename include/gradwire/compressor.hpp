@@ -18,11 +18,8 @@ namespace gradwire {
 /// What an algorithm may assume of a compressor.
 struct CompressorTraits {
   bool fixed_size = true;  ///< frame size depends on count and dtype only, never on the data
-  bool additive = false;   ///< the sum of frames is the frame of the sum
   bool unbiased = false;   ///< E[decode(encode(x))] == x
   bool lossless = false;   ///< decode(encode(x)) == x for f32 input
-  bool on_host = true;
-  bool on_device = false;
   /// Elements that share metadata: chunks are cut at multiples of it. kWholeTensor: never inside a tensor.
   std::size_t block_elems = 1;
 };

@@ -237,9 +237,6 @@ ZstdCompressor::ZstdCompressor(Compressor inner, const Options& options)
 CompressorTraits ZstdCompressor::traits() const noexcept {
   CompressorTraits traits = inner_.traits();
   traits.fixed_size = false;
-  traits.additive = false;
-  traits.on_host = true;
-  traits.on_device = false;
   return traits;
 }
 

@@ -76,7 +76,6 @@ TEST(Zstd, TraitsAndBoundAreTheInnerOnes) {
     const Compressor plain = make_compressor(inner);
     const Compressor zstd = make_compressor(std::string(inner) + "|zstd");
     EXPECT_FALSE(zstd.traits().fixed_size);
-    EXPECT_FALSE(zstd.traits().additive);
     EXPECT_EQ(zstd.traits().lossless, plain.traits().lossless);
     EXPECT_EQ(zstd.traits().unbiased, plain.traits().unbiased);
     EXPECT_EQ(zstd.traits().block_elems, plain.traits().block_elems);
