@@ -71,7 +71,7 @@ class LowRankSum final : public Algorithm {
   }
 
  private:
-  [[nodiscard]] std::shared_ptr<Round> make_round(Move move, std::size_t segment_bytes) {
+  [[nodiscard]] std::shared_ptr<ReductionRound> make_round(Move move, std::size_t segment_bytes) {
     std::vector<BucketItem> items;
     for (const Matrix& matrix : memory_.matrices()) {
       const BucketItem& outer = op_.items[matrix.item];
@@ -83,10 +83,12 @@ class LowRankSum final : public Algorithm {
       }
       items.push_back(std::move(item));
     }
-    return std::make_shared<Round>(op_, std::move(items), static_cast<std::uint64_t>(move) + 1, segment_bytes);
+    return std::make_shared<ReductionRound>(op_, std::move(items), static_cast<std::uint64_t>(move) + 1, segment_bytes);
   }
 
-  [[nodiscard]] const std::shared_ptr<Round>& round(Move move) const { return rounds_[static_cast<std::size_t>(move)]; }
+  [[nodiscard]] const std::shared_ptr<ReductionRound>& round(Move move) const {
+    return rounds_[static_cast<std::size_t>(move)];
+  }
   [[nodiscard]] Factor kept_left(const Matrix& matrix) const {
     return {reinterpret_cast<float*>(kept_left_.data()) + matrix.left_first, matrix.view.rows, matrix.rank};
   }
@@ -136,7 +138,7 @@ class LowRankSum final : public Algorithm {
   Work begin_round(std::size_t number) {
     const Move move = plan_[number];
     const bool last = number + 1 == plan_.size();
-    const std::shared_ptr<Round>& round = this->round(move);
+    const std::shared_ptr<ReductionRound>& round = this->round(move);
     for (std::size_t i = 0; i < memory_.matrices().size(); ++i) {
       const Matrix& matrix = memory_.matrices()[i];
       if (move == Move::dense) {
@@ -238,7 +240,7 @@ class LowRankSum final : public Algorithm {
   LowRankMemory memory_;
   bool projection_;
   std::size_t max_rounds_;
-  std::shared_ptr<Round> rounds_[kMoves];
+  std::shared_ptr<ReductionRound> rounds_[kMoves];
   // From run to run, the same on all ranks: orthonormal bases, and which factor moves next (rounds=1).
   Buffer kept_left_;
   Buffer kept_right_;

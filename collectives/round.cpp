@@ -2,7 +2,8 @@
 
 namespace gradwire {
 
-Round::Round(Operation& outer, std::vector<BucketItem> items, std::uint64_t kind, std::size_t segment_bytes)
+ReductionRound::ReductionRound(Operation& outer, std::vector<BucketItem> items, std::uint64_t kind,
+                               std::size_t segment_bytes)
     : outer_(outer),
       inner_{.comm = outer.comm, .items = std::move(items), .slot = outer.slot, .nodes = outer.nodes},
       kind_(kind) {
@@ -12,7 +13,7 @@ Round::Round(Operation& outer, std::vector<BucketItem> items, std::uint64_t kind
   pipeline_.emplace(*algorithm_);
 }
 
-void Round::begin(Bytes workspace) {
+void ReductionRound::begin(Bytes workspace) {
   constexpr std::uint64_t kSpread = 0xd1b5'4a32'd192'ed03;
   inner_.seed = outer_.seed + kind_ * kSpread;
   inner_.fingerprint = outer_.fingerprint + kind_ * kSpread;
@@ -27,7 +28,7 @@ void Round::begin(Bytes workspace) {
   (void)pipeline_->advance();
 }
 
-void Round::end() {
+void ReductionRound::end() {
   outer_.verdict = inner_.verdict;
   outer_.stats.wire_bytes += inner_.stats.wire_bytes;
   outer_.stats.inter_node_bytes += inner_.stats.inter_node_bytes;

@@ -12,12 +12,11 @@ namespace gradwire {
 /// An all-reduce inside an algorithm, in the slot of the operation that it is part of, by exchanges alone. Messages
 /// match per pair of ranks and slot, so rounds of several operations in flight need no common order; the backend's own
 /// all-reduces, which match in the order of posting, would. An operation has one round under way at a time.
-class Round final : public Completion {
+class ReductionRound final : public Completion {
  public:
   /// `kind` tells rounds of one operation apart. `outer` outlives the round.
-  Round(Operation& outer, std::vector<BucketItem> items, std::uint64_t kind, std::size_t segment_bytes);
+  ReductionRound(Operation& outer, std::vector<BucketItem> items, std::uint64_t kind, std::size_t segment_bytes);
 
-  [[nodiscard]] std::size_t items() const noexcept { return inner_.items.size(); }
   [[nodiscard]] std::size_t workspace_bytes() const noexcept { return algorithm_->workspace_bytes(); }
   /// Memory of each item in the run to come.
   [[nodiscard]] ItemBuffers& buffers(std::size_t item) noexcept { return inner_.buffers[item]; }

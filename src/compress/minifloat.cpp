@@ -16,7 +16,7 @@ namespace {
 std::string canonical_spec(const MinifloatParams& params) {
   constexpr std::string_view kFormats[] = {"e2m1", "e2m3", "e3m2", "e4m3", "e5m2"};
   const std::string_view format = kFormats[static_cast<std::size_t>(params.format)];
-  const std::string_view round = params.round == Round::nearest ? "nearest" : "stochastic";
+  const std::string_view round = params.round == Rounding::nearest ? "nearest" : "stochastic";
   switch (params.scale) {
     case MinifloatScale::f32: return fmt::format("f8(format={},block={},round={})", format, params.block, round);
     case MinifloatScale::nvfp4: return fmt::format("nvfp4(span={},round={})", params.block, round);
@@ -39,7 +39,7 @@ ElementErrors element_errors(const MinifloatParams& params) {
   const double top = std::ldexp(1.0, shape.top_exponent());
   // Nearest: at most gap / 2 away from 1 + gap / 2. Stochastic: the variance (v - a)(b - v) between neighbours a and b
   // is at most (b - a)^2 / (4 a b) of v^2.
-  const bool nearest = params.round == Round::nearest;
+  const bool nearest = params.round == Rounding::nearest;
   const double relative = nearest ? gap / (2 + gap) : std::sqrt(gap * gap / (4 * (1 + gap)));
   const double step = std::ldexp(1.0, shape.least_exponent() - shape.mantissa_bits);
   const auto max = static_cast<double>(shape.max());
@@ -62,7 +62,7 @@ MinifloatCompressor::MinifloatCompressor(const MinifloatParams& params)
 CompressorTraits MinifloatCompressor::traits() const noexcept {
   CompressorTraits traits;
   // Powers of two leave elements that saturate: their error has a sign.
-  traits.unbiased = params_.round == Round::stochastic && params_.scale != MinifloatScale::e8m0;
+  traits.unbiased = params_.round == Rounding::stochastic && params_.scale != MinifloatScale::e8m0;
   traits.block_elems = params_.block;
   return traits;
 }
@@ -89,8 +89,8 @@ double MinifloatCompressor::error_bound(std::size_t count) const noexcept {
   const double steps = errors.step / errors.least_top;
   const double halves = others * steps * steps / 4;
   const double square = errors.relative * errors.relative;
-  double bound = params_.round == Round::nearest ? (square + halves) / (1 + halves)
-                                                 : square + std::min(halves, std::sqrt(others) * steps / 2);
+  double bound = params_.round == Rounding::nearest ? (square + halves) / (1 + halves)
+                                                    : square + std::min(halves, std::sqrt(others) * steps / 2);
   if (groups) bound += static_cast<double>(std::min<std::size_t>(params_.block, count)) * std::pow(0x1p-6 / 2688, 2);
   return bound + 0x1p-20;
 }
@@ -135,7 +135,7 @@ Compressor make_minifloat(const Spec& spec) {
     params.format = static_cast<MinifloatFormat>((six ? 1 : 3) + chosen);
   };
   const auto finish = [&](OptionReader& options) {
-    params.round = static_cast<Round>(options.choice("round", 0, {"nearest", "stochastic"}));
+    params.round = static_cast<Rounding>(options.choice("round", 0, {"nearest", "stochastic"}));
     options.finish();
     return MinifloatCompressor(params);
   };
@@ -147,11 +147,11 @@ Compressor make_minifloat(const Spec& spec) {
   }
   if (spec.name == "nvfp4") {
     OptionReader options(spec, {"span"});
-    params = {MinifloatFormat::e2m1, MinifloatScale::nvfp4, 0, Round::nearest};
+    params = {MinifloatFormat::e2m1, MinifloatScale::nvfp4, 0, Rounding::nearest};
     params.block = options.number("span", 2048, 32, MinifloatParams::kMaxBlock, 32);
     return finish(options);
   }
-  params = {MinifloatFormat::e2m1, MinifloatScale::e8m0, MinifloatParams::kMxBlock, Round::nearest};
+  params = {MinifloatFormat::e2m1, MinifloatScale::e8m0, MinifloatParams::kMxBlock, Rounding::nearest};
   if (spec.name == "mx4") {
     OptionReader options(spec);
     return finish(options);

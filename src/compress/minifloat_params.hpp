@@ -69,7 +69,7 @@ struct MinifloatParams {
   MinifloatFormat format = MinifloatFormat::e4m3;
   MinifloatScale scale = MinifloatScale::f32;
   std::uint32_t block = 128;  ///< elements that share metadata; nvfp4: its span
-  Round round = Round::nearest;
+  Rounding round = Rounding::nearest;
 
   [[nodiscard]] constexpr MinifloatShape shape() const noexcept { return shape_of(format); }
   /// The frame's options field.

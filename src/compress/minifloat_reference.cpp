@@ -13,17 +13,17 @@ namespace gradwire {
 namespace {
 
 /// How the number of a code's steps is found from their fraction.
-struct Rounding {
-  Round round;
+struct RoundingDraw {
+  Rounding round;
   float u;  ///< not used when rounding to nearest
 };
 
-std::uint32_t code_of(const MinifloatShape& shape, float v, const Rounding& rounding) {
+std::uint32_t code_of(const MinifloatShape& shape, float v, const RoundingDraw& rounding) {
   const float magnitude = std::min(std::fabs(v), shape.max());
   const int exponent =
       magnitude == 0 ? shape.least_exponent() : std::max(std::ilogb(magnitude), shape.least_exponent());
   const float steps = std::ldexp(magnitude, shape.mantissa_bits - exponent);
-  const float rounded = rounding.round == Round::nearest ? std::rint(steps) : std::trunc(steps + rounding.u);
+  const float rounded = rounding.round == Rounding::nearest ? std::rint(steps) : std::trunc(steps + rounding.u);
   // One step more than a whole mantissa carries into the exponent, as it should.
   const auto code = static_cast<std::uint32_t>(rounded) +
                     (static_cast<std::uint32_t>(exponent - shape.least_exponent()) << shape.mantissa_bits);
@@ -32,10 +32,10 @@ std::uint32_t code_of(const MinifloatShape& shape, float v, const Rounding& roun
 
 /// Code of a group's scale, for its largest magnitude in units of the span: rounded up when elements are to be
 /// unbiased, so that none of them saturates.
-std::uint32_t group_scale_of(float scale, Round round) {
+std::uint32_t group_scale_of(float scale, Rounding round) {
   constexpr MinifloatShape kShape = shape_of(MinifloatFormat::e4m3);
-  const std::uint32_t code = code_of(kShape, scale, {Round::nearest, 0});
-  return round == Round::stochastic && kShape.value(code) < scale ? std::min(code + 1, kShape.top) : code;
+  const std::uint32_t code = code_of(kShape, scale, {Rounding::nearest, 0});
+  return round == Rounding::stochastic && kShape.value(code) < scale ? std::min(code + 1, kShape.top) : code;
 }
 
 float most_of(const float* x, std::size_t n) {

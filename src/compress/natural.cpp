@@ -12,18 +12,18 @@ namespace gradwire {
 static_assert(CompressorImpl<NaturalCompressor>);
 
 std::string_view NaturalCompressor::spec() const noexcept {
-  return round_ == Round::stochastic ? "natural(round=stochastic)" : "natural(round=nearest)";
+  return round_ == Rounding::stochastic ? "natural(round=stochastic)" : "natural(round=nearest)";
 }
 
 CompressorTraits NaturalCompressor::traits() const noexcept {
   CompressorTraits traits;
-  traits.unbiased = round_ == Round::stochastic;
+  traits.unbiased = round_ == Rounding::stochastic;
   return traits;
 }
 
 /// Between powers p and 2p: (|x| - p)(2p - |x|) <= x^2 / 8, at |x| = 4/3 p; nearest errs by |x| / 3 at most, half-way.
 double NaturalCompressor::error_bound(std::size_t) const noexcept {
-  return round_ == Round::stochastic ? 1.0 / 8 : 1.0 / 9;
+  return round_ == Rounding::stochastic ? 1.0 / 8 : 1.0 / 9;
 }
 
 std::size_t NaturalCompressor::max_frame_size(std::size_t count, DType) const {

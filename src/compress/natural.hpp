@@ -12,7 +12,7 @@ namespace gradwire {
 /// Powers are 2^-90 to 2^36: smaller elements become 0 or the least (without bias when stochastic), larger ones 2^36.
 class NaturalCompressor {
  public:
-  explicit NaturalCompressor(Round round) : round_(round) {}
+  explicit NaturalCompressor(Rounding round) : round_(round) {}
 
   [[nodiscard]] std::string_view spec() const noexcept;
   [[nodiscard]] CompressorTraits traits() const noexcept;
@@ -22,7 +22,7 @@ class NaturalCompressor {
   [[nodiscard]] double error_bound(std::size_t count) const noexcept;
 
  private:
-  Round round_;
+  Rounding round_;
 };
 
 }  // namespace gradwire

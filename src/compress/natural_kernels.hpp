@@ -13,7 +13,7 @@ namespace gradwire::kernels {
 /// x to a byte each; residual = x - decoded unless null.
 struct NaturalEncode {
   ConstTensor x;
-  Round round;
+  Rounding round;
   std::uint8_t* codes;
   float* residual;  ///< or null; may be x
   RandomKey key;

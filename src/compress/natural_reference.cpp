@@ -24,7 +24,7 @@ bool natural_encode(const kernels::NaturalEncode& job) {
     const float x = load(job.x.data, job.x.dtype, i);
     finite = finite && std::isfinite(x);
     const float v = std::fabs(x);
-    const std::int32_t number = job.round == Round::nearest
+    const std::int32_t number = job.round == Rounding::nearest
                                     ? kNaturalPowers.nearest(v)
                                     : kNaturalPowers.stochastic(v, random.at(job.key.first_element + i));
     const int sign = number != 0 && std::signbit(x) ? 0x80 : 0;

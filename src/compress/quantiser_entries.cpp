@@ -19,7 +19,7 @@ Compressor make_cast(const Spec& spec) {
 Compressor make_quantize(const Spec& spec, OptionReader& options, QuantizeParams params) {
   params.bucket = options.number("bucket", params.bucket, 32, QuantizeParams::kMaxBucket, 32);
   params.norm = static_cast<Norm>(options.choice("norm", 0, {"linf", "l2", "minmax"}));
-  params.round = static_cast<Round>(options.choice("round", 0, {"nearest", "stochastic"}));
+  params.round = static_cast<Rounding>(options.choice("round", 0, {"nearest", "stochastic"}));
   params.levels = static_cast<Levels>(options.choice("levels", 0, {"uniform", "exponential", "learned"}));
   LearnedCompressor::Options learned{.bits = params.bits, .bucket = params.bucket};
   if (params.levels == Levels::learned) {
@@ -37,7 +37,7 @@ Compressor make_quantize(const Spec& spec, OptionReader& options, QuantizeParams
   if (params.levels == Levels::exponential) return QuantizeCompressor(params);
   accept(params.bits <= 4, "bits=2..4");
   accept(params.norm == Norm::linf, "norm=linf only");
-  accept(params.round == Round::nearest, "round=nearest only");
+  accept(params.round == Rounding::nearest, "round=nearest only");
   return LearnedCompressor(learned);
 }
 
@@ -57,7 +57,7 @@ Compressor make_sign(const Spec& spec) {
 }
 
 Compressor make_ternary(const Spec& spec) {
-  QuantizeParams params{.bits = 2, .round = Round::stochastic, .levels = Levels::ternary};
+  QuantizeParams params{.bits = 2, .round = Rounding::stochastic, .levels = Levels::ternary};
   OptionReader options(spec, {"bucket"});
   params.bucket = options.number("bucket", params.bucket, 32, QuantizeParams::kMaxBucket, 32);
   params.clip = static_cast<float>(options.real("clip", 0, 0, 16));
@@ -73,7 +73,7 @@ Compressor make_natural(const Spec& spec) {
   OptionReader options(spec, {"round"});
   const auto round = options.choice("round", 1, {"nearest", "stochastic"});
   options.finish();
-  return NaturalCompressor(static_cast<Round>(round));
+  return NaturalCompressor(static_cast<Rounding>(round));
 }
 
 }  // namespace

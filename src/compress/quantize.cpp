@@ -37,7 +37,7 @@ QuantizeCompressor::QuantizeCompressor(const QuantizeParams& params) : params_(p
 
 CompressorTraits QuantizeCompressor::traits() const noexcept {
   CompressorTraits traits;
-  traits.unbiased = params_.round == Round::stochastic && params_.norm != Norm::clipped;
+  traits.unbiased = params_.round == Rounding::stochastic && params_.norm != Norm::clipped;
   traits.block_elems = params_.bucket;
   return traits;
 }

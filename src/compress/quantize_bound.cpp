@@ -25,7 +25,8 @@ double levels_bound(const QuantizeParams& params, double b) {
   // With linf one element lies on a level. An error is at most half a unit, and never more than the element itself.
   const double others = params.norm == Norm::linf ? b - 1 : b;
   const double halves = others / (4 * levels * levels);
-  if (params.round == Round::nearest) return params.norm == Norm::linf ? halves / (1 + halves) : std::min(halves, 1.0);
+  if (params.round == Rounding::nearest)
+    return params.norm == Norm::linf ? halves / (1 + halves) : std::min(halves, 1.0);
   return std::min(halves, std::sqrt(others) / levels);  // QSGD, lemma 3.1
 }
 
@@ -39,7 +40,7 @@ double levels_bound(const QuantizeParams& params, double b) {
 /// elements below m have squares t^2 in all: their e sums to at most m sqrt(b) t - t^2, the others' to (1 - t^2)/8.
 double exponential_bound(const QuantizeParams& params, double b) {
   const double least = std::exp2(1 - levels_of(params));
-  const bool nearest = params.round == Round::nearest;
+  const bool nearest = params.round == Rounding::nearest;
   if (params.norm == Norm::linf) {
     const double a = (b - 1) * least * least / 4;
     return nearest ? std::max(1.0 / 9, a / (1 + a)) : std::max(1.0 / 8, (std::sqrt(1 + 4 * a) - 1) / 2);

@@ -8,7 +8,7 @@ namespace gradwire {
 /// `mean`, of magnitudes, is `sign`'s; `clipped`, the largest magnitude but at most clip * root mean square,
 /// `ternary`'s.
 enum class Norm : std::uint8_t { linf = 0, l2 = 1, minmax = 2, mean = 3, clipped = 4 };
-enum class Round : std::uint8_t { nearest = 0, stochastic = 1 };
+enum class Rounding : std::uint8_t { nearest = 0, stochastic = 1 };
 enum class Levels : std::uint8_t { uniform = 0, exponential = 1, learned = 2, ternary = 3 };
 /// Planes of bits, or five ternary codes in a byte.
 enum class Packing : std::uint8_t { planes = 0, trits = 1 };
@@ -20,7 +20,7 @@ struct QuantizeParams {
   std::uint32_t bits = 4;
   std::uint32_t bucket = 512;
   Norm norm = Norm::linf;
-  Round round = Round::nearest;
+  Rounding round = Rounding::nearest;
   Levels levels = Levels::uniform;
   Packing packing = Packing::planes;
   float clip = 0;  ///< for Norm::clipped
@@ -36,7 +36,7 @@ struct QuantizeParams {
   /// And back, of the codec quantize.
   [[nodiscard]] static constexpr QuantizeParams from_options(std::uint32_t options) noexcept {
     return {options & 0xff, (options >> 16 & 0x1ff) * 32, static_cast<Norm>(options >> 8 & 0xff),
-            static_cast<Round>(options >> 25 & 1), static_cast<Levels>(options >> 26 & 1)};
+            static_cast<Rounding>(options >> 25 & 1), static_cast<Levels>(options >> 26 & 1)};
   }
 };
 

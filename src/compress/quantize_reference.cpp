@@ -56,7 +56,7 @@ int signed_code(int levels, float x, int number) { return std::signbit(x) ? leve
 /// `r` is not used when rounding to nearest.
 int code_of(const kernels::QuantizeEncode& job, const BucketScale& scale, float x, std::uint16_t r) {
   const QuantizeParams& params = job.params;
-  const bool nearest = params.round == Round::nearest;
+  const bool nearest = params.round == Rounding::nearest;
   const int levels = levels_of(params);
   const float u = RandomStream::unit_interval(r);
   float code = 0;

@@ -140,7 +140,7 @@ double RotateCompressor::inner_bound(std::size_t padded) const {
   const double clip = params_.clip;
   switch (shape_of(codes)) {
     case CodeShape::sign: {
-      const bool one_magnitude = codes.round == Round::nearest && codes.bucket % layout_.block == 0 && clip == 0;
+      const bool one_magnitude = codes.round == Rounding::nearest && codes.bucket % layout_.block == 0 && clip == 0;
       return one_magnitude && params_.scale == RotateScale::contractive ? std::min(bound, 0.5) : bound;
     }
     case CodeShape::steps: {

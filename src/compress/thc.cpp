@@ -46,7 +46,7 @@ RotateParams frame_params(const ThcParams& params) {
 }
 
 QuantizeParams code_params(const ThcParams& params) {
-  return {params.bits, params.block, Norm::minmax, Round::stochastic};
+  return {params.bits, params.block, Norm::minmax, Rounding::stochastic};
 }
 
 }  // namespace

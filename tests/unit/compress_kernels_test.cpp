@@ -91,7 +91,7 @@ class QuantizeKernelsByBucket : public ::testing::TestWithParam<std::uint32_t> {
 TEST_P(QuantizeKernelsByBucket, EqualTheReferenceForEverySpecAndDtype) {
   for (const std::uint32_t bits : {1u, 2u, 3u, 4u, 5u, 6u, 7u, 8u})
     for (const Norm norm : {Norm::linf, Norm::l2, Norm::minmax})
-      for (const Round round : {Round::nearest, Round::stochastic})
+      for (const Rounding round : {Rounding::nearest, Rounding::stochastic})
         for (const DType dtype : kDTypes)
           for (const std::size_t count : counts_for(GetParam())) {
             compare_with_reference({{bits, GetParam(), norm, round}, dtype, count, count % 4});
@@ -104,17 +104,17 @@ INSTANTIATE_TEST_SUITE_P(Buckets, QuantizeKernelsByBucket, ::testing::Values(32,
 
 /// Signs, ternary codes and levels that are not equally spaced.
 std::vector<QuantizeParams> other_schemes(std::uint32_t bucket) {
-  std::vector<QuantizeParams> all{{1, bucket, Norm::mean, Round::nearest}};
+  std::vector<QuantizeParams> all{{1, bucket, Norm::mean, Rounding::nearest}};
   for (const Packing packing : {Packing::planes, Packing::trits})
     for (const float clip : {0.0f, 1.0f, 2.5f})
       all.push_back(
-          {2, bucket, clip == 0 ? Norm::linf : Norm::clipped, Round::stochastic, Levels::ternary, packing, clip});
+          {2, bucket, clip == 0 ? Norm::linf : Norm::clipped, Rounding::stochastic, Levels::ternary, packing, clip});
   for (const std::uint32_t bits : {2u, 3u, 4u, 5u, 6u, 7u, 8u})
     for (const Norm norm : {Norm::linf, Norm::l2})
-      for (const Round round : {Round::nearest, Round::stochastic})
+      for (const Rounding round : {Rounding::nearest, Rounding::stochastic})
         all.push_back({bits, bucket, norm, round, Levels::exponential});
   for (const std::uint32_t bits : {2u, 3u, 4u})
-    all.push_back({bits, bucket, Norm::linf, Round::nearest, Levels::learned});
+    all.push_back({bits, bucket, Norm::linf, Rounding::nearest, Levels::learned});
   return all;
 }
 
@@ -162,7 +162,7 @@ TEST(QuantizeKernelsLarge, EqualTheReference) {
   for (const std::uint32_t bucket : {544u, 8160u, 8192u})
     for (const std::uint32_t bits : {3u, 4u, 8u})
       for (const Norm norm : {Norm::linf, Norm::l2, Norm::minmax})
-        for (const Round round : {Round::nearest, Round::stochastic})
+        for (const Rounding round : {Rounding::nearest, Rounding::stochastic})
           for (const std::size_t count : {std::size_t{bucket} - 1, std::size_t{5} * bucket + 17}) {
             compare_with_reference({{bits, bucket, norm, round}, count % 2 == 0 ? DType::f32 : DType::bf16, count, 0});
             if (HasFatalFailure()) return;
@@ -175,7 +175,7 @@ TEST(QuantizeKernelsSmallSquares, L2IsFlatBeforeSquaresLoseBits) {
   for (std::size_t i = 0; i < x.size(); ++i)
     x[i] = (i % 3 == 0 ? 1.0f : -1.0f) * std::exp2(-80.0f + static_cast<float>(i) * 0.05f);
   for (const std::uint32_t bits : {1u, 2u, 4u, 8u})
-    for (const Round round : {Round::nearest, Round::stochastic}) {
+    for (const Rounding round : {Rounding::nearest, Rounding::stochastic}) {
       for (const std::size_t count : {1u, 16u, 33u, 600u}) {
         const QuantizeCase c{{bits, 32, Norm::l2, round}, DType::f32, count, 0};
         const Values values(std::vector<float>(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(count)), DType::f32);
@@ -198,10 +198,10 @@ TEST(QuantizeKernelsRefuse, TheSameBucketForTheSameReason) {
         x.set(where, bad);
         std::vector<std::byte> payload(4096);
         if (norm == Norm::mean && bad == kHuge) continue;  // 1/32 of it has an inverse
-        const QuantizeParams params = norm == Norm::mean ? QuantizeParams{1, 32, norm, Round::nearest}
+        const QuantizeParams params = norm == Norm::mean ? QuantizeParams{1, 32, norm, Rounding::nearest}
                                       : norm == Norm::clipped
-                                          ? QuantizeParams{2, 32, norm, Round::stochastic, Levels::ternary, {}, 2.5f}
-                                          : QuantizeParams{4, 32, norm, Round::nearest};
+                                          ? QuantizeParams{2, 32, norm, Rounding::stochastic, Levels::ternary, {}, 2.5f}
+                                          : QuantizeParams{4, 32, norm, Rounding::nearest};
         const kernels::QuantizeEncode job{params, x.tensor(), payload.data(), nullptr, {}};
         for (const std::string_view isa : isa::list())
           EXPECT_EQ(isa::kernels_of<QuantizeKernels>(isa).encode(job), where / 32 * 32)

@@ -83,7 +83,7 @@ void compare_with_reference(const Case& c) {
 /// Every format, kind of scale and rounding that a spec can name, with blocks of `block` where a spec names one.
 std::vector<MinifloatParams> all_params(std::uint32_t block) {
   std::vector<MinifloatParams> all;
-  for (const Round round : {Round::nearest, Round::stochastic}) {
+  for (const Rounding round : {Rounding::nearest, Rounding::stochastic}) {
     for (const MinifloatFormat format : {MinifloatFormat::e4m3, MinifloatFormat::e5m2})
       all.push_back({format, MinifloatScale::f32, block, round});
     for (const MinifloatFormat format : {MinifloatFormat::e2m1, MinifloatFormat::e2m3, MinifloatFormat::e3m2,

@@ -37,7 +37,7 @@ float number(const Format& format, unsigned code) {
 
 MinifloatParams params_of(const Format& format) {
   const bool f8 = std::string_view(format.spec).starts_with("f8");
-  return {format.format, f8 ? MinifloatScale::f32 : MinifloatScale::e8m0, 32, Round::nearest};
+  return {format.format, f8 ? MinifloatScale::f32 : MinifloatScale::e8m0, 32, Rounding::nearest};
 }
 
 /// The code of an element, as docs/wire-format.md places it.

@@ -27,7 +27,7 @@ std::vector<float> any_floats(std::size_t count, unsigned seed) {
 }
 
 struct Case {
-  Round round;
+  Rounding round;
   DType dtype;
   std::size_t count;
   std::size_t shift;
@@ -63,7 +63,7 @@ Result run(const NaturalKernels& table, const Case& c, const Values& x) {
 }
 
 TEST(NaturalKernels, EqualTheReference) {
-  for (const Round round : {Round::nearest, Round::stochastic})
+  for (const Rounding round : {Rounding::nearest, Rounding::stochastic})
     for (const DType dtype : kDTypes)
       for (const std::size_t count : {0u, 1u, 15u, 16u, 17u, 1023u, 1024u, 1025u, 5003u}) {
         const std::vector<float> floats = dtype == DType::f32 ? any_floats(count, 3) : mixed_gradients(count, 3);

@@ -36,16 +36,16 @@ HWY_INLINE void prefetch_row(const EncodeRows& job, std::size_t i) {
   if constexpr (kResidual) hwy::Prefetch(job.residual + i + job.ahead);
 }
 
-template <CodeShape shape, Round rounding, bool kResidual>
+template <CodeShape shape, Rounding rounding, bool kResidual>
 HWY_INLINE VI encode_vector(const Coder<shape, rounding>& coder, const EncodeRows& job, std::size_t i) {
   const VF x = hn::LoadU(DF(), job.x + i);
-  const auto coded = coder.code(x, rounding == Round::stochastic ? job.noise + i : nullptr);
+  const auto coded = coder.code(x, rounding == Rounding::stochastic ? job.noise + i : nullptr);
   if constexpr (kResidual) hn::StoreU(hn::Sub(x, coder.value(coded.level)), DF(), job.residual + i);
   return coded.raw;
 }
 
 /// `rows` rows, the first of them row `first` of the job.
-template <CodeShape shape, Round rounding, bool kResidual>
+template <CodeShape shape, Rounding rounding, bool kResidual>
 void encode_rows(const EncodeRows& job, std::size_t first, std::size_t rows) {
   const Coder<shape, rounding> coder(job.scheme, job.scale);
   const VI bias = hn::Set(DI(), Coder<shape, rounding>::bias(job.scheme.params));
@@ -62,7 +62,7 @@ void encode_rows(const EncodeRows& job, std::size_t first, std::size_t rows) {
 #if HWY_MAX_BYTES >= 64
 /// Four rows, `stride` elements apart, gathered in the bytes of 32-bit lanes: a shift and an addition a row, and one
 /// transposition of 4 by 16 bytes for all of them.
-template <CodeShape shape, Round rounding, bool kResidual>
+template <CodeShape shape, Rounding rounding, bool kResidual>
 HWY_INLINE VI encode_four_rows(const Coder<shape, rounding>& coder, const EncodeRows& job, std::size_t i,
                                std::size_t stride) {
   const VI r0 = encode_vector<shape, rounding, kResidual>(coder, job, i);
@@ -73,7 +73,7 @@ HWY_INLINE VI encode_four_rows(const Coder<shape, rounding>& coder, const Encode
 }
 
 /// Whole tiles, for which codes lie in the tile's order.
-template <CodeShape shape, Round rounding, bool kResidual>
+template <CodeShape shape, Rounding rounding, bool kResidual>
 void encode_tiles(const EncodeRows& job, std::size_t tiles) {
   const Coder<shape, rounding> coder(job.scheme, job.scale);
   const auto bias = static_cast<std::uint32_t>(Coder<shape, rounding>::bias(job.scheme.params));
@@ -98,7 +98,7 @@ void encode_tiles(const EncodeRows& job, std::size_t tiles) {
 }
 #endif
 
-template <CodeShape shape, Round rounding, bool kResidual>
+template <CodeShape shape, Rounding rounding, bool kResidual>
 void encode_bucket_rows(const EncodeRows& job, std::size_t rows) {
   std::size_t done = 0;
 #if HWY_MAX_BYTES >= 64
@@ -112,15 +112,15 @@ void encode_bucket_rows(const EncodeRows& job, std::size_t rows) {
 
 using EncodeRowsFunction = void (*)(const EncodeRows&, std::size_t rows);
 
-template <CodeShape shape, Round rounding>
+template <CodeShape shape, Rounding rounding>
 EncodeRowsFunction choose_encode_rows(bool residual) {
   return residual ? encode_bucket_rows<shape, rounding, true> : encode_bucket_rows<shape, rounding, false>;
 }
 
 template <CodeShape shape>
-EncodeRowsFunction choose_encode_rows(Round rounding, bool residual) {
-  return rounding == Round::nearest ? choose_encode_rows<shape, Round::nearest>(residual)
-                                    : choose_encode_rows<shape, Round::stochastic>(residual);
+EncodeRowsFunction choose_encode_rows(Rounding rounding, bool residual) {
+  return rounding == Rounding::nearest ? choose_encode_rows<shape, Rounding::nearest>(residual)
+                                       : choose_encode_rows<shape, Rounding::stochastic>(residual);
 }
 
 inline EncodeRowsFunction choose_encode_rows(const QuantizeParams& params, bool residual) {
@@ -128,8 +128,8 @@ inline EncodeRowsFunction choose_encode_rows(const QuantizeParams& params, bool 
     case CodeShape::sign: return choose_encode_rows<CodeShape::sign>(params.round, residual);
     case CodeShape::steps: return choose_encode_rows<CodeShape::steps>(params.round, residual);
     case CodeShape::exponential: return choose_encode_rows<CodeShape::exponential>(params.round, residual);
-    case CodeShape::ternary: return choose_encode_rows<CodeShape::ternary, Round::stochastic>(residual);
-    case CodeShape::learned: return choose_encode_rows<CodeShape::learned, Round::nearest>(residual);
+    case CodeShape::ternary: return choose_encode_rows<CodeShape::ternary, Rounding::stochastic>(residual);
+    case CodeShape::learned: return choose_encode_rows<CodeShape::learned, Rounding::nearest>(residual);
     default: return choose_encode_rows<CodeShape::levels>(params.round, residual);
   }
 }
@@ -145,7 +145,7 @@ struct DecodeRows {
 /// Up to 16 levels fit one vector: looking a value up is cheaper than computing it.
 template <CodeShape shape, Write write>
 void decode_rows(const DecodeRows& job, std::size_t rows) {
-  const Coder<shape, Round::nearest> coder(job.scheme, job.scale);
+  const Coder<shape, Rounding::nearest> coder(job.scheme, job.scale);
   const auto loop = [&](const auto& value_of) HWY_ATTR {
     const auto decode_row = [&](const std::uint8_t* codes, float* y) HWY_ATTR {
       __builtin_prefetch(y + job.ahead, 0, 2);

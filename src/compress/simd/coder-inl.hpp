@@ -25,7 +25,7 @@ struct CodeScheme {
 /// kBias(): rounding to nearest adds a number so large that the sum's lowest bits are the rounded integer, and taking
 /// that number off again can wait until codes have been gathered. Nearest codes need no clamp: scale_from_norm refuses
 /// or flattens whatever could exceed the top code. Neither do stochastic ones below, but those of clipped elements.
-template <CodeShape shape, Round rounding>
+template <CodeShape shape, Rounding rounding>
 class Coder {
  public:
   Coder(const CodeScheme& scheme, const BucketScale& scale)
@@ -37,7 +37,7 @@ class Coder {
         top_(hn::Set(DI(), top_code(scheme.params))) {}
 
   [[nodiscard]] static std::int32_t bias(const QuantizeParams& params) {
-    if (rounding == Round::stochastic || shape == CodeShape::sign) return 0;
+    if (rounding == Rounding::stochastic || shape == CodeShape::sign) return 0;
     return kRounderBits - static_cast<std::int32_t>(zero_level(params));
   }
 
@@ -47,7 +47,7 @@ class Coder {
   };
 
   [[nodiscard]] HWY_INLINE Coded code(VF x, const std::uint16_t* noise) const {
-    if constexpr (rounding == Round::stochastic) return code_stochastic(x, random_fractions(noise));
+    if constexpr (rounding == Rounding::stochastic) return code_stochastic(x, random_fractions(noise));
     if constexpr (shape == CodeShape::sign) {
       const VI one_or_none = hn::VecFromMask(DI(), hn::RebindMask(DI(), hn::Lt(x, hn::Zero(DF()))));
       return {hn::Add(one_or_none, hn::Set(DI(), 1)), level_of(hn::Add(one_or_none, hn::Set(DI(), 1)))};
@@ -95,7 +95,7 @@ class Coder {
 };
 
 /// Magnitudes to numbers of levels, which the sign of x then puts on one side of the code of 0.
-template <Round rounding>
+template <Rounding rounding>
 class Coder<CodeShape::exponential, rounding> {
  public:
   Coder(const CodeScheme& scheme, const BucketScale& scale)
@@ -136,7 +136,7 @@ class Coder<CodeShape::exponential, rounding> {
 
 /// As exponential levels, but a level's number is that of the thresholds below, half-way between levels.
 template <>
-class Coder<CodeShape::learned, Round::nearest> {
+class Coder<CodeShape::learned, Rounding::nearest> {
  public:
   Coder(const CodeScheme& scheme, const BucketScale& scale)
       : codebook_(scheme.codebook),
@@ -168,7 +168,7 @@ class Coder<CodeShape::learned, Round::nearest> {
       level = hn::IfThenElse(reached, levels_[k], level);
     }
     const auto some = hn::RebindMask(DF(), hn::Gt(number, hn::Zero(DI())));
-    return {Coder<CodeShape::exponential, Round::nearest>::signed_code(x, number, zero_code_),
+    return {Coder<CodeShape::exponential, Rounding::nearest>::signed_code(x, number, zero_code_),
             hn::IfThenElse(some, hn::CopySign(level, x), level)};
   }
 

@@ -123,7 +123,7 @@ class MinifloatEncoder {
   [[nodiscard]] std::size_t first_width() const { return layout_.has_plane(8) ? 8 : 4; }
 
   const std::uint16_t* noise(std::size_t first, std::size_t n) {
-    if (job_.params.round == Round::nearest) return nullptr;
+    if (job_.params.round == Rounding::nearest) return nullptr;
     return noise_.fill(random_, job_.key.first_element + first, n);
   }
 

@@ -102,12 +102,12 @@ class GroupScales {
   }
 
   /// `unit`: in, the largest magnitudes of `rows` groups; out, units of rows. `inv`: out.
-  void encode(const MinifloatUnit& span, Round round, std::size_t rows, float* unit, float* inv) {
+  void encode(const MinifloatUnit& span, Rounding round, std::size_t rows, float* unit, float* inv) {
     const VF one = hn::Set(DF(), 1.0f);
     for (std::size_t row = 0; row < rows; row += hn::Lanes(DF())) {
       const VF scale = hn::Mul(hn::LoadU(DF(), unit + row), hn::Set(DF(), span.inv));
       VU code = hn::Sub(F::round_nearest(F::saturated_magnitude(scale)).raw, hn::Set(DU(), F::kBias));
-      if (round == Round::stochastic) {
+      if (round == Rounding::stochastic) {
         const auto below = hn::RebindMask(DU(), hn::Lt(F::value(code), scale));
         code = hn::Min(hn::Add(code, hn::IfThenElseZero(below, hn::Set(DU(), 1))), hn::Set(DU(), F::kShape.top));
       }

@@ -62,7 +62,7 @@ HWY_INLINE void store_units(const std::uint32_t* words, std::uint8_t* units) {
 
 /// Encodes tiles. Codes of a column of a tile are gathered in 32-bit lanes, already shifted to where their plane has
 /// them; so each plane's units are one transposition of bytes away.
-template <MinifloatFormat format, Round rounding, bool kResidual>
+template <MinifloatFormat format, Rounding rounding, bool kResidual>
 class MinifloatTileEncoder {
  public:
   static void run(const MinifloatTiles& job, std::size_t tiles) {
@@ -149,7 +149,7 @@ class MinifloatTileEncoder {
   }
 
   static HWY_INLINE typename F::Rounded round(const MinifloatTiles& job, VF magnitude, std::size_t i) {
-    if constexpr (rounding == Round::stochastic)
+    if constexpr (rounding == Rounding::stochastic)
       return F::round_stochastic(magnitude, random_fractions(job.noise + i));
     else
       return F::round_nearest(magnitude);
@@ -229,12 +229,12 @@ using MinifloatEncodeFunction = void (*)(const MinifloatTiles&, std::size_t tile
 using MinifloatDecodeFunction = void (*)(const MinifloatRows&, std::size_t pairs);
 
 template <MinifloatFormat format>
-MinifloatEncodeFunction choose_minifloat_encode(Round rounding, bool residual) {
-  if (rounding == Round::nearest)
-    return residual ? MinifloatTileEncoder<format, Round::nearest, true>::run
-                    : MinifloatTileEncoder<format, Round::nearest, false>::run;
-  return residual ? MinifloatTileEncoder<format, Round::stochastic, true>::run
-                  : MinifloatTileEncoder<format, Round::stochastic, false>::run;
+MinifloatEncodeFunction choose_minifloat_encode(Rounding rounding, bool residual) {
+  if (rounding == Rounding::nearest)
+    return residual ? MinifloatTileEncoder<format, Rounding::nearest, true>::run
+                    : MinifloatTileEncoder<format, Rounding::nearest, false>::run;
+  return residual ? MinifloatTileEncoder<format, Rounding::stochastic, true>::run
+                  : MinifloatTileEncoder<format, Rounding::stochastic, false>::run;
 }
 
 inline MinifloatEncodeFunction choose_minifloat_encode(const MinifloatParams& params, bool residual) {

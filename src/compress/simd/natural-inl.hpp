@@ -37,7 +37,7 @@ struct NaturalRows {
 };
 
 /// The largest magnitude.
-template <DType From, Round rounding, bool kResidual>
+template <DType From, Rounding rounding, bool kResidual>
 VU natural_encode_rows(const NaturalRows<From>& job) {
   const VectorPowers powers(kNaturalPowers);
   VU most = hn::Zero(DU());
@@ -48,7 +48,7 @@ VU natural_encode_rows(const NaturalRows<From>& job) {
     }
     const VF x = load<From>(job.x + i);
     most = hn::Max(most, magnitude_bits(x));
-    const VI number = powers.number<rounding>(hn::Abs(x), rounding == Round::stochastic ? job.noise + i : nullptr);
+    const VI number = powers.number<rounding>(hn::Abs(x), rounding == Rounding::stochastic ? job.noise + i : nullptr);
     const VI sign = hn::And(hn::BroadcastSignBit(hn::BitCast(DI(), x)), hn::Set(DI(), 0x80));
     const VI code = hn::Or(number, hn::IfThenElseZero(hn::Gt(number, hn::Zero(DI())), sign));
     hn::StoreU(hn::DemoteTo(DNaturalByte(), code), DNaturalByte(), job.codes + i);
@@ -57,7 +57,7 @@ VU natural_encode_rows(const NaturalRows<From>& job) {
   return most;
 }
 
-template <DType From, Round rounding, bool kResidual>
+template <DType From, Rounding rounding, bool kResidual>
 bool natural_encode_as(const kernels::NaturalEncode& job) {
   using Raw = typename Element<From>::Raw;
   const auto* const x = static_cast<const Raw*>(job.x.data);
@@ -69,7 +69,7 @@ bool natural_encode_as(const kernels::NaturalEncode& job) {
     const std::size_t rest = n % kRow;
     const std::size_t whole = n - rest;
     const std::uint16_t* numbers = nullptr;
-    if constexpr (rounding == Round::stochastic) numbers = noise.fill(random, job.key.first_element + first, n);
+    if constexpr (rounding == Rounding::stochastic) numbers = noise.fill(random, job.key.first_element + first, n);
     float* const residual = kResidual ? job.residual + first : nullptr;
     const std::size_t ahead = first + n + kNaturalAheadElems <= job.x.count ? kNaturalAheadElems : 0;
     most = hn::Max(most, natural_encode_rows<From, rounding, kResidual>(
@@ -78,7 +78,7 @@ bool natural_encode_as(const kernels::NaturalEncode& job) {
     const PaddedRow<Raw> tail(x + first + whole, rest);
     PaddedRow<std::uint8_t> tail_codes;
     PaddedRow<float> tail_residual;
-    if constexpr (rounding == Round::stochastic) numbers += whole;
+    if constexpr (rounding == Rounding::stochastic) numbers += whole;
     most = hn::Max(most, natural_encode_rows<From, rounding, kResidual>(
                              {tail.data, numbers, tail_codes.data, tail_residual.data, kRow, 0}));
     tail_codes.copy_to(job.codes + first + whole, rest);
@@ -91,11 +91,11 @@ inline bool natural_encode(const kernels::NaturalEncode& job) {
   return visit_dtype(job.x.dtype, [&](auto dtype) HWY_ATTR {
     constexpr DType kFrom = decltype(dtype)::value;
     const bool residual = job.residual != nullptr;
-    if (job.round == Round::nearest)
-      return residual ? natural_encode_as<kFrom, Round::nearest, true>(job)
-                      : natural_encode_as<kFrom, Round::nearest, false>(job);
-    return residual ? natural_encode_as<kFrom, Round::stochastic, true>(job)
-                    : natural_encode_as<kFrom, Round::stochastic, false>(job);
+    if (job.round == Rounding::nearest)
+      return residual ? natural_encode_as<kFrom, Rounding::nearest, true>(job)
+                      : natural_encode_as<kFrom, Rounding::nearest, false>(job);
+    return residual ? natural_encode_as<kFrom, Rounding::stochastic, true>(job)
+                    : natural_encode_as<kFrom, Rounding::stochastic, false>(job);
   });
 }
 

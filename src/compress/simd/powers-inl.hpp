@@ -22,13 +22,13 @@ class VectorPowers {
         top_(hn::Set(DI(), powers.top)) {}
 
   /// Numbers of the powers for v >= 0. `noise` is not read when rounding to nearest.
-  template <Round rounding>
+  template <Rounding rounding>
   [[nodiscard]] HWY_INLINE VI number(VF v, const std::uint16_t* noise) const {
     const VF one = hn::Set(DF(), 1.0f);
     const VF in_least = hn::Mul(v, per_one_);
     VU bits = hn::BitCast(DU(), v);
     VI small;
-    if constexpr (rounding == Round::nearest) {
+    if constexpr (rounding == Rounding::nearest) {
       bits = hn::Add(bits, hn::Set(DU(), 0x40'0000u));
       const auto half = hn::RebindMask(DI(), hn::Ge(in_least, hn::Set(DF(), 0.5f)));
       small = hn::IfThenElseZero(half, hn::Set(DI(), 1));

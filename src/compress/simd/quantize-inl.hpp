@@ -112,7 +112,7 @@ class QuantizeEncoder {
     if (!find_scale(job_.params, x, n, scale)) return false;
     write_scale(first / job_.params.bucket, scale);
     const std::uint16_t* noise = nullptr;
-    if (job_.params.round == Round::stochastic) noise = noise_.fill(random_, job_.key.first_element + first, n);
+    if (job_.params.round == Rounding::stochastic) noise = noise_.fill(random_, job_.key.first_element + first, n);
     float* const residual = job_.residual == nullptr ? nullptr : job_.residual + first;
 
     const CodeScheme scheme{job_.params, codebook_};
