@@ -49,11 +49,7 @@ std::size_t CastCompressor::max_frame_size(std::size_t count, DType dtype) const
 
 std::size_t CastCompressor::encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey&,
                                    StreamRef stream) const {
-  frame::check_host(stream, spec());
-  const std::size_t frame_bytes = max_frame_size(x.count, x.dtype);
-  frame::check_encode(x, out, residual, frame_bytes, spec());
-  frame::write_header(out.data, {codec_, x.dtype, 0, static_cast<std::uint32_t>(x.count),
-                                 static_cast<std::uint32_t>(frame_bytes / frame::kAlign)});
+  const std::size_t frame_bytes = frame::begin_fixed(*this, {codec_, 0}, x, out, residual, stream);
   std::byte* const payload = out.data + frame::kHeaderBytes;
   const DType to = payload_dtype(x.dtype);
   if (!isa::kernels<ElementKernels>().cast_encode({x, payload, to, static_cast<float*>(residual.data)}))
@@ -64,13 +60,9 @@ std::size_t CastCompressor::encode(ConstTensor x, Bytes out, Tensor residual, co
 }
 
 std::size_t CastCompressor::decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const {
-  frame::check_host(stream, spec());
-  frame::check_decode(in, y, spec());
-  const frame::Header header = frame::read_header(in, {codec_, 0, y.count, spec()});
-  const std::size_t frame_bytes = max_frame_size(y.count, header.dtype);
-  frame::check_size(in, header, frame_bytes, spec());
-  isa::kernels<ElementKernels>().cast_decode({in.data + frame::kHeaderBytes, payload_dtype(header.dtype), y, write});
-  return frame_bytes;
+  const frame::Opened opened = frame::open_fixed(*this, {codec_, 0}, in, y, stream);
+  isa::kernels<ElementKernels>().cast_decode({in.data + frame::kHeaderBytes, payload_dtype(opened.dtype), y, write});
+  return opened.bytes;
 }
 
 }  // namespace gradwire

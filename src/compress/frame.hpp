@@ -66,4 +66,39 @@ void check_host(StreamRef stream, std::string_view spec);
 /// Throws Errc::invalid_argument when a frame cannot carry `count` elements.
 void check_count(std::size_t count, std::string_view spec);
 
+/// What tells the frames of one compressor from others'.
+struct Identity {
+  Codec codec{};
+  std::uint32_t options = 0;
+};
+
+/// The start of encode() where a frame has max_frame_size() bytes whatever the data: checks the arguments and writes
+/// the header. Returns the frame's size.
+template <class C>
+std::size_t begin_fixed(const C& compressor, const Identity& identity, ConstTensor x, Bytes out, Tensor residual,
+                        StreamRef stream) {
+  check_host(stream, compressor.spec());
+  const std::size_t bytes = compressor.max_frame_size(x.count, x.dtype);
+  check_encode(x, out, residual, bytes, compressor.spec());
+  write_header(out.data, {identity.codec, x.dtype, identity.options, static_cast<std::uint32_t>(x.count),
+                          static_cast<std::uint32_t>(bytes / kAlign)});
+  return bytes;
+}
+
+struct Opened {
+  DType dtype{};  ///< of what was encoded
+  std::size_t bytes = 0;
+};
+
+/// The start of decode() of such a frame: checks the arguments and the header.
+template <class C>
+Opened open_fixed(const C& compressor, const Identity& identity, ConstBytes in, Tensor y, StreamRef stream) {
+  check_host(stream, compressor.spec());
+  check_decode(in, y, compressor.spec());
+  const Header header = read_header(in, {identity.codec, identity.options, y.count, compressor.spec()});
+  const std::size_t bytes = compressor.max_frame_size(y.count, header.dtype);
+  check_size(in, header, bytes, compressor.spec());
+  return {header.dtype, bytes};
+}
+
 }  // namespace gradwire::frame

@@ -3,54 +3,21 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <compare>
-#include <map>
-#include <mutex>
-#include <optional>
+#include <tuple>
 
 #include "compress/frame.hpp"
 #include "compress/isa.hpp"
 #include "compress/kernels.hpp"
 #include "compress/quantize_bound.hpp"
 #include "compress/refuse.hpp"
+#include "compress/step_cache.hpp"
 
 namespace gradwire {
 
 static_assert(CompressorImpl<LearnedCompressor>);
 
-/// What was learned of each piece, and when. Ranks draw from seeds of their own, so that those that share this
-/// compressor as threads of one process do not meet here.
-class LearnedCompressor::Cache {
- public:
-  [[nodiscard]] std::optional<Codebook> find(const RandomKey& key, std::uint32_t refresh) {
-    const std::scoped_lock lock(mutex_);
-    const auto found = pieces_.find(Piece{key.seed, key.first_element, key.param});
-    if (found == pieces_.end() || key.step < found->second.step || key.step - found->second.step >= refresh) return {};
-    return found->second.codebook;
-  }
-
-  void put(const RandomKey& key, const Codebook& codebook) {
-    constexpr std::size_t kMostPieces = 1 << 16;  // those of a run's changing plans and seeds must not pile up
-    const std::scoped_lock lock(mutex_);
-    if (pieces_.size() >= kMostPieces) pieces_.clear();
-    pieces_.insert_or_assign(Piece{key.seed, key.first_element, key.param}, Learned{key.step, codebook});
-  }
-
- private:
-  struct Piece {
-    std::uint64_t seed;
-    std::uint64_t first_element;
-    ParamId param;
-    auto operator<=>(const Piece&) const = default;
-  };
-  struct Learned {
-    std::uint64_t step;
-    Codebook codebook;
-  };
-
-  std::mutex mutex_;
-  std::map<Piece, Learned> pieces_;
-};
+/// By seed, parameter and first element.
+class LearnedCompressor::Cache : public StepCache<std::tuple<std::uint64_t, ParamId, std::uint64_t>, Codebook> {};
 
 LearnedCompressor::LearnedCompressor(const Options& options)
     : options_(options),
@@ -77,19 +44,17 @@ std::size_t LearnedCompressor::max_frame_size(std::size_t count, DType) const {
 Codebook LearnedCompressor::levels_for(ConstTensor x, const RandomKey& key) const {
   const LearnOptions learn{options_.bits, options_.bucket, options_.sample};
   if (options_.refresh == 1) return learn_levels(x, learn);
-  if (const auto cached = cache_->find(key, options_.refresh)) return *cached;
+  const std::tuple piece(key.seed, key.param, key.first_element);
+  if (const auto cached = cache_->find(piece, key.step, options_.refresh)) return *cached;
   const Codebook learned = learn_levels(x, learn);
-  cache_->put(key, learned);
+  cache_->store(piece, key.step, learned);
   return learned;
 }
 
 std::size_t LearnedCompressor::encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key,
                                       StreamRef stream) const {
-  frame::check_host(stream, spec_);
-  const std::size_t frame_bytes = max_frame_size(x.count, x.dtype);
-  frame::check_encode(x, out, residual, frame_bytes, spec_);
-  frame::write_header(out.data, {frame::Codec::levels, x.dtype, params_.options(), static_cast<std::uint32_t>(x.count),
-                                 static_cast<std::uint32_t>(frame_bytes / frame::kAlign)});
+  const std::size_t frame_bytes =
+      frame::begin_fixed(*this, {frame::Codec::levels, params_.options()}, x, out, residual, stream);
   const Codebook codebook = levels_for(x, key);
   const std::size_t encoded = isa::kernels<QuantizeKernels>().encode(
       {params_, x, out.data + frame::kHeaderBytes, static_cast<float*>(residual.data), key, codebook.data()});
@@ -99,13 +64,9 @@ std::size_t LearnedCompressor::encode(ConstTensor x, Bytes out, Tensor residual,
 }
 
 std::size_t LearnedCompressor::decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const {
-  frame::check_host(stream, spec_);
-  frame::check_decode(in, y, spec_);
-  const frame::Header header = frame::read_header(in, {frame::Codec::levels, params_.options(), y.count, spec_});
-  const std::size_t frame_bytes = max_frame_size(y.count, header.dtype);
-  frame::check_size(in, header, frame_bytes, spec_);
+  const frame::Opened opened = frame::open_fixed(*this, {frame::Codec::levels, params_.options()}, in, y, stream);
   isa::kernels<QuantizeKernels>().decode({params_, in.data + frame::kHeaderBytes, y, write});
-  return frame_bytes;
+  return opened.bytes;
 }
 
 }  // namespace gradwire

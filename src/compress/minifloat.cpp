@@ -102,12 +102,8 @@ std::size_t MinifloatCompressor::max_frame_size(std::size_t count, DType) const 
 
 std::size_t MinifloatCompressor::encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key,
                                         StreamRef stream) const {
-  frame::check_host(stream, spec_);
-  const std::size_t frame_bytes = max_frame_size(x.count, x.dtype);
-  frame::check_encode(x, out, residual, frame_bytes, spec_);
-  frame::write_header(out.data,
-                      {frame::Codec::minifloat, x.dtype, params_.options(), static_cast<std::uint32_t>(x.count),
-                       static_cast<std::uint32_t>(frame_bytes / frame::kAlign)});
+  const std::size_t frame_bytes =
+      frame::begin_fixed(*this, {frame::Codec::minifloat, params_.options()}, x, out, residual, stream);
   const std::size_t encoded = isa::kernels<MinifloatKernels>().encode(
       {params_, x, out.data + frame::kHeaderBytes, static_cast<float*>(residual.data), key});
   if (encoded != x.count)
@@ -116,13 +112,9 @@ std::size_t MinifloatCompressor::encode(ConstTensor x, Bytes out, Tensor residua
 }
 
 std::size_t MinifloatCompressor::decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const {
-  frame::check_host(stream, spec_);
-  frame::check_decode(in, y, spec_);
-  const frame::Header header = frame::read_header(in, {frame::Codec::minifloat, params_.options(), y.count, spec_});
-  const std::size_t frame_bytes = max_frame_size(y.count, header.dtype);
-  frame::check_size(in, header, frame_bytes, spec_);
+  const frame::Opened opened = frame::open_fixed(*this, {frame::Codec::minifloat, params_.options()}, in, y, stream);
   isa::kernels<MinifloatKernels>().decode({params_, in.data + frame::kHeaderBytes, y, write});
-  return frame_bytes;
+  return opened.bytes;
 }
 
 Compressor make_minifloat(const Spec& spec) {

@@ -33,12 +33,8 @@ std::size_t NaturalCompressor::max_frame_size(std::size_t count, DType) const {
 
 std::size_t NaturalCompressor::encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key,
                                       StreamRef stream) const {
-  frame::check_host(stream, spec());
-  const std::size_t frame_bytes = max_frame_size(x.count, x.dtype);
-  frame::check_encode(x, out, residual, frame_bytes, spec());
-  frame::write_header(out.data,
-                      {frame::Codec::natural, x.dtype, static_cast<std::uint32_t>(round_),
-                       static_cast<std::uint32_t>(x.count), static_cast<std::uint32_t>(frame_bytes / frame::kAlign)});
+  const std::size_t frame_bytes =
+      frame::begin_fixed(*this, {frame::Codec::natural, static_cast<std::uint32_t>(round_)}, x, out, residual, stream);
   std::byte* const payload = out.data + frame::kHeaderBytes;
   auto* const codes = reinterpret_cast<std::uint8_t*>(payload);
   if (!isa::kernels<NaturalKernels>().encode({x, round_, codes, static_cast<float*>(residual.data), key}))
@@ -48,15 +44,11 @@ std::size_t NaturalCompressor::encode(ConstTensor x, Bytes out, Tensor residual,
 }
 
 std::size_t NaturalCompressor::decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const {
-  frame::check_host(stream, spec());
-  frame::check_decode(in, y, spec());
-  const frame::Header header =
-      frame::read_header(in, {frame::Codec::natural, static_cast<std::uint32_t>(round_), y.count, spec()});
-  const std::size_t frame_bytes = max_frame_size(y.count, header.dtype);
-  frame::check_size(in, header, frame_bytes, spec());
+  const frame::Opened opened =
+      frame::open_fixed(*this, {frame::Codec::natural, static_cast<std::uint32_t>(round_)}, in, y, stream);
   const auto* const codes = reinterpret_cast<const std::uint8_t*>(in.data + frame::kHeaderBytes);
   isa::kernels<NaturalKernels>().decode({codes, y, write});
-  return frame_bytes;
+  return opened.bytes;
 }
 
 }  // namespace gradwire
