@@ -148,7 +148,7 @@ Run::Run(Operation operation, const AllreduceOptions& options)
   agreement_ = describe_agreement(op_, name_, segment_bytes);
   op_.fingerprint = fingerprint(agreement_, op_.size());
   op_.buffers.reserve(op_.items.size());
-  testimony_memory_ = Buffer(static_cast<std::size_t>(op_.size()) * sizeof(Testimony));
+  verdict_memory_ = Buffer(static_cast<std::size_t>(op_.size()) * sizeof(VerdictMessage));
   sends_.reserve(static_cast<std::size_t>(op_.size()));
   recvs_.reserve(static_cast<std::size_t>(op_.size()));
   algorithm_ = make_algorithm(name_, op_, segment_bytes);
@@ -158,7 +158,7 @@ Run::Run(Operation operation, const AllreduceOptions& options)
 Run::~Run() {
   if (state_ != State::failed && state_ != State::running) return;
   workspace_.abandon();  // the backend may still write to it
-  testimony_memory_.abandon();
+  verdict_memory_.abandon();
 }
 
 void Run::start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint64_t step, StreamRef stream,
@@ -172,7 +172,7 @@ void Run::start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint
   check_buffers(op_, buffers, refusal.has_value());
   started_ = Clock::now();
   op_.deadline = deadline_after(timeout_);
-  meet_the_others();
+  agree_first();
   const std::lock_guard lock(mutex_);
   op_.buffers.assign(buffers.begin(), buffers.end());
   op_.step = step;
@@ -190,10 +190,10 @@ void Run::start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint
 
 /// The first run waits for the others here, so that a difference has words on every rank before the first message.
 /// `checked` does the same before each run.
-void Run::meet_the_others() {
+void Run::agree_first() {
   op_.number = op_.comm.next_operation(op_.slot);
   agreement_.front().value = std::to_string(op_.number);
-  if (!met_) {
+  if (!agreed_) {
     try {
       op_.comm.agree(agreement_, op_.deadline, op_.slot);
     } catch (const Error& error) {
@@ -201,7 +201,7 @@ void Run::meet_the_others() {
       fail(Errc::timeout, "{} ms passed in the first start of {}: {}", timeout_.count(), describe_operation(),
            error.what());
     }
-    met_ = true;
+    agreed_ = true;
   }
   op_.comm.transport().announce(agreement_, op_.slot, op_.deadline);
 }
@@ -238,8 +238,8 @@ std::string Run::describe() const {
   return describe_step();
 }
 
-std::span<Run::Testimony> Run::testimonies() const noexcept {
-  return {reinterpret_cast<Testimony*>(testimony_memory_.data()), static_cast<std::size_t>(op_.size())};
+std::span<Run::VerdictMessage> Run::verdict_messages() const noexcept {
+  return {reinterpret_cast<VerdictMessage*>(verdict_memory_.data()), static_cast<std::size_t>(op_.size())};
 }
 
 /// Posts the first exchanges here and not when first polled: backends match some of them by the order of starts.
@@ -256,11 +256,11 @@ void Run::first_step() noexcept {
 /// can have any.
 bool Run::verdicts_agree() {
   if (!op_.verdict && algorithm_->spreads_verdicts()) return true;
-  if (!testifying_) testifying_ = testify();
-  if (!testifying_->done()) return false;
-  testifying_.reset();
-  const Testimony* first = nullptr;
-  for (const Testimony& each : testimonies()) {
+  if (!exchanging_verdicts_) exchanging_verdicts_ = exchange_verdicts();
+  if (!exchanging_verdicts_->done()) return false;
+  exchanging_verdicts_.reset();
+  const VerdictMessage* first = nullptr;
+  for (const VerdictMessage& each : verdict_messages()) {
     if (each.code != 0 && (first == nullptr || each < *first)) first = &each;
   }
   if (first == nullptr) return true;
@@ -268,8 +268,8 @@ bool Run::verdicts_agree() {
   return true;
 }
 
-Work Run::testify() {
-  Testimony& mine = testimonies()[static_cast<std::size_t>(op_.rank())];
+Work Run::exchange_verdicts() {
+  VerdictMessage& mine = verdict_messages()[static_cast<std::size_t>(op_.rank())];
   mine = {};
   if (op_.verdict) {
     mine = {static_cast<std::uint32_t>(op_.verdict->rank), static_cast<std::uint32_t>(op_.verdict->param),
@@ -279,7 +279,7 @@ Work Run::testify() {
   recvs_.clear();
   for (int peer = 0; peer < op_.size(); ++peer) {
     if (peer == op_.rank()) continue;
-    auto* const theirs = reinterpret_cast<std::byte*>(&testimonies()[static_cast<std::size_t>(peer)]);
+    auto* const theirs = reinterpret_cast<std::byte*>(&verdict_messages()[static_cast<std::size_t>(peer)]);
     sends_.push_back({{reinterpret_cast<const std::byte*>(&mine), sizeof mine}, peer});
     recvs_.push_back({{theirs, sizeof mine}, peer});
   }

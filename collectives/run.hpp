@@ -42,20 +42,20 @@ class Run final : public Completion {
   enum class State { idle, running, done, failed };
 
   /// What a rank found, as ranks exchange it; the one that sorts first counts.
-  struct Testimony {
+  struct VerdictMessage {
     std::uint32_t rank = 0;
     std::uint32_t param = 0;
     std::uint32_t code = 0;
-    auto operator<=>(const Testimony&) const = default;
+    auto operator<=>(const VerdictMessage&) const = default;
   };
 
   [[nodiscard]] std::string describe_operation() const;
   [[nodiscard]] std::string describe_step() const;
-  [[nodiscard]] std::span<Testimony> testimonies() const noexcept;
-  void meet_the_others();
+  [[nodiscard]] std::span<VerdictMessage> verdict_messages() const noexcept;
+  void agree_first();
   void first_step() noexcept;
   bool verdicts_agree();
-  Work testify();
+  Work exchange_verdicts();
   void give_up() noexcept;
   void deliver_verdict();
 
@@ -69,12 +69,12 @@ class Run final : public Completion {
   Buffer workspace_;
   Clock::time_point started_;
   State state_ = State::idle;
-  bool met_ = false;  // all ranks have agreed on what this is
+  bool agreed_ = false;  // all ranks have agreed on what this is
   std::size_t elems_ = 0;
-  Buffer testimony_memory_;  // by rank; the backend reads and writes it
+  Buffer verdict_memory_;  // by rank; the backend reads and writes it
   std::vector<Send> sends_;
   std::vector<Recv> recvs_;
-  std::optional<Work> testifying_;
+  std::optional<Work> exchanging_verdicts_;
   std::exception_ptr failure_;
   OperationStats last_stats_;
 };

@@ -69,17 +69,13 @@ const auto& table() {
       Row{{"lowrank", "2(n-1)/n r(rows+cols)", "1", "matrices with powersgd or projection"},
           make_lowrank,
           refuse_full_rank},
-      Row{{"hierarchical", "a node: 2(N-1)/N S/ratio", "2, or 3", "several ranks on each of N nodes; quantisers"},
+      Row{{"hierarchical", "2(N-1)/n S/ratio to other nodes", "2, or 3",
+           "several ranks on each of N nodes; quantisers"},
           make_hierarchical,
           refuse_sparse},
-      Row{{"reduce_scatter", "(n-1)/n S/ratio", "1", "sharded training: an entry point"},
-          make_reduce_scatter,
-          refuse_frameless,
-          Entry::reduce_scatter},
-      Row{{"all_gather", "(n-1)/n S/ratio", "1", "sharded training: an entry point"},
-          make_all_gather,
-          refuse_frameless,
-          Entry::all_gather},
+      // Entry points, which list_algorithms() leaves out.
+      Row{{"reduce_scatter", {}, {}, {}}, make_reduce_scatter, refuse_frameless, Entry::reduce_scatter},
+      Row{{"all_gather", {}, {}, {}}, make_all_gather, refuse_frameless, Entry::all_gather},
   };
   return rows;
 }

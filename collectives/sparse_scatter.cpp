@@ -76,9 +76,9 @@ class SparseScatter final : public Algorithm {
     if (stage == 0) {
       memory_.use(workspace_);
       choose();
-      return tell();
+      return exchange_sketches();
     }
-    if (stage == 1) listen();
+    if (stage == 1) cut_regions();
     if (called_off_) return {};
     if (stage == 1) return scatter();
     if (stage == 2) return reduce();
@@ -112,7 +112,7 @@ class SparseScatter final : public Algorithm {
     }
   }
 
-  Work tell() {
+  Work exchange_sketches() {
     const Bytes mine = memory_.sketch(static_cast<std::size_t>(rank_));
     auto* const sketch = reinterpret_cast<std::uint64_t*>(mine.data + kEnvelopeBytes);
     std::memset(sketch, 0, mine.size - kEnvelopeBytes);
@@ -136,8 +136,8 @@ class SparseScatter final : public Algorithm {
 
   // --- stage 1
 
-  /// Everybody hears the same: a verdict known now is known to all, and ends the run.
-  void listen() {
+  /// Reads the sketches. Everybody has the same: a verdict known now is known to all, and ends the run.
+  void cut_regions() {
     std::uint64_t k = 0;
     const std::size_t row = sketch_size(size_);
     for (std::size_t rank = 0; rank < size_; ++rank) {

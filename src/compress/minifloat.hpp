@@ -15,12 +15,11 @@ namespace gradwire {
 /// - `f8(format,block)`: E4M3 or E5M2 with an f32 scale a block, which the largest element of a block just fills.
 ///   Formats: OCP 8-bit Floating Point Specification (OFP8) 1.0, after "FP8 Formats for Deep Learning",
 ///   arXiv:2209.05433.
-/// - `mx4`, `mx6(format)`, `mx8(format)`: OCP Microscaling Formats (MX) 1.0, arXiv:2310.10537: blocks of 32 with a
-/// power
-///   of two as their scale. What lies above the format's largest number saturates, and the residual keeps the rest.
+/// - `mx4`, `mx6(format)`, `mx8(format)`: OCP Microscaling Formats (MX) 1.0, arXiv:2310.10537. Blocks of 32 have a
+///   power of two as their scale. What lies above the format's largest number saturates, and the residual keeps the
+///   rest.
 /// - `nvfp4(span)`: E2M1 in groups of 16 with an E4M3 scale, as NVIDIA's NVFP4. Its second scale, an f32, is shared by
-/// a
-///   span of elements instead of a tensor: so a frame needs one pass over memory, and pieces of a tensor cut at
+///   a span of elements instead of a tensor: so a frame needs one pass over memory, and pieces of a tensor cut at
 ///   multiples of a span give the values of the whole.
 ///
 /// All round to nearest even, or stochastically.
