@@ -61,13 +61,30 @@ Json collect_environment() {
   return rows;
 }
 
+/// What more than frames it offers to algorithms.
+Json facets_of(const Compressor& compressor) {
+  Json facets = Json::array();
+  if (compressor.sparsifier() != nullptr) facets.push_back("sparsifier");
+  if (compressor.integer_coder() != nullptr) facets.push_back("integer_coder");
+  if (compressor.low_rank() != nullptr) facets.push_back("low_rank");
+  return facets;
+}
+
+/// Traits and facets are those of the example.
 Json collect_compressors() {
   Json rows = Json::array();
   for (const CompressorInfo& row : list_compressors()) {
+    const Compressor example = make_compressor(row.example);
+    const CompressorTraits traits = example.traits();
     rows.push_back({{"name", row.name},
                     {"example", row.example},
                     {"options", row.options},
                     {"summary", row.summary},
+                    {"unbiased", traits.unbiased},
+                    {"fixed_size", traits.fixed_size},
+                    {"lossless", traits.lossless},
+                    {"block", traits.block_elems == kWholeTensor ? Json("tensor") : Json(traits.block_elems)},
+                    {"facets", facets_of(example)},
                     {"error_bound", row.bound},
                     {"source", row.source}});
   }
@@ -106,6 +123,7 @@ constexpr Section kSections[] = {
 std::string cell(const Json& value) {
   if (value.is_string()) return value.get<std::string>().empty() ? "-" : value.get<std::string>();
   if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
+  if (value.is_array() && value.empty()) return "-";
   if (value.is_array()) return fmt::format("{}", fmt::join(value.get<std::vector<std::string>>(), " "));
   return value.dump();
 }

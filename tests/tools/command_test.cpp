@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include <set>
+#include <string>
+
 #include "base/env.hpp"
 #include "compress/isa.hpp"
 #include "tools/run_command.hpp"
@@ -56,6 +59,36 @@ TEST(Info, ListsAllThereIs) {
   for (const EnvironmentRow& row : describe_environment()) EXPECT_THAT(result.out, HasSubstr(row.variable));
   for (const std::string_view isa : isa::list()) EXPECT_THAT(result.out, HasSubstr(std::string(isa)));
   EXPECT_THAT(result.out, HasSubstr("local"));
+}
+
+TEST(Info, TraitsAndFacetsAreThoseOfTheExamples) {
+  const nlohmann::json info = nlohmann::json::parse(run_gradwire({"info", "--compressors", "--json"}).out);
+  const nlohmann::json& rows = info["compressors"];
+  ASSERT_EQ(rows.size(), list_compressors().size());
+  std::set<std::string> facets;
+  for (const nlohmann::json& row : rows) {
+    const Compressor example = make_compressor(row["example"].get<std::string>());
+    const CompressorTraits traits = example.traits();
+    EXPECT_EQ(row["unbiased"], traits.unbiased) << row;
+    EXPECT_EQ(row["fixed_size"], traits.fixed_size) << row;
+    EXPECT_EQ(row["lossless"], traits.lossless) << row;
+    if (traits.block_elems == kWholeTensor) {
+      EXPECT_EQ(row["block"], "tensor") << row;
+    } else {
+      EXPECT_EQ(row["block"], traits.block_elems) << row;
+    }
+    const auto listed = row["facets"].get<std::set<std::string>>();
+    EXPECT_EQ(listed.count("sparsifier") != 0, example.sparsifier() != nullptr) << row;
+    EXPECT_EQ(listed.count("integer_coder") != 0, example.integer_coder() != nullptr) << row;
+    EXPECT_EQ(listed.count("low_rank") != 0, example.low_rank() != nullptr) << row;
+    facets.insert(listed.begin(), listed.end());
+  }
+  EXPECT_THAT(facets, ::testing::ElementsAre("integer_coder", "low_rank", "sparsifier"));
+  const std::string text = run_gradwire({"info", "--compressors"}).out;
+  for (const char* const line : {"unbiased        yes", "lossless        yes", "block           tensor",
+                                 "facets          sparsifier", "facets          -"}) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
 }
 
 TEST(Info, ASectionComesAlone) {
