@@ -41,7 +41,7 @@ class Threshold final : public Selection {
   [[nodiscard]] std::string spec() const override;
   [[nodiscard]] std::size_t max_entries(std::size_t count) const override { return count; }
   std::size_t select(const Choice& choice, const Entries& out) const override;
-  [[nodiscard]] double kept(std::size_t) const override { return 0; }
+  [[nodiscard]] double kept(std::size_t) const override { return threshold_ > 0 ? 0 : 1; }
 
  private:
   float threshold_;
