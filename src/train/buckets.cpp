@@ -43,7 +43,7 @@ ParamScheme plan_scheme(const ParamInfo& param, const HookOptions& options) {
   }
   scheme.compressor = compressor.spec();
   scheme.rule = param.rule.empty() ? options.rule : param.rule;
-  (void)make_rule(scheme.rule, 0);
+  (void)make_rule(scheme.rule, {});
   const bool small = param.shape.size() <= 1 || scheme.count < options.dense_below_elems;
   const bool plain = options.algorithm == "auto" || options.algorithm == "dense";
   scheme.family = family_of(compressor);
@@ -78,7 +78,7 @@ std::vector<ParamScheme> plan_schemes(std::span<const ParamInfo> params, const H
   require(!params.empty(), "a hook needs at least one parameter");
   // Also where no parameter uses them, as all are small: a wrong name must not go unnoticed.
   check_algorithm(options.algorithm);
-  (void)make_rule(options.rule, 0);
+  (void)make_rule(options.rule, {});
   std::set<ParamId> ids;
   std::vector<ParamScheme> schemes;
   for (const ParamInfo& param : params) {

@@ -37,7 +37,7 @@ StepEngine::StepEngine(const Communicator& comm, std::span<const ParamInfo> para
   const std::vector<BucketPlan> plans = plan_buckets(schemes, options.bucket_bytes);
   for (std::size_t i = 0; i < params.size(); ++i) {
     Param param{.info = params[i], .scheme = std::move(schemes[i]), .rule = nullptr};
-    param.rule = make_rule(param.scheme.rule, param.scheme.count);
+    param.rule = make_rule(param.scheme.rule, {param.scheme.count, comm.size(), param.scheme.dense()});
     param.staged = !param.scheme.dense() && param.info.dtype != DType::f32;
     if (param.staged) in_flight_limit_ = 1;
     params_.push_back(std::move(param));
@@ -115,8 +115,10 @@ std::size_t StepEngine::state_bytes() const noexcept {
 
 double StepEngine::residual_norm(std::size_t param) const {
   for (const NamedState& state : params_[param].rule->state()) {
-    if (state.name != "residual") continue;
-    return std::sqrt(ops::sum_squares(static_cast<const float*>(state.tensor.data), state.tensor.count));
+    if (state.kind != StateKind::residual) continue;
+    std::vector<float> values(state.values->count());
+    state.values->read(values.data());
+    return std::sqrt(ops::sum_squares(values.data(), values.size()));
   }
   return 0;
 }
@@ -137,7 +139,7 @@ void StepEngine::prepare_input(Param& param, const Bucket& bucket, ItemBuffers& 
     buffers.tensor = {arena(bucket).data + param.staging_first, count, DType::f32, Space::host};
   }
   param.rule->compensate(param.gradient, scale_, buffers.tensor, StreamRef::host());
-  buffers.residual = param.rule->residual();
+  buffers.residual = param.rule->residual({});
 }
 
 void StepEngine::launch(const std::optional<Verdict>& refusal) {
@@ -205,7 +207,7 @@ void StepEngine::finish_bucket(Bucket& bucket) {
     const auto n = static_cast<std::uint64_t>(comm_.size());
     totals_.dense_bytes += 2 * (n - 1) * param.scheme.count * size_of(param.info.dtype) / n;
     if (bucket.dense || agreed_failure_) continue;
-    param.rule->absorb(bucket.buffers[i].tensor, StreamRef::host());
+    param.rule->absorb(bucket.buffers[i].tensor, {}, StreamRef::host());
     if (param.staged) ops::convert(bucket.buffers[i].tensor, param.gradient);
   }
   const std::lock_guard lock(mutex_);
