@@ -21,6 +21,7 @@ std::vector<Agreement> describe_agreement(const Operation& op, std::string_view 
   entries.push_back({"algorithm", std::string(algorithm)});
   entries.push_back({"segment bytes", std::to_string(segment_bytes)});
   entries.push_back({"seed", std::to_string(op.seed)});
+  if (op.pass_non_finite) entries.push_back({"NaN and Inf", "passed on"});
   if (algorithm == "hierarchical") {
     entries.push_back({"inner compressor", std::string(op.inner->spec())});
     entries.push_back({"nodes of the ranks", fmt::format("{}", fmt::join(op.nodes, " "))});
@@ -144,6 +145,8 @@ Run::Run(Operation operation, const AllreduceOptions& options)
   op_.seed = options.seed;
   op_.nodes = nodes_of(op_.comm);
   name_ = select_algorithm({op_.entry, options.algorithm, options.inner, op_.items, op_.nodes});
+  op_.pass_non_finite = options.pass_non_finite;
+  require(!op_.pass_non_finite || name_ == "dense", "pass_non_finite is for algorithm 'dense', not '{}'", name_);
   if (name_ == "hierarchical") op_.inner = make_compressor(options.inner);
   agreement_ = describe_agreement(op_, name_, segment_bytes);
   op_.fingerprint = fingerprint(agreement_, op_.size());

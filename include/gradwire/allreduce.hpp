@@ -21,6 +21,7 @@ struct AllreduceOptions {
   std::size_t segment_bytes = 0;         ///< f32 bytes of one segment; 0 means GRADWIRE_SEGMENT_BYTES
   std::uint64_t seed = 0;                ///< the same on all ranks; each rank draws its own numbers from it
   std::chrono::milliseconds timeout{0};  ///< from start() to completion; 0 means GRADWIRE_TIMEOUT_MS
+  bool pass_non_finite = false;          ///< `dense` only: NaN and Inf are summed like any value, and are no verdict
 };
 
 /// One parameter of a bucket, as far as it is the same in every step.

@@ -58,6 +58,10 @@ void StateVector::prepare(const float* values) { write(values, pending_); }
 void StateVector::assign(const float* values) { write(values, current_); }
 
 void StateVector::scale(float factor) {
+  if (is_f32()) {
+    for (std::size_t i = 0; i < count_; ++i) current()[i] *= factor;
+    return;
+  }
   std::vector<float> values(count_);
   read(values.data());
   for (float& value : values) value *= factor;
