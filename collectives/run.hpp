@@ -32,6 +32,9 @@ class Run final : public Completion {
   /// As PersistentOperation::start.
   void start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint64_t step, StreamRef stream,
              const std::optional<Verdict>& refusal = std::nullopt);
+  /// As PersistentAllreduce::memory and set_memory.
+  [[nodiscard]] std::string algorithm_memory(std::size_t item) const { return algorithm_->memory(item); }
+  void set_algorithm_memory(std::size_t item, std::string_view memory) { algorithm_->set_memory(item, memory); }
   /// For the one-shot forms: memory that lives as long as the operation.
   void own_workspace(Buffer workspace) { workspace_ = std::move(workspace); }
 

@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "gradwire/compressor.hpp"
@@ -106,6 +107,7 @@ class GRADWIRE_API PersistentOperation {
 
  protected:
   explicit PersistentOperation(std::shared_ptr<Run> run) noexcept;
+  [[nodiscard]] Run& run() const noexcept { return *run_; }
 
  private:
   std::shared_ptr<Run> run_;
@@ -123,6 +125,13 @@ class GRADWIRE_API PersistentAllreduce : public PersistentOperation {
   /// `items` rule out).
   PersistentAllreduce(Communicator comm, std::vector<BucketItem> items, Slot slot,
                       const AllreduceOptions& options = {});
+
+  /// What the algorithm keeps of an item from run to run, the same on all ranks: under `lowrank` its bases (the warm
+  /// start), else nothing. For saving between runs.
+  [[nodiscard]] std::string memory(std::size_t item) const;
+  /// Takes up what memory() gave, in another process too. All items of an operation are of the same run. Throws
+  /// Errc::bad_state for what is no such memory of an item of this shape and rank, and changes nothing then.
+  void set_memory(std::size_t item, std::string_view memory);
 };
 
 /// One-shot form of PersistentAllreduce that brings its own workspace. Every call is a first start: it waits for the

@@ -22,6 +22,8 @@ class GRADWIRE_API StateVector {
 
   [[nodiscard]] std::size_t count() const noexcept { return count_; }
   [[nodiscard]] bool is_f32() const noexcept { return !codec_; }
+  /// "f32", or the canonical spec of the compressor in whose frame the values are kept.
+  [[nodiscard]] std::string_view storage() const noexcept { return codec_ ? codec_->spec() : "f32"; }
   /// Values in force and prepared, as f32; null where they are stored otherwise.
   [[nodiscard]] float* current() const noexcept { return is_f32() ? floats(current_) : nullptr; }
   [[nodiscard]] float* pending() const noexcept { return is_f32() ? floats(pending_) : nullptr; }
@@ -33,6 +35,9 @@ class GRADWIRE_API StateVector {
   void commit() noexcept { std::swap(current_, pending_); }
   /// Replaces the values in force, between steps.
   void assign(const float* values);
+  /// Replaces the values in force by what stored() gave. Throws Errc::bad_state, and changes nothing, for bytes that
+  /// are no values of this count and storage.
+  void restore(std::string_view stored);
   /// Multiplies the values in force, between steps.
   void scale(float factor);
 

@@ -122,6 +122,17 @@ class GRADWIRE_API GradientHook {
   /// A frozen parameter takes no part in steps and needs no ready(); its state waits. Rebuilds all buckets, so warm
   /// starts of low rank begin anew.
   void set_frozen(ParamId param, bool frozen);
+  /// Writes this rank's state (residuals, momenta, warm starts, the step that schedules and random numbers go by) to
+  /// FOLDER/rank-R-of-N.gradwire: first beside it and synced, then renamed, so a file is there whole or not at all.
+  /// Every rank calls it after the same step; use a folder for each checkpoint. Throws Errc::io.
+  void save(const std::string& folder) const;
+  /// Collective: takes up what save() wrote, before a first or between two steps. With the same number of ranks,
+  /// options and gradients, training goes on bit for bit as if it had not stopped (but see docs/feedback.md for
+  /// `refresh`). From another number of ranks: what ranks owed, and what are parts of a sum, is summed and shared out
+  /// in equal parts, so that the conservation law holds. Parameters match by name. Throws Errc::bad_state for torn,
+  /// foreign or missing files and for another model (listing each missing, new or changed parameter), Errc::io,
+  /// Errc::rank_mismatch where another rank could not or ranks read different states; the live state is untouched then.
+  void load(const std::string& folder);
   /// Whether NonFinite::skip dropped the last step. A loss scaler lowers its scale then.
   [[nodiscard]] bool skipped() const;
 

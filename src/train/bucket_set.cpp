@@ -86,4 +86,19 @@ PersistentAllreduce BucketSet::make_operation(std::vector<BucketItem> items, All
   }
 }
 
+std::size_t BucketSet::place_of(std::size_t param) const noexcept {
+  const std::vector<std::size_t>& params = buckets_[bucket_of_[param]].params;
+  return static_cast<std::size_t>(std::find(params.begin(), params.end(), param) - params.begin());
+}
+
+std::string BucketSet::memory(std::size_t param) const {
+  if (bucket_of_[param] == kNoBucket) return {};
+  return buckets_[bucket_of_[param]].operation->memory(place_of(param));
+}
+
+void BucketSet::set_memory(std::size_t param, std::string_view memory) {
+  if (bucket_of_[param] == kNoBucket) return;
+  buckets_[bucket_of_[param]].operation->set_memory(place_of(param), memory);
+}
+
 }  // namespace gradwire

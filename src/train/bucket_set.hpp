@@ -50,11 +50,15 @@ class BucketSet {
   /// kNoBucket for a parameter that takes no part.
   [[nodiscard]] std::size_t bucket_of(std::size_t param) const noexcept { return bucket_of_[param]; }
   [[nodiscard]] const ParamScheme& scheme(std::size_t param) const noexcept { return schemes_[param]; }
+  /// PersistentAllreduce::memory and set_memory of a parameter.
+  [[nodiscard]] std::string memory(std::size_t param) const;
+  void set_memory(std::size_t param, std::string_view memory);
   /// Buckets that may be in flight at once: one where they need memory beside that of the operations, to keep the
   /// workspace within twice a bucket, or where a bucket may be sent again.
   [[nodiscard]] std::size_t in_flight_limit() const noexcept { return in_flight_limit_; }
 
  private:
+  [[nodiscard]] std::size_t place_of(std::size_t param) const noexcept;
   void add_bucket(const BucketPlan& plan, std::span<const ParamInfo> infos, std::span<const BucketParam> params,
                   const HookOptions& options);
   [[nodiscard]] PersistentAllreduce make_operation(std::vector<BucketItem> items, AllreduceOptions options) const;

@@ -13,6 +13,7 @@
 #include "base/env.hpp"
 #include "base/fail.hpp"
 #include "base/log.hpp"
+#include "train/checkpoint.hpp"
 #include "train/registration.hpp"
 #include "train/step_engine.hpp"
 
@@ -64,7 +65,7 @@ class GradientHook::Impl final : public Completion {
 
   void ready(ParamId id, const Tensor& gradient, StreamRef stream) {
     const std::size_t i = find(id, "ready");
-    check_gradient(i, gradient, stream);
+    check_gradient(params_[i], engine_->plan(i).count, gradient, stream);
     {
       const std::lock_guard lock(mutex_);
       if (failure_) std::rethrow_exception(failure_);
@@ -81,7 +82,8 @@ class GradientHook::Impl final : public Completion {
   }
 
   void unused(ParamId id, const Tensor& gradient) {
-    check_gradient(find(id, "unused"), gradient, StreamRef::host());
+    const std::size_t i = find(id, "unused");
+    check_gradient(params_[i], engine_->plan(i).count, gradient, StreamRef::host());
     {
       const std::lock_guard lock(mutex_);
       if (accumulating_) return;
@@ -107,6 +109,27 @@ class GradientHook::Impl final : public Completion {
     between_steps("set_frozen", [&] {
       if (engine_->frozen(i) == frozen) return;
       engine_->set_frozen(i, frozen);
+      begin_step();
+    });
+  }
+
+  void save(const std::string& folder) {
+    SavedState state;
+    between_steps("save", [&] { state = save_engine(*engine_, comm_.rank(), comm_.size(), options_.average); });
+    write_state(std::filesystem::path(folder) / state_file_name(comm_.rank(), comm_.size()), state);
+  }
+
+  void load(const std::string& folder) {
+    between_steps("load", [&] {
+      SavedState state;
+      prepare_together(comm_, registration_deadline(), "the saved state", [&]() -> std::vector<Agreement> {
+        state = gather_state(folder, comm_.rank(), comm_.size());
+        check_state(state, *engine_, options_.average);
+        return {{"ranks that saved it", std::to_string(state.ranks)}, {"its step", std::to_string(state.step)}};
+      });
+      load_engine(*engine_, state);
+      report_ = engine_->totals();
+      report_.step = state.step;
       begin_step();
     });
   }
@@ -192,36 +215,16 @@ class GradientHook::Impl final : public Completion {
     action();
   }
 
+  [[nodiscard]] Deadline registration_deadline() const {
+    return deadline_after(options_.timeout.count() > 0 ? options_.timeout : environment().timeout);
+  }
+
   void register_with_the_others() {
-    const auto timeout = options_.timeout.count() > 0 ? options_.timeout : environment().timeout;
-    prepare_together(comm_, deadline_after(timeout), "the registration", [this] {
-      check_threads();
+    prepare_together(comm_, registration_deadline(), "the registration", [this] {
+      if (options_.library_thread) require_any_thread(comm_.transport().info());
       engine_.emplace(comm_, params_, options_);
       return describe_registration(params_, options_, *engine_);
     });
-  }
-
-  void check_threads() const {
-    const TransportInfo& transport = comm_.transport().info();
-    if (!options_.library_thread || transport.any_thread) return;
-    fail(Errc::unsupported,
-         "transport '{}' ({}) may be used from one thread only, so the hook cannot have a progress thread: make it for "
-         "any thread (with MPI: MpiThreads::library and MPI_THREAD_MULTIPLE), or set HookOptions::library_thread = "
-         "false and drive the hook yourself",
-         transport.name, transport.detail);
-  }
-
-  void check_gradient(std::size_t i, const Tensor& gradient, StreamRef stream) const {
-    const ParamInfo& param = params_[i];
-    const std::size_t count = engine_->plan(i).count;
-    require(gradient.count == count && gradient.dtype == param.dtype,
-            "ready: parameter '{}' is registered as {}[{}], its gradient is {}[{}]", param.name, name(param.dtype),
-            count, name(gradient.dtype), gradient.count);
-    require(gradient.data != nullptr, "ready: parameter '{}' has no memory", param.name);
-    if (gradient.space != Space::host || !stream.is_host()) {
-      fail(Errc::unsupported, "ready: parameter '{}' is in device memory, and this build has no device kernels",
-           param.name);
-    }
   }
 
   void log_missing() const {
@@ -383,6 +386,8 @@ GradientHook::NoSync GradientHook::no_sync() {
 }
 void GradientHook::rescale(double from, double to) { impl_->rescale(from, to); }
 void GradientHook::set_frozen(ParamId param, bool frozen) { impl_->set_frozen(param, frozen); }
+void GradientHook::save(const std::string& folder) const { impl_->save(folder); }
+void GradientHook::load(const std::string& folder) { impl_->load(folder); }
 bool GradientHook::skipped() const { return impl_->skipped(); }
 void GradientHook::progress() { impl_->progress(); }
 StepReport GradientHook::report() const { return impl_->report(); }

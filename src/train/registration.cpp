@@ -18,6 +18,26 @@ constexpr std::string_view name(NonFinite policy) noexcept {
 
 }  // namespace
 
+void require_any_thread(const TransportInfo& transport) {
+  if (transport.any_thread) return;
+  fail(Errc::unsupported,
+       "transport '{}' ({}) may be used from one thread only, so the hook cannot have a progress thread: make it for "
+       "any thread (with MPI: MpiThreads::library and MPI_THREAD_MULTIPLE), or set HookOptions::library_thread = "
+       "false and drive the hook yourself",
+       transport.name, transport.detail);
+}
+
+void check_gradient(const ParamInfo& param, std::size_t count, const Tensor& gradient, StreamRef stream) {
+  require(gradient.count == count && gradient.dtype == param.dtype,
+          "ready: parameter '{}' is registered as {}[{}], its gradient is {}[{}]", param.name, name(param.dtype), count,
+          name(gradient.dtype), gradient.count);
+  require(gradient.data != nullptr, "ready: parameter '{}' has no memory", param.name);
+  if (gradient.space != Space::host || !stream.is_host()) {
+    fail(Errc::unsupported, "ready: parameter '{}' is in device memory, and this build has no device kernels",
+         param.name);
+  }
+}
+
 std::vector<Agreement> describe_registration(std::span<const ParamInfo> params, const HookOptions& options,
                                              const StepEngine& engine) {
   std::vector<Agreement> entries;

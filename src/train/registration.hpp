@@ -10,6 +10,12 @@
 
 namespace gradwire {
 
+/// Throws Errc::unsupported where only one thread may use the transport, as a hook with a thread of its own needs more.
+void require_any_thread(const TransportInfo& transport);
+
+/// Throws what GradientHook::ready throws for a gradient that does not fit its parameter of `count` elements.
+void check_gradient(const ParamInfo& param, std::size_t count, const Tensor& gradient, StreamRef stream);
+
 /// What ranks that register a hook must have in common, in words.
 [[nodiscard]] std::vector<Agreement> describe_registration(std::span<const ParamInfo> params,
                                                            const HookOptions& options, const StepEngine& engine);

@@ -57,6 +57,23 @@ void StateVector::write(const float* values, const Buffer& buffer) const {
 void StateVector::prepare(const float* values) { write(values, pending_); }
 void StateVector::assign(const float* values) { write(values, current_); }
 
+void StateVector::restore(std::string_view stored) {
+  const Bytes place = current_.bytes();
+  if (stored.size() != place.size) {
+    fail(Errc::bad_state, "{} bytes are no {} values as {}", stored.size(), count_, storage());
+  }
+  if (codec_) {
+    std::vector<float> values(count_);
+    try {
+      codec_->decode({reinterpret_cast<const std::byte*>(stored.data()), stored.size()}, {values.data(), count_},
+                     Write::assign);
+    } catch (const Error& error) {
+      fail(Errc::bad_state, "stored as {}: {}", storage(), error.what());
+    }
+  }
+  if (!stored.empty()) std::memcpy(place.data, stored.data(), stored.size());
+}
+
 void StateVector::scale(float factor) {
   if (is_f32()) {
     for (std::size_t i = 0; i < count_; ++i) current()[i] *= factor;

@@ -315,4 +315,35 @@ void StepEngine::set_frozen(std::size_t param, bool frozen) {
   plan_sets();
 }
 
+std::size_t StepEngine::index_of(std::string_view name) const noexcept {
+  const auto found = std::find_if(params_.begin(), params_.end(), [&](const Param& p) { return p.info.name == name; });
+  return static_cast<std::size_t>(found - params_.begin());
+}
+
+std::vector<SavedMemory> StepEngine::memories(std::size_t param) const {
+  std::vector<SavedMemory> all;
+  for (const std::unique_ptr<BucketSet>& made : sets_) {
+    if (std::string memory = made->memory(param); !memory.empty()) {
+      all.push_back({made->scheme(param).compressor, std::move(memory)});
+    }
+  }
+  return all;
+}
+
+void StepEngine::set_memories(std::size_t param, std::span<const SavedMemory> memories) {
+  for (const SavedMemory& memory : memories) {
+    for (const std::unique_ptr<BucketSet>& made : sets_) {
+      if (made->scheme(param).compressor == memory.compressor) made->set_memory(param, memory.bytes);
+    }
+  }
+}
+
+void StepEngine::set_step(std::uint64_t step, std::uint64_t skipped_steps, std::uint64_t dense_fallbacks) {
+  const std::lock_guard lock(mutex_);
+  step_ = step;
+  skipped_steps_ = totals_.skipped_steps = skipped_steps;
+  dense_fallbacks_ = totals_.dense_fallbacks = dense_fallbacks;
+  choose_set();
+}
+
 }  // namespace gradwire

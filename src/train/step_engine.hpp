@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "train/bucket_set.hpp"
+#include "train/state_file.hpp"
 
 #include "gradwire/buffer.hpp"
 #include "gradwire/feedback.hpp"
@@ -63,6 +64,17 @@ class StepEngine {
   void rescale(float factor);
   [[nodiscard]] bool frozen(std::size_t param) const noexcept { return params_[param].frozen; }
   void set_frozen(std::size_t param, bool frozen);
+
+  // What survives between runs (train/checkpoint.hpp).
+  [[nodiscard]] std::size_t param_count() const noexcept { return params_.size(); }
+  [[nodiscard]] const ParamInfo& info(std::size_t param) const noexcept { return params_[param].info; }
+  /// param_count() where there is none of that name.
+  [[nodiscard]] std::size_t index_of(std::string_view name) const noexcept;
+  [[nodiscard]] std::vector<NamedState> state(std::size_t param) const { return params_[param].rule->state(); }
+  [[nodiscard]] std::vector<SavedMemory> memories(std::size_t param) const;
+  /// Throws Errc::bad_state for memory of another shape; that of compressors the schedule no longer has is dropped.
+  void set_memories(std::size_t param, std::span<const SavedMemory> memories);
+  void set_step(std::uint64_t step, std::uint64_t skipped_steps, std::uint64_t dense_fallbacks);
 
   /// The operations in flight and what they wait for; empty where there are none.
   [[nodiscard]] std::string describe() const;
