@@ -1,6 +1,7 @@
 #pragma once
 #include <algorithm>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "collectives/layout.hpp"
@@ -31,6 +32,10 @@ class Algorithm {
 
   /// Whether a verdict of any rank reaches all of them with the messages; else they exchange verdicts after each run.
   [[nodiscard]] virtual bool spreads_verdicts() const noexcept { return true; }
+
+  /// What it keeps of an item from run to run (PersistentAllreduce::memory).
+  [[nodiscard]] virtual std::string memory(std::size_t) const { return {}; }
+  virtual void set_memory(std::size_t item, std::string_view memory);
 
   void set_workspace(Bytes workspace) noexcept { workspace_ = workspace; }
 

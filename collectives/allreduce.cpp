@@ -26,6 +26,9 @@ PersistentAllreduce::PersistentAllreduce(Communicator comm, std::vector<BucketIt
           Operation{.comm = std::move(comm), .items = std::move(items), .slot = slot, .entry = Entry::allreduce},
           options)) {}
 
+std::string PersistentAllreduce::memory(std::size_t item) const { return run().memory(item); }
+void PersistentAllreduce::set_memory(std::size_t item, std::string_view memory) { run().set_memory(item, memory); }
+
 Work allreduce_sum(const Communicator& comm, std::span<const Item> items, Slot slot, StreamRef stream,
                    const AllreduceOptions& options, std::uint64_t step) {
   return run_once({.comm = comm, .slot = slot, .entry = Entry::allreduce}, items, stream, options, step);

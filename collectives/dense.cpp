@@ -79,7 +79,8 @@ class Dense final : public Algorithm {
         } else if (group.staged) {
           std::memcpy(part.data, tensor.data, part.bytes());
         }
-        if (!ops::all_finite(part)) op_.refuse({Errc::non_finite, op_.rank(), op_.items[i].param});
+        if (!op_.pass_non_finite && !ops::all_finite(part))
+          op_.refuse({Errc::non_finite, op_.rank(), op_.items[i].param});
         first += part.count;
         if (const Tensor& residual = op_.buffers[i].residual; residual.data != nullptr) {
           std::memset(residual.data, 0, residual.bytes());
@@ -101,7 +102,8 @@ class Dense final : public Algorithm {
   void hand_out(const Group& group) {
     const Stopwatch watch(op_.stats.decode_us);
     const Tensor all = whole(group);
-    if (!ops::all_finite(all)) op_.refuse({Errc::non_finite, kNobody, op_.items[group.items.front()].param});
+    if (!op_.pass_non_finite && !ops::all_finite(all))
+      op_.refuse({Errc::non_finite, kNobody, op_.items[group.items.front()].param});
     if (!group.staged) return;
     std::size_t first = 0;
     for (const std::size_t i : group.items) {

@@ -18,6 +18,7 @@
 
 #include <cstring>
 
+#include "base/fail.hpp"
 #include "collectives/lowrank_memory.hpp"
 #include "collectives/round.hpp"
 #include "compress/vector_ops.hpp"
@@ -41,7 +42,8 @@ class LowRankSum final : public Algorithm {
         projection_(memory_.scheme().kind == LowRank::Kind::projection),
         max_rounds_(memory_.scheme().rounds == 1 ? 1 : std::size_t{2} * memory_.scheme().iterations),
         kept_left_(zeros(projection_ || memory_.scheme().rounds == 1 ? memory_.left_elems() : 0)),
-        kept_right_(zeros(memory_.right_elems())) {
+        kept_right_(zeros(memory_.right_elems())),
+        restored_(memory_.matrices().size()) {
     plan_.reserve(max_rounds_);
     std::size_t bytes = 0;
     const auto add = [&](Move move) {
@@ -70,7 +72,62 @@ class LowRankSum final : public Algorithm {
     return {};
   }
 
+  [[nodiscard]] std::string memory(std::size_t item) const override {
+    const Matrix* const matrix = find(item);
+    if (matrix == nullptr) return {};
+    const auto place = static_cast<std::size_t>(matrix - memory_.matrices().data());
+    if (!seeded_ && !restored_[place]) return {};
+    const Kept kept{basis_step_, has_basis_ ? 1U : 0U, static_cast<std::uint32_t>(turn_)};
+    std::string text(reinterpret_cast<const char*>(&kept), sizeof kept);
+    for (const Factor& factor : kept_of(*matrix)) {
+      text.append(reinterpret_cast<const char*>(factor.data), factor.count() * sizeof(float));
+    }
+    return text;
+  }
+
+  void set_memory(std::size_t item, std::string_view memory) override {
+    const Matrix* const matrix = find(item);
+    if (memory.empty()) return;
+    std::size_t bytes = sizeof(Kept);
+    if (matrix != nullptr) {
+      for (const Factor& factor : kept_of(*matrix)) bytes += factor.count() * sizeof(float);
+    }
+    Kept kept;
+    if (matrix != nullptr && memory.size() == bytes) std::memcpy(&kept, memory.data(), sizeof kept);
+    if (matrix == nullptr || memory.size() != bytes || kept.turn > static_cast<std::uint32_t>(Move::right)) {
+      fail(Errc::bad_state, "{}: {} bytes that are no warm start of its shape and rank", op_.items[item].name,
+           memory.size());
+    }
+    restored_[static_cast<std::size_t>(matrix - memory_.matrices().data())] = true;
+    const char* from = memory.data() + sizeof kept;
+    for (const Factor& factor : kept_of(*matrix)) {
+      std::memcpy(factor.data, from, factor.count() * sizeof(float));
+      from += factor.count() * sizeof(float);
+    }
+    basis_step_ = kept.basis_step;
+    has_basis_ = kept.has_basis != 0;
+    turn_ = static_cast<Move>(kept.turn);
+  }
+
  private:
+  /// Head of memory(); the bases follow.
+  struct Kept {
+    std::uint64_t basis_step = 0;
+    std::uint32_t has_basis = 0;
+    std::uint32_t turn = 0;
+  };
+
+  [[nodiscard]] const Matrix* find(std::size_t item) const {
+    for (const Matrix& matrix : memory_.matrices()) {
+      if (matrix.item == item) return &matrix;
+    }
+    return nullptr;
+  }
+  [[nodiscard]] std::vector<Factor> kept_of(const Matrix& matrix) const {
+    if (kept_left_.size() == 0) return {kept_right(matrix)};
+    return {kept_left(matrix), kept_right(matrix)};
+  }
+
   [[nodiscard]] std::shared_ptr<ReductionRound> make_round(Move move, std::size_t segment_bytes) {
     std::vector<BucketItem> items;
     for (const Matrix& matrix : memory_.matrices()) {
@@ -127,7 +184,9 @@ class LowRankSum final : public Algorithm {
 
   /// Where there is no warm start yet.
   void seed_bases() {
-    for (const Matrix& matrix : memory_.matrices()) {
+    for (std::size_t i = 0; i < memory_.matrices().size(); ++i) {
+      if (restored_[i]) continue;
+      const Matrix& matrix = memory_.matrices()[i];
       const RandomKey key = shared_key(matrix, 0, 0);
       ops::fill_random(kept_right(matrix), key);
       ops::orthonormalise(kept_right(matrix), memory_.scratch(), key);
@@ -244,6 +303,7 @@ class LowRankSum final : public Algorithm {
   // From run to run, the same on all ranks: orthonormal bases, and which factor moves next (rounds=1).
   Buffer kept_left_;
   Buffer kept_right_;
+  std::vector<bool> restored_;  // by matrix: set_memory() has given its bases
   bool seeded_ = false;
   bool has_basis_ = false;
   std::uint64_t basis_step_ = 0;

@@ -32,6 +32,7 @@ struct Operation {
   std::uint64_t seed = 0;
   std::vector<int> nodes{};           ///< of each rank
   std::optional<Compressor> inner{};  ///< `hierarchical`: of what stays inside a node
+  bool pass_non_finite = false;       ///< AllreduceOptions
   std::uint64_t fingerprint = 0;      ///< of everything ranks must have in common; in every envelope
 
   std::vector<ItemBuffers> buffers{};  ///< by item

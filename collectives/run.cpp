@@ -3,6 +3,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 
 #include "base/deadline.hpp"
@@ -21,6 +22,7 @@ std::vector<Agreement> describe_agreement(const Operation& op, std::string_view 
   entries.push_back({"algorithm", std::string(algorithm)});
   entries.push_back({"segment bytes", std::to_string(segment_bytes)});
   entries.push_back({"seed", std::to_string(op.seed)});
+  if (op.pass_non_finite) entries.push_back({"NaN and Inf", "passed on"});
   if (algorithm == "hierarchical") {
     entries.push_back({"inner compressor", std::string(op.inner->spec())});
     entries.push_back({"nodes of the ranks", fmt::format("{}", fmt::join(op.nodes, " "))});
@@ -144,6 +146,8 @@ Run::Run(Operation operation, const AllreduceOptions& options)
   op_.seed = options.seed;
   op_.nodes = nodes_of(op_.comm);
   name_ = select_algorithm({op_.entry, options.algorithm, options.inner, op_.items, op_.nodes});
+  op_.pass_non_finite = options.pass_non_finite;
+  require(!op_.pass_non_finite || name_ == "dense", "pass_non_finite is for algorithm 'dense', not '{}'", name_);
   if (name_ == "hierarchical") op_.inner = make_compressor(options.inner);
   agreement_ = describe_agreement(op_, name_, segment_bytes);
   op_.fingerprint = fingerprint(agreement_, op_.size());
@@ -326,6 +330,38 @@ Work run_once(Operation operation, std::span<const Item> items, StreamRef stream
   run->start(buffers, workspace.bytes(), step, stream);
   run->own_workspace(std::move(workspace));
   return Work(std::move(run));
+}
+
+/// Each part behind its size (u64): the algorithm's, then those of the compressor. Nothing where all are empty.
+std::string Run::memory(std::size_t item) const {
+  std::string text;
+  bool empty = true;
+  const auto add = [&](const std::string& part) {
+    const std::uint64_t size = part.size();
+    text.append(reinterpret_cast<const char*>(&size), sizeof size);
+    text += part;
+    empty = empty && part.empty();
+  };
+  add(algorithm_->memory(item));
+  for (const StepMemory* const memory : op_.items[item].compressor.step_memories()) add(memory->save());
+  return empty ? std::string() : text;
+}
+
+void Run::set_memory(std::size_t item, std::string_view memory) {
+  if (memory.empty()) return;
+  const auto take = [&]() {
+    std::uint64_t size = 0;
+    if (memory.size() >= sizeof size) std::memcpy(&size, memory.data(), sizeof size);
+    if (memory.size() < sizeof size || memory.size() - sizeof size < size) {
+      fail(Errc::bad_state, "{}: its memory of earlier steps is cut short", op_.items[item].name);
+    }
+    const std::string_view part = memory.substr(sizeof size, size);
+    memory.remove_prefix(sizeof size + size);
+    return part;
+  };
+  algorithm_->set_memory(item, take());
+  for (StepMemory* const part : op_.items[item].compressor.step_memories()) part->restore(take());
+  if (!memory.empty()) fail(Errc::bad_state, "{}: {} bytes too many of memory", op_.items[item].name, memory.size());
 }
 
 }  // namespace gradwire

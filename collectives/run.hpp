@@ -32,6 +32,9 @@ class Run final : public Completion {
   /// As PersistentOperation::start.
   void start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint64_t step, StreamRef stream,
              const std::optional<Verdict>& refusal = std::nullopt);
+  /// As PersistentAllreduce::memory and set_memory.
+  [[nodiscard]] std::string memory(std::size_t item) const;
+  void set_memory(std::size_t item, std::string_view memory);
   /// For the one-shot forms: memory that lives as long as the operation.
   void own_workspace(Buffer workspace) { workspace_ = std::move(workspace); }
 

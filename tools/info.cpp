@@ -105,7 +105,11 @@ Json collect_algorithms() {
 Json collect_rules() {
   Json rows = Json::array();
   for (const RuleInfo& row : list_rules()) {
-    rows.push_back({{"name", row.name}, {"summary", row.summary}, {"source", row.source}});
+    rows.push_back({{"name", row.name},
+                    {"example", row.example},
+                    {"options", row.options},
+                    {"summary", row.summary},
+                    {"source", row.source}});
   }
   return rows;
 }

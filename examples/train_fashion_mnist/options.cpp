@@ -91,7 +91,7 @@ void check(const Options& o) {
   require(!o.is_dense() || o.feedback == "none",
           "--feedback {}: --compressor dense loses nothing that could be fed back; expected none", o.feedback);
   if (!o.is_dense()) static_cast<void>(gradwire::make_compressor(o.compressor));
-  static_cast<void>(gradwire::make_rule(o.feedback, 1));
+  static_cast<void>(gradwire::make_rule(o.feedback, {}));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "gradwire/compressor.hpp"
@@ -21,6 +22,7 @@ struct AllreduceOptions {
   std::size_t segment_bytes = 0;         ///< f32 bytes of one segment; 0 means GRADWIRE_SEGMENT_BYTES
   std::uint64_t seed = 0;                ///< the same on all ranks; each rank draws its own numbers from it
   std::chrono::milliseconds timeout{0};  ///< from start() to completion; 0 means GRADWIRE_TIMEOUT_MS
+  bool pass_non_finite = false;          ///< `dense` only: NaN and Inf are summed like any value, and are no verdict
 };
 
 /// One parameter of a bucket, as far as it is the same in every step.
@@ -105,6 +107,7 @@ class GRADWIRE_API PersistentOperation {
 
  protected:
   explicit PersistentOperation(std::shared_ptr<Run> run) noexcept;
+  [[nodiscard]] Run& run() const noexcept { return *run_; }
 
  private:
   std::shared_ptr<Run> run_;
@@ -122,6 +125,13 @@ class GRADWIRE_API PersistentAllreduce : public PersistentOperation {
   /// `items` rule out).
   PersistentAllreduce(Communicator comm, std::vector<BucketItem> items, Slot slot,
                       const AllreduceOptions& options = {});
+
+  /// What algorithm and compressor keep of an item from run to run, for saving between runs: under `lowrank` its bases
+  /// (the warm start, the same on all ranks), and Compressor::step_memories().
+  [[nodiscard]] std::string memory(std::size_t item) const;
+  /// Takes up what memory() gave, in another process too. All items of an operation are of the same run. Throws
+  /// Errc::bad_state for what is no such memory of an item of this shape and compressor.
+  void set_memory(std::size_t item, std::string_view memory);
 };
 
 /// One-shot form of PersistentAllreduce that brings its own workspace. Every call is a first start: it waits for the

@@ -82,8 +82,8 @@ class GRADWIRE_API IntegerCoder {
   /// What this rank needs each common range to be at least: not negative. Throws Errc::non_finite for an x that
   /// encode() could not code against them.
   virtual void find_ranges(ConstTensor x, float* ranges) const = 0;
-  /// The narrowest of u8, u16, u32 that holds the sum of `ranks` codes; f32 where codes are values themselves, at places
-  /// that all ranks draw alike. Throws Errc::unsupported for too many ranks.
+  /// The narrowest of u8, u16, u32 that holds the sum of `ranks` codes; f32 where codes are values themselves, at
+  /// places that all ranks draw alike. Throws Errc::unsupported for too many ranks.
   [[nodiscard]] virtual DType sum_dtype(int ranks) const = 0;
   /// Codes that `count` elements take: a coder may pad.
   [[nodiscard]] virtual std::size_t codes(std::size_t count) const = 0;
@@ -128,6 +128,16 @@ struct GRADWIRE_API LowRank {
   [[nodiscard]] std::string schedule() const;
 };
 
+/// What a compressor has learned of earlier steps and still uses (`refresh`), for saving a run. Only the sender has it:
+/// frames are read without.
+class GRADWIRE_API StepMemory {
+ public:
+  virtual ~StepMemory();
+  [[nodiscard]] virtual std::string save() const = 0;
+  /// Replaces what it has by what save() gave. Throws Errc::bad_state, and changes nothing, for other bytes.
+  virtual void restore(std::string_view saved) = 0;
+};
+
 /// What a compressor's author implements. Implementations are immutable and safe to share between threads; one that
 /// caches what it learned of earlier inputs guards that, and its frames do not need the cache to be read.
 ///
@@ -136,6 +146,7 @@ struct GRADWIRE_API LowRank {
 ///     const Sparsifier* sparsifier() const noexcept;
 ///     const IntegerCoder* integer_coder() const noexcept;
 ///     const LowRank* low_rank() const noexcept;
+///     void add_memories(std::vector<StepMemory*>&) const;
 template <class C>
 concept CompressorImpl = requires(const C& c, std::size_t n, DType dtype, ConstTensor x, Tensor y, Bytes out,
                                   ConstBytes in, const RandomKey& key, Write write, StreamRef stream) {
@@ -189,6 +200,12 @@ class GRADWIRE_API Compressor {
   [[nodiscard]] const Sparsifier* sparsifier() const noexcept { return self_->sparsifier(); }
   [[nodiscard]] const IntegerCoder* integer_coder() const noexcept { return self_->integer_coder(); }
   [[nodiscard]] const LowRank* low_rank() const noexcept { return self_->low_rank(); }
+  /// Of this compressor and of those it is made of, in an order that its spec decides. Copies share them.
+  [[nodiscard]] std::vector<StepMemory*> step_memories() const {
+    std::vector<StepMemory*> all;
+    self_->add_memories(all);
+    return all;
+  }
 
  private:
   struct Concept {
@@ -202,6 +219,7 @@ class GRADWIRE_API Compressor {
     [[nodiscard]] virtual const Sparsifier* sparsifier() const noexcept = 0;
     [[nodiscard]] virtual const IntegerCoder* integer_coder() const noexcept = 0;
     [[nodiscard]] virtual const LowRank* low_rank() const noexcept = 0;
+    virtual void add_memories(std::vector<StepMemory*>&) const = 0;
   };
   template <class C>
   struct Model final : Concept {
@@ -229,6 +247,9 @@ class GRADWIRE_API Compressor {
     [[nodiscard]] const LowRank* low_rank() const noexcept override {
       if constexpr (requires { impl.low_rank(); }) return impl.low_rank();
       return nullptr;
+    }
+    void add_memories(std::vector<StepMemory*>& all) const override {
+      if constexpr (requires { impl.add_memories(all); }) impl.add_memories(all);
     }
     C impl;
   };

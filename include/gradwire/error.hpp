@@ -19,6 +19,8 @@ enum class Errc : int {
   device = 7,            ///< the accelerator or its driver failed or is absent
   rank_mismatch = 8,     ///< ranks disagree; the message names the rank, the thing and both values
   non_finite = 9,        ///< NaN or Inf in a gradient; the message names the parameter and the rank
+  io = 10,               ///< a file could not be read or written; the message has its path and the system's words
+  bad_state = 11,        ///< a file of saved state that is torn, foreign, or of another model; live state is untouched
   internal = 99,         ///< a broken invariant of gradwire itself: please report it
 };
 

@@ -1,23 +1,86 @@
 #pragma once
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "gradwire/buffer.hpp"
+#include "gradwire/compressor.hpp"
 #include "gradwire/export.hpp"
 #include "gradwire/types.hpp"
 
 namespace gradwire {
 
+/// One vector of a rule's state: the values in force, and those that a step prepares. They change places at commit(),
+/// so that a step which fails leaves no trace. Starts as zeros.
+class GRADWIRE_API StateVector {
+ public:
+  /// `storage`: "f32", or the spec of a compressor with frames of a fixed size ("f16", "bf16", "q8") in which the
+  /// values are kept; what that loses is lost. Throws Errc::invalid_argument for any other.
+  StateVector(std::size_t count, std::string_view storage, Space space);
+
+  [[nodiscard]] std::size_t count() const noexcept { return count_; }
+  [[nodiscard]] bool is_f32() const noexcept { return !codec_; }
+  /// "f32", or the canonical spec of the compressor in whose frame the values are kept.
+  [[nodiscard]] std::string_view storage() const noexcept { return codec_ ? codec_->spec() : "f32"; }
+  /// Values in force and prepared, as f32; null where they are stored otherwise.
+  [[nodiscard]] float* current() const noexcept { return is_f32() ? floats(current_) : nullptr; }
+  [[nodiscard]] float* pending() const noexcept { return is_f32() ? floats(pending_) : nullptr; }
+
+  /// y = the values in force, or y += them.
+  void read(float* y, Write write = Write::assign) const;
+  /// Prepares these values. For f32, `values` may be pending().
+  void prepare(const float* values);
+  void commit() noexcept { std::swap(current_, pending_); }
+  /// Replaces the values in force, between steps.
+  void assign(const float* values);
+  /// Replaces the values in force by what stored() gave. Throws Errc::bad_state, and changes nothing, for bytes that
+  /// are no values of this count and storage.
+  void restore(std::string_view stored);
+  /// Multiplies the values in force, between steps.
+  void scale(float factor);
+
+  /// The values in force, as they are stored.
+  [[nodiscard]] Bytes stored() const noexcept { return current_.bytes(); }
+  [[nodiscard]] std::size_t bytes() const noexcept { return current_.size() + pending_.size(); }
+
+ private:
+  [[nodiscard]] static float* floats(const Buffer& buffer) noexcept { return reinterpret_cast<float*>(buffer.data()); }
+  void write(const float* values, const Buffer& buffer) const;
+
+  std::size_t count_;
+  std::unique_ptr<const Compressor> codec_;  // null: f32
+  Buffer current_;
+  Buffer pending_;
+};
+
+/// What a vector of state means, and with that what becomes of it when the number of ranks changes.
+enum class StateKind : std::uint8_t {
+  residual,    ///< what this rank owes: the sum over ranks is what the model has yet to get
+  share,       ///< this rank's part of a sum over ranks: an estimate of its gradient, or its momentum
+  replicated,  ///< the same on all ranks
+};
+
 /// A piece of a rule's state, for saving, loading and rescaling.
 struct NamedState {
   std::string name;
-  Tensor tensor;
+  StateKind kind = StateKind::residual;
+  StateVector* values = nullptr;
 };
 
-/// Error feedback for one parameter (docs/design.md has the table of rules). One step is
+/// What a rule has to know of its parameter.
+struct RuleContext {
+  std::size_t count = 0;
+  int ranks = 1;
+  /// The parameter always travels without loss: no feedback, only what else the rule does to a gradient (momentum).
+  bool dense = false;
+  Space space = Space::host;
+};
+
+/// Error feedback for one parameter (docs/feedback.md has the rules). One step is
 ///
-///     compensate(g)  ->  collective over `input`, residual into residual()  ->  absorb(result)  ->  commit()
+///     compensate(g)  ->  collective over `input`, its residual into residual()  ->  absorb(result)  ->  commit()
 ///
 /// State changes in commit() alone: a step that fails before it leaves no trace.
 class GRADWIRE_API FeedbackRule {
@@ -27,29 +90,33 @@ class GRADWIRE_API FeedbackRule {
   FeedbackRule& operator=(const FeedbackRule&) = delete;
   virtual ~FeedbackRule();
 
-  /// Writes what goes on the wire into `input` (f32): `scale` times the gradient plus what this rank owes.
-  /// `input` may be the gradient's own memory when that is f32.
+  /// Writes what goes on the wire into `input` (f32, of the parameter's count), from `scale` times the gradient (any
+  /// float dtype). `input` may be the gradient's own memory when that is f32.
   virtual void compensate(ConstTensor gradient, float scale, Tensor input, StreamRef stream) = 0;
-  /// Where the collective writes this step's residual; null data where the rule keeps none.
-  [[nodiscard]] virtual Tensor residual() noexcept = 0;
+  /// Whether residual() and absorb() need scratch: f32, of the parameter's count, kept between the two calls.
+  [[nodiscard]] virtual bool needs_scratch() const noexcept { return false; }
+  /// Where the collective writes this step's residual (f32); null data where the rule needs none.
+  [[nodiscard]] virtual Tensor residual(Tensor scratch) noexcept = 0;
   /// Turns `result` (f32, in place) into the update, once the residual is written.
-  virtual void absorb(Tensor result, StreamRef stream) = 0;
+  virtual void absorb(Tensor result, Tensor scratch, StreamRef stream) = 0;
   /// The whole step succeeded on every rank: what compensate and absorb prepared becomes the state.
   virtual void commit() noexcept = 0;
-  /// What survives a step.
+  /// What survives a step. All of it is linear in the gradients' scale.
   [[nodiscard]] virtual std::vector<NamedState> state() = 0;
   /// Bytes held, what is prepared but not yet committed included.
   [[nodiscard]] virtual std::size_t bytes() const noexcept = 0;
 };
 
-/// "none" (update = result; the residual is dropped) or "ef" (EF14: Seide et al. 2014, Karimireddy et al. 2019).
-/// Throws Errc::invalid_argument for an unknown rule.
-[[nodiscard]] GRADWIRE_API std::unique_ptr<FeedbackRule> make_rule(std::string_view spec, std::size_t count,
-                                                                   Space space = Space::host);
+/// A rule by its text spec: "none", "ef", "ef(storage=bf16)", "ef21", "ef21_sgdm(0.1)", "econtrol(0.01)", "dgc(0.9)",
+/// "diana(0.1)", ...; list_rules() has all, with options. Throws Errc::invalid_argument naming what is wrong.
+[[nodiscard]] GRADWIRE_API std::unique_ptr<FeedbackRule> make_rule(std::string_view spec, const RuleContext& context);
 
+/// One row of `gradwire info --rules`.
 struct RuleInfo {
   std::string name;
-  std::string summary;
+  std::string example;  ///< a spec make_rule accepts
+  std::string options;
+  std::string summary;  ///< as equations: g the gradient over n, r the residual, c = x - r
   std::string source;
 };
 [[nodiscard]] GRADWIRE_API std::vector<RuleInfo> list_rules();

@@ -18,20 +18,31 @@ struct ParamInfo {
   std::string name;
   std::vector<std::size_t> shape;
   DType dtype = DType::f32;
-  std::string compressor = {};  ///< overrides HookOptions::compressor; empty means the default
+  std::string compressor = {};  ///< a scheme that overrides HookOptions::compressor; empty means the default
   std::string rule = {};        ///< overrides HookOptions::rule; empty means the default
 };
 
+/// What a step does in which gradients hold NaN or Inf, on whatever rank (all ranks agree on it).
+enum class NonFinite : std::uint8_t {
+  skip,   ///< the step's update is zero and no state changes; StepReport counts it, GradientHook::skipped() tells
+  dense,  ///< buckets that hold some are summed dense, NaN and Inf and all, and the state of their parameters stays
+  error,  ///< the step fails with Errc::non_finite, and no state changes
+};
+
 struct HookOptions {
+  /// A scheme: a compressor, or COMPRESSOR[+RULE][+SCHEDULE...], such as "topk(0.001)+dgc(0.9)+warmup(500)"
+  /// (docs/feedback.md). A rule in it goes before `rule`.
   std::string compressor = "q4";
   std::string rule = "ef";
   std::string algorithm = "auto";        ///< of the buckets of frames; low rank has its own, "lowrank"
+  std::string inner = "none";            ///< `hierarchical`: the compressor of what stays inside a node
   std::size_t bucket_bytes = 4u << 20;   ///< f32 bytes after which a bucket is closed
   std::size_t dense_below_elems = 1024;  ///< smaller and 1-D parameters are grouped and sent dense
   std::uint64_t seed = 0;
   std::chrono::milliseconds timeout{0};  ///< of every operation; 0 means GRADWIRE_TIMEOUT_MS
   bool average = true;                   ///< the update is the mean over ranks; false: the sum
   bool library_thread = true;            ///< false: the caller drives, by progress() and the Work of finish_step()
+  NonFinite non_finite = NonFinite::skip;
 };
 
 /// What became of one parameter in the last step.
@@ -51,7 +62,10 @@ struct StepReport {
   double encode_us = 0;
   double wire_us = 0;  ///< waiting for peers and network
   double decode_us = 0;
-  double exposed_us = 0;  ///< from finish_step() to completion
+  double exposed_us = 0;              ///< from finish_step() to completion
+  bool skipped = false;               ///< its gradients were not finite: the update is zero
+  std::uint64_t skipped_steps = 0;    ///< since the hook was made
+  std::uint64_t dense_fallbacks = 0;  ///< buckets since then that were sent dense as they were not finite
   std::vector<ParamReport> params;
 };
 
@@ -86,11 +100,41 @@ class GRADWIRE_API GradientHook {
   /// step's Work is done, and then holds the update. Throws Errc::invalid_argument for an unknown parameter, a wrong
   /// count or dtype, or a second call in one step; the step itself is not harmed.
   void ready(ParamId param, Tensor gradient, StreamRef stream = StreamRef::host());
+  /// Instead of ready(), for a parameter that this rank's loss did not use in this step, and for every parameter of a
+  /// rank that has run out of data: zeros go in (with what the rule still owes), the update comes out. The divisor of
+  /// the mean stays the number of ranks.
+  void unused(ParamId param, Tensor gradient);
+
+  /// While it lives, gradients are only accumulated, by the training loop in their own memory: ready() and unused()
+  /// do nothing, and finish_step() is refused. The ready() of a later step, without a guard, sends the whole sum.
+  using NoSync = std::shared_ptr<void>;
+  [[nodiscard]] NoSync no_sync();
 
   /// Collective: ends the step. The Work fails with Errc::invalid_argument on every rank when a gradient is missing on
   /// one. Wait for it before the next `ready`. The Work stands for the hook's newest step: one that is kept beyond the
   /// next finish_step() speaks of that step.
   [[nodiscard]] Work finish_step();
+
+  // Between steps (after a step's Work is done and before the next ready()), on all ranks alike:
+
+  /// The loss scale changed from `from` to `to`: all state, which is linear in the gradients, is multiplied by to/from.
+  void rescale(double from, double to);
+  /// A frozen parameter takes no part in steps and needs no ready(); its state waits. Rebuilds all buckets, so warm
+  /// starts of low rank begin anew.
+  void set_frozen(ParamId param, bool frozen);
+  /// Writes this rank's state (residuals, momenta, warm starts, the step that schedules and random numbers go by) to
+  /// FOLDER/rank-R-of-N.gradwire: first beside it and synced, then renamed, so a file is there whole or not at all.
+  /// Every rank calls it after the same step; use a folder for each checkpoint. Throws Errc::io.
+  void save(const std::string& folder) const;
+  /// Collective: takes up what save() wrote, before a first or between two steps. With the same number of ranks,
+  /// options and gradients, training goes on bit for bit as if it had not stopped (but see docs/feedback.md for
+  /// `refresh`). From another number of ranks: what ranks owed, and what are parts of a sum, is summed and shared out
+  /// in equal parts, so that the conservation law holds. Parameters match by name. Throws Errc::bad_state for torn,
+  /// foreign or missing files and for another model (listing each missing, new or changed parameter), Errc::io,
+  /// Errc::rank_mismatch where another rank could not or ranks read different states; the live state is untouched then.
+  void load(const std::string& folder);
+  /// Whether NonFinite::skip dropped the last step. A loss scaler lowers its scale then.
+  [[nodiscard]] bool skipped() const;
 
   /// Advances communication; only for library_thread = false. Does not block, but for the first step, in which it (like
   /// `ready` and finish_step()) waits for the other ranks before each bucket's first message, and for a `checked`

@@ -16,6 +16,8 @@ std::string_view name(Errc code) noexcept {
     case Errc::device: return "device";
     case Errc::rank_mismatch: return "rank_mismatch";
     case Errc::non_finite: return "non_finite";
+    case Errc::io: return "io";
+    case Errc::bad_state: return "bad_state";
     case Errc::internal: return "internal";
   }
   return "unknown";

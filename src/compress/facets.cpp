@@ -3,6 +3,7 @@
 namespace gradwire {
 
 Sparsifier::~Sparsifier() = default;
+StepMemory::~StepMemory() = default;
 IntegerCoder::~IntegerCoder() = default;
 
 }  // namespace gradwire

@@ -69,4 +69,8 @@ std::size_t LearnedCompressor::decode(ConstBytes in, Tensor y, Write write, Stre
   return opened.bytes;
 }
 
+void LearnedCompressor::add_memories(std::vector<StepMemory*>& all) const {
+  if (options_.refresh > 1) all.push_back(cache_.get());
+}
+
 }  // namespace gradwire

@@ -31,6 +31,7 @@ class LearnedCompressor {
   std::size_t encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key, StreamRef stream) const;
   std::size_t decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const;
   [[nodiscard]] double error_bound(std::size_t count) const noexcept;
+  void add_memories(std::vector<StepMemory*>& all) const;
 
  private:
   class Cache;

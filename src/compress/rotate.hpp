@@ -65,6 +65,9 @@ class RotateCompressor {
   std::size_t encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key, StreamRef stream) const;
   std::size_t decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const;
   [[nodiscard]] double error_bound(std::size_t count) const;
+  void add_memories(std::vector<StepMemory*>& all) const {
+    for (StepMemory* const memory : inner_.step_memories()) all.push_back(memory);
+  }
 
   [[nodiscard]] const RotateLayout& layout() const noexcept { return layout_; }
 

@@ -39,44 +39,46 @@ SpecOption parse_option(std::string_view text, const Spec& spec) {
   const std::size_t equals = find_outside(text, '=');
   const bool named = equals != std::string_view::npos;
   const bool after_named = !spec.options.empty() && !spec.options.back().name.empty();
-  require(named || (!text.empty() && !after_named), "compressor \"{}\": \"{}\" is no option; options are name=value",
+  require(named || (!text.empty() && !after_named), "{} \"{}\": \"{}\" is no option; options are name=value", spec.kind,
           spec.text, text);
   const SpecOption option{named ? text.substr(0, equals) : std::string_view(), named ? text.substr(equals + 1) : text};
-  require(!named || is_word(option.name), "compressor \"{}\": \"{}\" has no valid option name before '='", spec.text,
+  require(!named || is_word(option.name), "{} \"{}\": \"{}\" has no valid option name before '='", spec.kind, spec.text,
           text);
-  require(is_value(option.value), "compressor \"{}\": option {} has the malformed value \"{}\"", spec.text,
+  require(is_value(option.value), "{} \"{}\": option {} has the malformed value \"{}\"", spec.kind, spec.text,
           named ? option.name : "without a name", option.value);
   return option;
 }
 
 }  // namespace
 
-std::vector<std::string_view> split_stages(std::string_view text) {
+std::vector<std::string_view> split_stages(std::string_view text, char separator) {
   std::vector<std::string_view> stages;
-  for (std::size_t bar = find_outside(text, '|'); bar != std::string_view::npos; bar = find_outside(text, '|')) {
-    stages.push_back(text.substr(0, bar));
-    text.remove_prefix(bar + 1);
+  for (;;) {
+    const std::size_t place = find_outside(text, separator);
+    if (place == std::string_view::npos) break;
+    stages.push_back(text.substr(0, place));
+    text.remove_prefix(place + 1);
   }
   stages.push_back(text);
   return stages;
 }
 
-Spec parse_spec(std::string_view text) {
-  Spec spec{text, text.substr(0, text.find('(')), {}};
-  require(is_word(spec.name), "compressor \"{}\": no valid name; a spec is name or name(option=value,...)", text);
+Spec parse_spec(std::string_view text, std::string_view kind) {
+  Spec spec{text, text.substr(0, text.find('(')), {}, kind};
+  require(is_word(spec.name), "{} \"{}\": no valid name; a spec is name or name(option=value,...)", spec.kind, text);
   if (spec.name.size() == text.size()) return spec;
 
   const std::string_view inside = text.substr(spec.name.size() + 1);
   const std::size_t close = find_outside(inside, ')');
-  require(close != std::string_view::npos, "compressor \"{}\": the closing parenthesis is missing", text);
-  require(close + 1 == inside.size(), "compressor \"{}\": \"{}\" follows the closing parenthesis", text,
+  require(close != std::string_view::npos, "{} \"{}\": the closing parenthesis is missing", spec.kind, text);
+  require(close + 1 == inside.size(), "{} \"{}\": \"{}\" follows the closing parenthesis", spec.kind, text,
           inside.substr(close + 1));
   std::string_view rest = inside.substr(0, close);
   for (bool more = !rest.empty(); more;) {
     const std::size_t comma = find_outside(rest, ',');
     const SpecOption option = parse_option(rest.substr(0, comma), spec);
     for (const SpecOption& other : spec.options)
-      require(option.name.empty() || other.name != option.name, "compressor \"{}\": option {} is given twice", text,
+      require(option.name.empty() || other.name != option.name, "{} \"{}\": option {} is given twice", spec.kind, text,
               option.name);
     spec.options.push_back(option);
     more = comma != std::string_view::npos;
@@ -90,11 +92,11 @@ OptionReader::OptionReader(const Spec& spec, std::initializer_list<std::string_v
   const auto* next = unnamed.begin();
   for (SpecOption& option : left_) {
     if (!option.name.empty()) break;
-    require(next != unnamed.end(), "compressor \"{}\": \"{}\" is no option; options are name=value", spec.text,
+    require(next != unnamed.end(), "{} \"{}\": \"{}\" is no option; options are name=value", spec.kind, spec.text,
             option.value);
     option.name = *next++;
     const auto same = [&](const SpecOption& other) { return other.name == option.name; };
-    require(std::count_if(left_.begin(), left_.end(), same) == 1, "compressor \"{}\": option {} is given twice",
+    require(std::count_if(left_.begin(), left_.end(), same) == 1, "{} \"{}\": option {} is given twice", spec.kind,
             spec.text, option.name);
   }
 }
@@ -117,8 +119,8 @@ std::uint32_t OptionReader::number(std::string_view name, std::uint32_t fallback
   const bool good = error == std::errc{} && end == text.data() + text.size();
   const std::string accepted =
       step == 1 ? fmt::format("{}..{}", low, high) : fmt::format("multiples of {} in {}..{}", step, low, high);
-  require(good && value >= low && value <= high && value % step == 0,
-          "compressor \"{}\": option {} is {}; accepted: {}", spec_.text, name, text, accepted);
+  require(good && value >= low && value <= high && value % step == 0, "{} \"{}\": option {} is {}; accepted: {}",
+          spec_.kind, spec_.text, name, text, accepted);
   return value;
 }
 
@@ -128,7 +130,7 @@ double OptionReader::real(std::string_view name, double fallback, double low, do
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   const bool good = error == std::errc{} && end == text.data() + text.size();
-  require(good && value >= low && value <= high, "compressor \"{}\": option {} is {}; accepted: {}..{}", spec_.text,
+  require(good && value >= low && value <= high, "{} \"{}\": option {} is {}; accepted: {}..{}", spec_.kind, spec_.text,
           name, text, low, high);
   return value;
 }
@@ -143,15 +145,15 @@ std::size_t OptionReader::choice(std::string_view name, std::size_t fallback,
   const std::string_view text = take(name);
   if (text.data() == nullptr) return fallback;
   const auto* const found = std::find(words.begin(), words.end(), text);
-  require(found != words.end(), "compressor \"{}\": option {} is {}; accepted: {}", spec_.text, name, text,
+  require(found != words.end(), "{} \"{}\": option {} is {}; accepted: {}", spec_.kind, spec_.text, name, text,
           fmt::join(words, ", "));
   return static_cast<std::size_t>(found - words.begin());
 }
 
 void OptionReader::finish() const {
   if (left_.empty()) return;
-  require(!known_.empty(), "compressor \"{}\": {} takes no options", spec_.text, spec_.name);
-  fail(Errc::invalid_argument, "compressor \"{}\": unknown option {}; accepted: {}", spec_.text, left_.front().name,
+  require(!known_.empty(), "{} \"{}\": {} takes no options", spec_.kind, spec_.text, spec_.name);
+  fail(Errc::invalid_argument, "{} \"{}\": unknown option {}; accepted: {}", spec_.kind, spec_.text, left_.front().name,
        fmt::join(known_, ", "));
 }
 

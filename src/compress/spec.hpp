@@ -18,14 +18,15 @@ struct Spec {
   std::string_view text;
   std::string_view name;
   std::vector<SpecOption> options;
+  std::string_view kind = "compressor";  ///< what it is a spec of, for messages
 };
 
-/// Cuts "a|b(c|d)|e" into "a", "b(c|d)" and "e".
-[[nodiscard]] std::vector<std::string_view> split_stages(std::string_view text);
+/// Cuts "a|b(c|d)|e" into "a", "b(c|d)" and "e"; with another separator, likewise.
+[[nodiscard]] std::vector<std::string_view> split_stages(std::string_view text, char separator = '|');
 
 /// Throws Errc::invalid_argument naming what is malformed: no name, unbalanced parentheses, text after them, an option
 /// that is not key=value after one that is, or one given twice. A value is a word, or a spec.
-[[nodiscard]] Spec parse_spec(std::string_view text);
+[[nodiscard]] Spec parse_spec(std::string_view text, std::string_view kind = "compressor");
 
 /// Reads the options of a spec by name; what is left at the end is unknown.
 class OptionReader {

@@ -1,10 +1,19 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <map>
 #include <mutex>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
 #include <utility>
+
+#include "base/fail.hpp"
+
+#include "gradwire/compressor.hpp"
 
 namespace gradwire {
 
@@ -17,7 +26,8 @@ namespace gradwire {
 /// Id orders pieces. Ranks as threads of one process share a compressor and draw from seeds of their own, so the seed
 /// is part of it.
 template <class Id, class Value>
-class StepCache {
+  requires std::is_trivially_copyable_v<Value>
+class StepCache : public StepMemory {
  public:
   struct Entry {
     std::uint64_t step;  ///< when it was learned
@@ -43,8 +53,48 @@ class StepCache {
     pieces_.insert_or_assign(id, Entry{step, std::move(value)});
   }
 
+  /// Entry after entry: the parts of the id and the step as u64, the value's bytes.
+  [[nodiscard]] std::string save() const override {
+    const std::scoped_lock lock(mutex_);
+    std::string saved;
+    const auto put = [&saved](const auto& part) { saved.append(reinterpret_cast<const char*>(&part), sizeof part); };
+    for (const auto& [id, entry] : pieces_) {
+      std::apply([&](const auto&... parts) { (put(static_cast<std::uint64_t>(parts)), ...); }, id);
+      put(entry.step);
+      put(entry.value);
+    }
+    return saved;
+  }
+
+  void restore(std::string_view saved) override {
+    constexpr std::size_t kEntryBytes = (std::tuple_size_v<Id> + 1) * sizeof(std::uint64_t) + sizeof(Value);
+    if (saved.size() % kEntryBytes != 0) {
+      fail(Errc::bad_state, "{} bytes are no whole number of entries of {}", saved.size(), kEntryBytes);
+    }
+    const auto take = [&saved](auto& part) {
+      std::memcpy(&part, saved.data(), sizeof part);
+      saved.remove_prefix(sizeof part);
+    };
+    const auto take_part = [&take](auto& part) {
+      std::uint64_t word = 0;
+      take(word);
+      part = static_cast<std::remove_reference_t<decltype(part)>>(word);
+    };
+    std::map<Id, Entry> pieces;
+    while (!saved.empty()) {
+      Id id;
+      Entry entry;
+      std::apply([&](auto&... parts) { (take_part(parts), ...); }, id);
+      take(entry.step);
+      take(entry.value);
+      pieces.insert_or_assign(id, entry);
+    }
+    const std::scoped_lock lock(mutex_);
+    pieces_ = std::move(pieces);
+  }
+
  private:
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::map<Id, Entry> pieces_;
 };
 

@@ -35,6 +35,9 @@ class ZstdCompressor {
   std::size_t decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const;
   [[nodiscard]] double error_bound(std::size_t count) const { return inner_.error_bound(count); }
   [[nodiscard]] const Sparsifier* sparsifier() const noexcept { return sparsifier_.get(); }
+  void add_memories(std::vector<StepMemory*>& all) const {
+    for (StepMemory* const memory : inner_.step_memories()) all.push_back(memory);
+  }
 
  private:
   Compressor inner_;

@@ -33,27 +33,40 @@ Family family_of(const Compressor& compressor) {
   return Family::frames;
 }
 
-ParamScheme plan_scheme(const ParamInfo& param, const HookOptions& options) {
-  ParamScheme scheme;
-  scheme.count = count_elems(param);
+/// The scheme's text is the parameter's compressor or the hook's; a rule in it counts as the parameter's.
+Scheme read_scheme(const ParamInfo& param, const HookOptions& options) {
   const bool chosen = !param.compressor.empty();
-  Compressor compressor = make_compressor(chosen ? param.compressor : options.compressor);
-  if (const LowRank* const low_rank = compressor.low_rank(); low_rank && !low_rank->pays(matrix_view(param.shape))) {
-    compressor = make_compressor(std::string(low_rank->fallback));
-  }
-  scheme.compressor = compressor.spec();
-  scheme.rule = param.rule.empty() ? options.rule : param.rule;
-  (void)make_rule(scheme.rule, 0);
-  const bool small = param.shape.size() <= 1 || scheme.count < options.dense_below_elems;
-  const bool plain = options.algorithm == "auto" || options.algorithm == "dense";
-  scheme.family = family_of(compressor);
-  if ((small && !chosen) || (compressor.spec() == "none" && plain)) scheme.family = Family::dense;
-  if (scheme.dense()) {
-    scheme.compressor = "none";
-    scheme.rule = "none";
-  }
-  if (scheme.family == Family::low_rank) scheme.schedule = compressor.low_rank()->schedule();
+  Scheme scheme = parse_scheme(chosen ? param.compressor : options.compressor);
+  require(scheme.rule.empty() || !chosen || param.rule.empty(),
+          "the scheme \"{}\" names a rule, and so does `rule`: {}", param.compressor, param.rule);
+  if (!param.rule.empty()) scheme.rule = param.rule;
+  if (scheme.rule.empty()) scheme.rule = options.rule;
   return scheme;
+}
+
+bool keeps_residual(const std::string& rule) {
+  for (const NamedState& state : make_rule(rule, {})->state()) {
+    if (state.kind == StateKind::residual) return true;
+  }
+  return false;
+}
+
+ParamPlan plan_param(const ParamInfo& param, const HookOptions& options) {
+  Scheme scheme = read_scheme(param, options);
+  ParamPlan plan{count_elems(param), std::move(scheme.rule), false, std::move(scheme.schedule)};
+  (void)make_rule(plan.rule, {});
+  require(!plan.schedule.drops_residual() || keeps_residual(plan.rule),
+          "decay and reset need a rule that keeps a residual, and {} keeps none", plan.rule);
+  const bool small = (param.shape.size() <= 1 || plan.count < options.dense_below_elems) && param.compressor.empty();
+  const bool plain = options.algorithm == "auto" || options.algorithm == "dense";
+  const bool never_lossy = scheme.compressor == Schedule::kDense && plan.schedule.stages.size() == 1;
+  plan.always_dense = small || (never_lossy && plain);
+  if (plan.always_dense) {
+    plan.schedule = {0, {{std::string(Schedule::kDense), 0}}, 0, 1, 0};
+    if (make_rule(plan.rule, {.dense = true})->state().empty()) plan.rule = "none";  // nothing is left of it
+  }
+  for (const Schedule::Stage& stage : plan.schedule.stages) (void)plan.scheme(param, stage.first, false);
+  return plan;
 }
 
 void check_algorithm(const std::string& name) {
@@ -74,23 +87,59 @@ std::string shape_text(std::span<const std::size_t> shape) {
   return text.empty() ? "scalar" : text;
 }
 
-std::vector<ParamScheme> plan_schemes(std::span<const ParamInfo> params, const HookOptions& options) {
+ParamScheme ParamPlan::scheme(const ParamInfo& param, std::uint64_t step, bool dense) const {
+  ParamScheme scheme{.compressor = std::string(Schedule::kDense), .rule = rule, .count = count};
+  if (dense || always_dense) {
+    scheme.family = Family::dense;
+    return scheme;
+  }
+  Compressor compressor = make_compressor(schedule.compressor_at(step));
+  if (const LowRank* const low_rank = compressor.low_rank(); low_rank && !low_rank->pays(matrix_view(param.shape))) {
+    compressor = make_compressor(std::string(low_rank->fallback));
+  }
+  scheme.compressor = compressor.spec();
+  scheme.family = family_of(compressor);
+  if (scheme.family == Family::low_rank) scheme.shared = compressor.low_rank()->schedule();
+  return scheme;
+}
+
+std::string ParamPlan::text() const {
+  std::string text;
+  for (const Schedule::Stage& stage : schedule.stages) {
+    text += stage.first == 0 ? stage.compressor : fmt::format(", from step {} {}", stage.first, stage.compressor);
+  }
+  text += " + " + rule;
+  if (schedule.dense_steps > 0) text += fmt::format(", {} dense steps first", schedule.dense_steps);
+  if (schedule.dense_every > 0) text += fmt::format(", dense every {} steps", schedule.dense_every);
+  if (schedule.decay != 1) text += fmt::format(", residual decays by {}", schedule.decay);
+  if (schedule.reset_every > 0) text += fmt::format(", residual reset every {} steps", schedule.reset_every);
+  return text;
+}
+
+std::vector<ParamPlan> plan_params(std::span<const ParamInfo> params, const HookOptions& options) {
   require(!params.empty(), "a hook needs at least one parameter");
   // Also where no parameter uses them, as all are small: a wrong name must not go unnoticed.
   check_algorithm(options.algorithm);
-  (void)make_rule(options.rule, 0);
+  (void)make_rule(options.rule, {});
+  (void)parse_scheme(options.compressor);
   std::set<ParamId> ids;
-  std::vector<ParamScheme> schemes;
+  std::vector<ParamPlan> plans;
+  std::uint64_t dense_every = 0;
   for (const ParamInfo& param : params) {
     require(ids.insert(param.id).second, "parameter '{}' has the id {} of another one", param.name,
             static_cast<std::uint32_t>(param.id));
     try {
-      schemes.push_back(plan_scheme(param, options));
+      plans.push_back(plan_param(param, options));
+      const std::uint64_t every = plans.back().schedule.dense_every;
+      require(every == 0 || dense_every == 0 || every == dense_every,
+              "it is dense every {} steps, an earlier one every {}: dense steps are for all parameters at once", every,
+              dense_every);
+      dense_every = std::max(dense_every, every);
     } catch (const Error& error) {
       fail(error.code(), "parameter '{}': {}", param.name, error.what());
     }
   }
-  return schemes;
+  return plans;
 }
 
 std::vector<BucketPlan> plan_buckets(std::span<const ParamScheme> schemes, std::size_t bucket_bytes) {
@@ -101,7 +150,8 @@ std::vector<BucketPlan> plan_buckets(std::span<const ParamScheme> schemes, std::
   std::vector<BucketPlan> closed;
   std::map<std::pair<Family, std::string>, Open> open;
   for (std::size_t i = schemes.size(); i-- > 0;) {
-    const auto place = open.try_emplace({schemes[i].family, schemes[i].schedule}).first;
+    if (schemes[i].count == 0) continue;
+    const auto place = open.try_emplace({schemes[i].family, schemes[i].shared}).first;
     auto& [plan, bytes] = place->second;
     plan.params.push_back(i);
     plan.family = schemes[i].family;

@@ -1,6 +1,8 @@
 #include "gradwire/hook.hpp"
 
+#include <cmath>
 #include <condition_variable>
+#include <cstring>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -11,6 +13,8 @@
 #include "base/env.hpp"
 #include "base/fail.hpp"
 #include "base/log.hpp"
+#include "train/checkpoint.hpp"
+#include "train/registration.hpp"
 #include "train/step_engine.hpp"
 
 namespace gradwire {
@@ -20,28 +24,6 @@ using Clock = std::chrono::steady_clock;
 
 double us_since(Clock::time_point start) {
   return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
-}
-
-/// Entry 0 of what ranks compare: a rank that cannot register says why there.
-constexpr const char* kRegistration = "the registration";
-
-std::vector<Agreement> describe_registration(std::span<const ParamInfo> params, const HookOptions& options,
-                                             const StepEngine& engine) {
-  std::vector<Agreement> entries;
-  entries.push_back({kRegistration, "well formed"});
-  entries.push_back({"the number of parameters", std::to_string(params.size())});
-  entries.push_back({"the hook's options",
-                     fmt::format("algorithm {}, {} bucket bytes, {} segment bytes, seed {}, {}, {}", options.algorithm,
-                                 options.bucket_bytes, environment().segment_bytes, options.seed,
-                                 options.average ? "mean" : "sum", environment().check ? "checked" : "unchecked")});
-  for (std::size_t i = 0; i < params.size(); ++i) {
-    const ParamScheme& scheme = engine.scheme(i);
-    entries.push_back(
-        {fmt::format("parameter '{}'", params[i].name),
-         fmt::format("id {} {}[{}] {} + {}", static_cast<std::uint32_t>(params[i].id), name(params[i].dtype),
-                     shape_text(params[i].shape), scheme.compressor, scheme.rule)});
-  }
-  return entries;
 }
 
 }  // namespace
@@ -58,7 +40,6 @@ class GradientHook::Impl final : public Completion {
         gradients_(params_.size()) {
     register_with_the_others();
     for (std::size_t i = 0; i < params_.size(); ++i) index_.emplace(params_[i].id, i);
-    missing_.resize(engine_->bucket_count());
     begin_step();
     if (options_.library_thread) thread_ = std::thread([this] { run(); });
   }
@@ -83,16 +64,16 @@ class GradientHook::Impl final : public Completion {
   }
 
   void ready(ParamId id, const Tensor& gradient, StreamRef stream) {
-    const auto found = index_.find(id);
-    require(found != index_.end(), "ready: no parameter has id {}", static_cast<std::uint32_t>(id));
-    const std::size_t i = found->second;
-    check_gradient(i, gradient, stream);
+    const std::size_t i = find(id, "ready");
+    check_gradient(params_[i], engine_->plan(i).count, gradient, stream);
     {
       const std::lock_guard lock(mutex_);
       if (failure_) std::rethrow_exception(failure_);
+      if (accumulating_) return;
       require(!finishing_, "ready: parameter '{}' came after finish_step() and before its Work was done",
               params_[i].name);
       require(gradients_[i].data == nullptr, "ready: parameter '{}' was ready already in this step", params_[i].name);
+      require(!engine_->frozen(i), "ready: parameter '{}' is frozen", params_[i].name);
       gradients_[i] = gradient;
       ++ready_count_;
       --missing_[engine_->bucket_of(i)];
@@ -100,15 +81,74 @@ class GradientHook::Impl final : public Completion {
     options_.library_thread ? changed_.notify_all() : progress();
   }
 
+  void unused(ParamId id, const Tensor& gradient) {
+    const std::size_t i = find(id, "unused");
+    check_gradient(params_[i], engine_->plan(i).count, gradient, StreamRef::host());
+    {
+      const std::lock_guard lock(mutex_);
+      if (accumulating_) return;
+    }
+    std::memset(gradient.data, 0, gradient.bytes());
+    ready(id, gradient, StreamRef::host());
+  }
+
+  void accumulate(bool on) {
+    const std::lock_guard lock(mutex_);
+    require(!on || (ready_count_ == 0 && !finishing_), "no_sync: in mid-step");
+    accumulating_ = on;
+  }
+
+  void rescale(double from, double to) {
+    require(std::isfinite(from) && std::isfinite(to) && from > 0 && to > 0,
+            "rescale: loss scales are finite and above 0, given {} and {}", from, to);
+    between_steps("rescale", [&] { engine_->rescale(static_cast<float>(to / from)); });
+  }
+
+  void set_frozen(ParamId id, bool frozen) {
+    const std::size_t i = find(id, "set_frozen");
+    between_steps("set_frozen", [&] {
+      if (engine_->frozen(i) == frozen) return;
+      engine_->set_frozen(i, frozen);
+      begin_step();
+    });
+  }
+
+  void save(const std::string& folder) {
+    SavedState state;
+    between_steps("save", [&] { state = save_engine(*engine_, comm_.rank(), comm_.size(), options_.average); });
+    write_state(std::filesystem::path(folder) / state_file_name(comm_.rank(), comm_.size()), state);
+  }
+
+  void load(const std::string& folder) {
+    between_steps("load", [&] {
+      SavedState state;
+      prepare_together(comm_, registration_deadline(), "the saved state", [&]() -> std::vector<Agreement> {
+        state = gather_state(folder, comm_.rank(), comm_.size());
+        check_state(state, *engine_, options_.average);
+        return {{"ranks that saved it", std::to_string(state.ranks)}, {"its step", std::to_string(state.step)}};
+      });
+      load_engine(*engine_, state);
+      report_ = engine_->totals();
+      report_.step = state.step;
+      begin_step();
+    });
+  }
+
+  [[nodiscard]] bool skipped() const {
+    const std::lock_guard lock(mutex_);
+    return report_.skipped;
+  }
+
   void finish_step() {
     {
       const std::lock_guard lock(mutex_);
       if (failure_) std::rethrow_exception(failure_);
+      require(!accumulating_, "finish_step: a no_sync() guard is alive, this step's gradients are only accumulated");
       require(!finishing_, "finish_step: the last step's Work is not done yet");
       finishing_ = true;
       done_ = false;
       finish_called_ = Clock::now();
-      if (ready_count_ < params_.size()) log_missing();
+      if (ready_count_ < awaited_) log_missing();
     }
     options_.library_thread ? changed_.notify_all() : progress();
   }
@@ -150,8 +190,8 @@ class GradientHook::Impl final : public Completion {
     }
     for (std::size_t i = 0; i < params_.size(); ++i) {
       const ParamScheme& scheme = engine_->scheme(i);
-      report.params.push_back({params_[i].name, scheme.dense() ? "dense" : scheme.compressor, scheme.rule, scheme.count,
-                               engine_->residual_norm(i)});
+      report.params.push_back({params_[i].name, scheme.dense() ? "dense" : scheme.compressor, scheme.rule,
+                               engine_->plan(i).count, engine_->residual_norm(i)});
     }
     return report;
   }
@@ -159,62 +199,50 @@ class GradientHook::Impl final : public Completion {
   [[nodiscard]] const StepEngine& engine() const noexcept { return *engine_; }
 
  private:
-  /// A rank whose own registration is bad tells the others, so that they need not wait for their deadline.
+  [[nodiscard]] std::size_t find(ParamId id, const char* call) const {
+    const auto found = index_.find(id);
+    require(found != index_.end(), "{}: no parameter has id {}", call, static_cast<std::uint32_t>(id));
+    return found->second;
+  }
+
+  /// The engine is the driving thread's while a step is under way; between steps it rests.
+  template <class Action>
+  void between_steps(const char* call, Action&& action) {
+    const std::lock_guard lock(mutex_);
+    if (failure_) std::rethrow_exception(failure_);
+    require(ready_count_ == 0 && !finishing_, "{}: in mid-step; it is for between a step's Work and the next ready()",
+            call);
+    action();
+  }
+
+  [[nodiscard]] Deadline registration_deadline() const {
+    return deadline_after(options_.timeout.count() > 0 ? options_.timeout : environment().timeout);
+  }
+
   void register_with_the_others() {
-    const auto timeout = options_.timeout.count() > 0 ? options_.timeout : environment().timeout;
-    const Deadline deadline = deadline_after(timeout);
-    std::vector<Agreement> entries;
-    std::exception_ptr refusal;
-    try {
-      check_threads();
+    prepare_together(comm_, registration_deadline(), "the registration", [this] {
+      if (options_.library_thread) require_any_thread(comm_.transport().info());
       engine_.emplace(comm_, params_, options_);
-      entries = describe_registration(params_, options_, *engine_);
-    } catch (const std::exception& error) {
-      refusal = std::current_exception();
-      entries = {{kRegistration, error.what()}};
-    }
-    try {
-      comm_.agree(entries, deadline);
-    } catch (const Error&) {
-      if (!refusal) throw;
-    }
-    if (refusal) std::rethrow_exception(refusal);
-  }
-
-  void check_threads() const {
-    const TransportInfo& transport = comm_.transport().info();
-    if (!options_.library_thread || transport.any_thread) return;
-    fail(Errc::unsupported,
-         "transport '{}' ({}) may be used from one thread only, so the hook cannot have a progress thread: make it for "
-         "any thread (with MPI: MpiThreads::library and MPI_THREAD_MULTIPLE), or set HookOptions::library_thread = "
-         "false and drive the hook yourself",
-         transport.name, transport.detail);
-  }
-
-  void check_gradient(std::size_t i, const Tensor& gradient, StreamRef stream) const {
-    const ParamInfo& param = params_[i];
-    const std::size_t count = engine_->scheme(i).count;
-    require(gradient.count == count && gradient.dtype == param.dtype,
-            "ready: parameter '{}' is registered as {}[{}], its gradient is {}[{}]", param.name, name(param.dtype),
-            count, name(gradient.dtype), gradient.count);
-    require(gradient.data != nullptr, "ready: parameter '{}' has no memory", param.name);
-    if (gradient.space != Space::host || !stream.is_host()) {
-      fail(Errc::unsupported, "ready: parameter '{}' is in device memory, and this build has no device kernels",
-           param.name);
-    }
+      return describe_registration(params_, options_, *engine_);
+    });
   }
 
   void log_missing() const {
     std::string names;
     for (std::size_t i = 0; i < params_.size(); ++i) {
-      if (gradients_[i].data == nullptr) names += " '" + params_[i].name + "'";
+      if (gradients_[i].data == nullptr && !engine_->frozen(i)) names += " '" + params_[i].name + "'";
     }
     log::line(log::Level::warn, comm_.rank(), "finish_step: gradients missing:{}", names);
   }
 
   void begin_step() {
     std::fill(gradients_.begin(), gradients_.end(), Tensor{});
-    for (std::size_t bucket = 0; bucket < missing_.size(); ++bucket) missing_[bucket] = engine_->bucket_size(bucket);
+    missing_.resize(engine_->bucket_count());
+    awaited_ = 0;
+    for (std::size_t bucket = 0; bucket < missing_.size(); ++bucket) {
+      missing_[bucket] = engine_->bucket_size(bucket);
+      awaited_ += missing_[bucket];
+    }
     ready_count_ = 0;
     finishing_ = false;
   }
@@ -321,6 +349,8 @@ class GradientHook::Impl final : public Completion {
   std::vector<Tensor> gradients_;     // of this step; null data: not ready
   std::vector<std::size_t> missing_;  // gradients that each bucket waits for
   std::size_t ready_count_ = 0;
+  std::size_t awaited_ = 0;    // gradients of a step
+  bool accumulating_ = false;  // a no_sync() guard is alive
   bool finishing_ = false;
   bool done_ = false;  // the last finished step's Work
   bool stop_ = false;
@@ -349,6 +379,16 @@ Work GradientHook::finish_step() {
   return Work(impl_);
 }
 
+void GradientHook::unused(ParamId param, Tensor gradient) { impl_->unused(param, gradient); }
+GradientHook::NoSync GradientHook::no_sync() {
+  impl_->accumulate(true);
+  return NoSync(impl_.get(), [impl = impl_](void*) { impl->accumulate(false); });
+}
+void GradientHook::rescale(double from, double to) { impl_->rescale(from, to); }
+void GradientHook::set_frozen(ParamId param, bool frozen) { impl_->set_frozen(param, frozen); }
+void GradientHook::save(const std::string& folder) const { impl_->save(folder); }
+void GradientHook::load(const std::string& folder) { impl_->load(folder); }
+bool GradientHook::skipped() const { return impl_->skipped(); }
 void GradientHook::progress() { impl_->progress(); }
 StepReport GradientHook::report() const { return impl_->report(); }
 std::size_t GradientHook::workspace_bytes() const noexcept { return impl_->engine().workspace_bytes(); }

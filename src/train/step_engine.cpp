@@ -2,18 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <set>
 
-#include "base/env.hpp"
 #include "base/fail.hpp"
 #include "compress/vector_ops.hpp"
 
 namespace gradwire {
 namespace {
-
-constexpr std::size_t kArenaAlign = 128;
-constexpr std::size_t kMinSegmentBytes = 4096;
-
-std::size_t align(std::size_t bytes) { return (bytes + kArenaAlign - 1) / kArenaAlign * kArenaAlign; }
 
 /// tensor *= scale, in its own dtype.
 void scale_in_place(const Tensor& tensor, float scale) {
@@ -29,76 +25,85 @@ void scale_in_place(const Tensor& tensor, float scale) {
   }
 }
 
+double us_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
+}
+
 }  // namespace
 
 StepEngine::StepEngine(const Communicator& comm, std::span<const ParamInfo> params, const HookOptions& options)
-    : comm_(comm), scale_(options.average ? 1.0F / static_cast<float>(comm.size()) : 1.0F) {
-  std::vector<ParamScheme> schemes = plan_schemes(params, options);
-  const std::vector<BucketPlan> plans = plan_buckets(schemes, options.bucket_bytes);
+    : comm_(comm), options_(options), scale_(options.average ? 1.0F / static_cast<float>(comm.size()) : 1.0F) {
+  std::vector<ParamPlan> plans = plan_params(params, options);
   for (std::size_t i = 0; i < params.size(); ++i) {
-    Param param{.info = params[i], .scheme = std::move(schemes[i]), .rule = nullptr};
-    param.rule = make_rule(param.scheme.rule, param.scheme.count);
-    param.staged = !param.scheme.dense() && param.info.dtype != DType::f32;
-    if (param.staged) in_flight_limit_ = 1;
+    Param param{.info = params[i], .plan = std::move(plans[i]), .rule = nullptr};
+    const ParamPlan& plan = param.plan;
+    param.rule = make_rule(plan.rule, {plan.count, comm.size(), plan.always_dense});
+    const bool may_be_sent_again = options.non_finite == NonFinite::dense;
+    param.plain = plan.always_dense && plan.rule == "none" && !may_be_sent_again;
+    param.staged = !param.plain && (param.info.dtype != DType::f32 || may_be_sent_again);
+    dense_every_ = std::max(dense_every_, plan.schedule.dense_every);
     params_.push_back(std::move(param));
   }
-  require(plans.size() <= std::size_t{kMaxSlot} + 1,
-          "the hook has {} buckets, at most {} are possible: raise bucket_bytes", plans.size(), kMaxSlot + 1);
-  for (const BucketPlan& plan : plans) {
-    std::size_t bytes = 0;
-    for (const std::size_t i : plan.params) bytes += params_[i].scheme.count * sizeof(float);
-    largest_bucket_bytes_ = std::max(largest_bucket_bytes_, bytes);
-  }
-  buckets_.reserve(plans.size());
-  for (const BucketPlan& plan : plans) add_bucket(plan, options);
-  std::array<std::size_t, kMaxInFlight> sizes{};
-  for (std::size_t i = 0; i < buckets_.size(); ++i) {
-    sizes[i % in_flight_limit_] = std::max(sizes[i % in_flight_limit_], buckets_[i].arena_bytes);
-  }
-  for (std::size_t i = 0; i < kMaxInFlight; ++i) arenas_[i] = Buffer(sizes[i]);
+  plan_sets();
 }
 
 StepEngine::~StepEngine() {
   // Buckets still in flight: their transport may go on writing to these.
-  for (std::size_t i = oldest_; i < next_; ++i) arenas_[i % in_flight_limit_].abandon();
+  for (std::size_t i = oldest_; i < next_; ++i) arenas_[i % set().in_flight_limit()].abandon();
 }
 
-void StepEngine::add_bucket(const BucketPlan& plan, const HookOptions& options) {
-  Bucket bucket;
-  bucket.params = plan.params;
-  bucket.dense = plan.family == Family::dense;
-  std::vector<BucketItem> items;
-  for (const std::size_t i : plan.params) {
-    Param& param = params_[i];
-    param.bucket = buckets_.size();
-    if (param.staged) {
-      param.staging_first = bucket.workspace_first;
-      bucket.workspace_first += align(param.scheme.count * sizeof(float));
+/// All sets that a step can need, and arenas for the largest of their buckets.
+void StepEngine::plan_sets() {
+  std::set<std::uint64_t> firsts{0};
+  for (const Param& param : params_) {
+    firsts.insert(param.plan.schedule.dense_steps);
+    for (const Schedule::Stage& stage : param.plan.schedule.stages) firsts.insert(stage.first);
+  }
+  std::vector<std::string> keys;
+  phases_.clear();
+  sets_.clear();
+  for (const std::uint64_t first : firsts) {
+    phases_.push_back({first, add_set(first, false, keys), dense_every_ > 0 ? add_set(first, true, keys) : 0});
+  }
+  std::array<std::size_t, BucketSet::kMaxInFlight> sizes{};
+  for (const std::unique_ptr<BucketSet>& made : sets_) {
+    for (std::size_t i = 0; i < made->buckets().size(); ++i) {
+      std::size_t& size = sizes[i % made->in_flight_limit()];
+      size = std::max(size, made->buckets()[i].arena_bytes);
     }
-    items.push_back({param.info.id, param.scheme.count, param.staged ? DType::f32 : param.info.dtype,
-                     make_compressor(param.scheme.compressor), param.info.name, param.info.shape});
   }
-  AllreduceOptions reduce;
-  reduce.algorithm = algorithm_for(plan.family, options.algorithm);
-  reduce.seed = options.seed;
-  reduce.timeout = options.timeout;
-  bucket.operation = make_operation(std::move(items), reduce);
-  bucket.arena_bytes = bucket.workspace_first + align(bucket.operation->workspace_bytes());
-  bucket.buffers.resize(plan.params.size());
-  buckets_.push_back(std::move(bucket));
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    if (arenas_[i].size() < sizes[i]) arenas_[i] = Buffer(sizes[i]);
+  }
+  choose_set();
 }
 
-/// Several segments of several messages are in flight: shorter ones keep the workspace within a bucket. Every rank
-/// finds the same length.
-PersistentAllreduce StepEngine::make_operation(std::vector<BucketItem> items, AllreduceOptions options) const {
-  const Slot slot{static_cast<std::uint32_t>(buckets_.size())};
-  options.segment_bytes = environment().segment_bytes;
-  for (;;) {
-    PersistentAllreduce operation(comm_, items, slot, options);
-    const bool shortest = options.segment_bytes / 2 < kMinSegmentBytes;
-    if (operation.workspace_bytes() <= largest_bucket_bytes_ || shortest) return operation;
-    options.segment_bytes /= 2;
+std::size_t StepEngine::add_set(std::uint64_t step, bool periodic, std::vector<std::string>& keys) {
+  std::vector<ParamInfo> infos;
+  std::vector<BucketParam> params;
+  std::string key;
+  for (const Param& param : params_) {
+    const Schedule& schedule = param.plan.schedule;
+    const bool dense = step < schedule.dense_steps || (periodic && schedule.dense_every > 0);
+    BucketParam made{param.plan.scheme(param.info, step, dense), param.staged, param.rule->needs_scratch()};
+    if (param.frozen) made.scheme.count = 0;
+    key += made.scheme.dense() ? "dense\n" : made.scheme.compressor + '\n';
+    infos.push_back(param.info);
+    params.push_back(std::move(made));
   }
+  const auto found = std::find(keys.begin(), keys.end(), key);
+  if (found != keys.end()) return static_cast<std::size_t>(found - keys.begin());
+  keys.push_back(std::move(key));
+  sets_.push_back(std::make_unique<BucketSet>(comm_, infos, params, options_));
+  return sets_.size() - 1;
+}
+
+/// Of the step `step_`.
+void StepEngine::choose_set() {
+  auto phase = phases_.begin();
+  while (phase + 1 != phases_.end() && step_ >= (phase + 1)->first) ++phase;
+  const bool dense = dense_every_ > 0 && step_ % dense_every_ == dense_every_ - 1;
+  set_ = dense ? phase->dense : phase->ordinary;
 }
 
 std::size_t StepEngine::workspace_bytes() const noexcept {
@@ -115,49 +120,57 @@ std::size_t StepEngine::state_bytes() const noexcept {
 
 double StepEngine::residual_norm(std::size_t param) const {
   for (const NamedState& state : params_[param].rule->state()) {
-    if (state.name != "residual") continue;
-    return std::sqrt(ops::sum_squares(static_cast<const float*>(state.tensor.data), state.tensor.count));
+    if (state.kind != StateKind::residual) continue;
+    std::vector<float> values(state.values->count());
+    state.values->read(values.data());
+    return std::sqrt(ops::sum_squares(values.data(), values.size()));
   }
   return 0;
 }
 
 Bytes StepEngine::arena(const Bucket& bucket) const noexcept {
-  return arenas_[static_cast<std::size_t>(&bucket - buckets_.data()) % in_flight_limit_].bytes();
+  return arenas_[static_cast<std::size_t>(&bucket - set().buckets().data()) % set().in_flight_limit()].bytes();
 }
 
-void StepEngine::prepare_input(Param& param, const Bucket& bucket, ItemBuffers& buffers) {
-  if (bucket.dense) {
+Bytes StepEngine::workspace(const Bucket& bucket) const noexcept {
+  const Bytes memory = arena(bucket);
+  return memory.slice(bucket.workspace_first, memory.size - bucket.workspace_first);
+}
+
+Tensor StepEngine::scratch(const Bucket& bucket, std::size_t place) const noexcept {
+  return {arena(bucket).data + bucket.scratch_first[place], params_[bucket.params[place]].plan.count};
+}
+
+void StepEngine::prepare_input(const Bucket& bucket, std::size_t place, ItemBuffers& buffers) {
+  const Param& param = params_[bucket.params[place]];
+  if (param.plain) {
     scale_in_place(param.gradient, scale_);
     buffers = {param.gradient, {}};
     return;
   }
   buffers.tensor = param.gradient;
-  if (param.staged) {
-    const std::size_t count = param.scheme.count;
-    buffers.tensor = {arena(bucket).data + param.staging_first, count, DType::f32, Space::host};
-  }
+  if (param.staged) buffers.tensor = {arena(bucket).data + bucket.staging_first[place], param.plan.count};
   param.rule->compensate(param.gradient, scale_, buffers.tensor, StreamRef::host());
-  buffers.residual = param.rule->residual();
+  buffers.residual = param.rule->residual(scratch(bucket, place));
 }
 
 void StepEngine::launch(const std::optional<Verdict>& refusal) {
   if (next_ == 0) totals_ = {};
-  Bucket& bucket = buckets_[next_];
+  Bucket& bucket = set().buckets()[next_];
   const auto begin = std::chrono::steady_clock::now();
-  for (std::size_t i = 0; i < bucket.params.size(); ++i) {
-    Param& param = params_[bucket.params[i]];
+  for (std::size_t place = 0; place < bucket.params.size(); ++place) {
+    const Param& param = params_[bucket.params[place]];
     if (refusal) {
-      bucket.buffers[i] = {{nullptr, param.scheme.count, param.staged ? DType::f32 : param.info.dtype}, {}};
+      bucket.buffers[place] = {{nullptr, param.plan.count, param.staged ? DType::f32 : param.info.dtype}, {}};
     } else {
-      prepare_input(param, bucket, bucket.buffers[i]);
+      prepare_input(bucket, place, bucket.buffers[place]);
     }
   }
-  totals_.encode_us += std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
-  const Bytes memory = arena(bucket);
-  const Bytes workspace = memory.slice(bucket.workspace_first, memory.size - bucket.workspace_first);
-  Work work = bucket.operation->start(bucket.buffers, workspace, step_, StreamRef::host(), refusal);
+  totals_.encode_us += us_since(begin);
+  Work work = bucket.operation->start(bucket.buffers, workspace(bucket), step_, StreamRef::host(), refusal);
   const std::lock_guard lock(mutex_);
   bucket.done = false;
+  bucket.falling_back = false;
   bucket.work = std::move(work);
   ++next_;
 }
@@ -165,12 +178,17 @@ void StepEngine::launch(const std::optional<Verdict>& refusal) {
 bool StepEngine::advance() {
   bool completed = false;
   for (std::size_t i = oldest_; i < next_; ++i) {
-    Bucket& bucket = buckets_[i];
+    Bucket& bucket = set().buckets()[i];
     if (bucket.done) continue;
+    const PersistentAllreduce& operation = bucket.falling_back ? *bucket.fallback : *bucket.operation;
     try {
       if (!bucket.work->done()) continue;
-    } catch (const Error&) {
-      if (!bucket.operation->in_step()) throw;
+    } catch (const Error& error) {
+      if (!operation.in_step()) throw;
+      if (error.code() == Errc::non_finite && bucket.fallback && !bucket.falling_back) {
+        fall_back(bucket);
+        continue;
+      }
       // Of several failures every rank keeps the one of the first bucket, so all report the same.
       if (!agreed_failure_ || i < agreed_failure_bucket_) {
         agreed_failure_ = std::current_exception();
@@ -181,36 +199,75 @@ bool StepEngine::advance() {
     completed = true;
   }
   const std::lock_guard lock(mutex_);
-  while (oldest_ < next_ && buckets_[oldest_].done) ++oldest_;
+  while (oldest_ < next_ && set().buckets()[oldest_].done) ++oldest_;
   return completed;
+}
+
+/// The gradients themselves are still whole: what travelled was staged.
+void StepEngine::fall_back(Bucket& bucket) {
+  totals_.wire_bytes += bucket.operation->stats().wire_bytes;
+  for (std::size_t place = 0; place < bucket.params.size(); ++place) {
+    Param& param = params_[bucket.params[place]];
+    param.keeps_state = true;
+    scale_in_place(param.gradient, scale_);
+    bucket.buffers[place] = {param.gradient, {}};
+  }
+  Work work = bucket.fallback->start(bucket.buffers, workspace(bucket), step_, StreamRef::host());
+  const std::lock_guard lock(mutex_);
+  bucket.falling_back = true;
+  bucket.work = std::move(work);
 }
 
 std::string StepEngine::describe() const {
   const std::lock_guard lock(mutex_);
   std::string text;
   for (std::size_t i = oldest_; i < next_; ++i) {
-    if (buckets_[i].work) text += (text.empty() ? "" : "; ") + buckets_[i].work->describe();
+    const Bucket& bucket = set().buckets()[i];
+    if (bucket.work) text += (text.empty() ? "" : "; ") + bucket.work->describe();
   }
   return text;
 }
 
 void StepEngine::finish_bucket(Bucket& bucket) {
-  const OperationStats& stats = bucket.operation->stats();
+  const OperationStats& stats = (bucket.falling_back ? bucket.fallback : bucket.operation)->stats();
   totals_.wire_bytes += stats.wire_bytes;
   totals_.encode_us += stats.encode_us;
   totals_.decode_us += stats.decode_us;
   totals_.wire_us += std::max(stats.total_us - stats.encode_us - stats.decode_us, 0.0);
-  for (std::size_t i = 0; i < bucket.params.size(); ++i) {
-    Param& param = params_[bucket.params[i]];
+  if (bucket.falling_back) ++dense_fallbacks_;
+  for (std::size_t place = 0; place < bucket.params.size(); ++place) {
+    Param& param = params_[bucket.params[place]];
     const auto n = static_cast<std::uint64_t>(comm_.size());
-    totals_.dense_bytes += 2 * (n - 1) * param.scheme.count * size_of(param.info.dtype) / n;
-    if (bucket.dense || agreed_failure_) continue;
-    param.rule->absorb(bucket.buffers[i].tensor, StreamRef::host());
-    if (param.staged) ops::convert(bucket.buffers[i].tensor, param.gradient);
+    totals_.dense_bytes += 2 * (n - 1) * param.plan.count * size_of(param.info.dtype) / n;
+    if (param.plain || agreed_failure_ || bucket.falling_back) continue;
+    param.rule->absorb(bucket.buffers[place].tensor, scratch(bucket, place), StreamRef::host());
+    if (param.staged) ops::convert(bucket.buffers[place].tensor, param.gradient);
   }
   const std::lock_guard lock(mutex_);
   bucket.work.reset();
   bucket.done = true;
+}
+
+void StepEngine::commit() {
+  for (Param& param : params_) {
+    if (param.frozen || param.keeps_state) continue;
+    param.rule->commit();
+    const Schedule& schedule = param.plan.schedule;
+    if (!schedule.drops_residual()) continue;
+    const bool reset = schedule.reset_every > 0 && step_ % schedule.reset_every == 0;
+    for (const NamedState& state : param.rule->state()) {
+      if (state.kind == StateKind::residual) state.values->scale(reset ? 0 : schedule.decay);
+    }
+  }
+}
+
+/// NonFinite::skip: an update of zero.
+void StepEngine::drop_step() {
+  for (const Param& param : params_) {
+    if (param.gradient.data != nullptr) std::memset(param.gradient.data, 0, param.gradient.bytes());
+  }
+  totals_.skipped = true;
+  ++skipped_steps_;
 }
 
 void StepEngine::end_step() {
@@ -220,9 +277,73 @@ void StepEngine::end_step() {
     oldest_ = 0;
   }
   ++step_;
-  for (Param& param : params_) param.gradient = {};
-  if (agreed_failure_) std::rethrow_exception(std::exchange(agreed_failure_, nullptr));
-  for (Param& param : params_) param.rule->commit();
+  std::exception_ptr failure = std::exchange(agreed_failure_, nullptr);
+  if (!failure) {
+    commit();
+  } else if (options_.non_finite != NonFinite::error) {
+    try {
+      std::rethrow_exception(failure);
+    } catch (const Error& error) {
+      if (error.code() == Errc::non_finite) {
+        drop_step();
+        failure = nullptr;
+      }
+    }
+  }
+  for (Param& param : params_) {
+    param.gradient = {};
+    param.keeps_state = false;
+  }
+  totals_.skipped_steps = skipped_steps_;
+  totals_.dense_fallbacks = dense_fallbacks_;
+  {
+    const std::lock_guard lock(mutex_);
+    choose_set();
+  }
+  if (failure) std::rethrow_exception(failure);
+}
+
+void StepEngine::rescale(float factor) {
+  for (Param& param : params_) {
+    for (const NamedState& state : param.rule->state()) state.values->scale(factor);
+  }
+}
+
+void StepEngine::set_frozen(std::size_t param, bool frozen) {
+  const std::lock_guard lock(mutex_);
+  params_[param].frozen = frozen;
+  plan_sets();
+}
+
+std::size_t StepEngine::index_of(std::string_view name) const noexcept {
+  const auto found = std::find_if(params_.begin(), params_.end(), [&](const Param& p) { return p.info.name == name; });
+  return static_cast<std::size_t>(found - params_.begin());
+}
+
+std::vector<SavedMemory> StepEngine::memories(std::size_t param) const {
+  std::vector<SavedMemory> all;
+  for (const std::unique_ptr<BucketSet>& made : sets_) {
+    if (std::string memory = made->memory(param); !memory.empty()) {
+      all.push_back({made->scheme(param).compressor, std::move(memory)});
+    }
+  }
+  return all;
+}
+
+void StepEngine::set_memories(std::size_t param, std::span<const SavedMemory> memories) {
+  for (const SavedMemory& memory : memories) {
+    for (const std::unique_ptr<BucketSet>& made : sets_) {
+      if (made->scheme(param).compressor == memory.compressor) made->set_memory(param, memory.bytes);
+    }
+  }
+}
+
+void StepEngine::set_step(std::uint64_t step, std::uint64_t skipped_steps, std::uint64_t dense_fallbacks) {
+  const std::lock_guard lock(mutex_);
+  step_ = step;
+  skipped_steps_ = totals_.skipped_steps = skipped_steps;
+  dense_fallbacks_ = totals_.dense_fallbacks = dense_fallbacks;
+  choose_set();
 }
 
 }  // namespace gradwire

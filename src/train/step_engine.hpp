@@ -3,19 +3,22 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
-#include "train/buckets.hpp"
+#include "train/bucket_set.hpp"
+#include "train/state_file.hpp"
 
-#include "gradwire/allreduce.hpp"
 #include "gradwire/buffer.hpp"
 #include "gradwire/feedback.hpp"
 #include "gradwire/hook.hpp"
 
 namespace gradwire {
 
-/// Runs the buckets of one step, in order, a few in flight at once. One thread drives it; describe() may come from any.
+/// Runs the buckets of one step, in order, a few in flight at once, and keeps the parameters' state. Which buckets a
+/// step has is the schedule's to say: all sets that can occur are made beforehand, so that steps allocate nothing. One
+/// thread drives it; describe() may come from any.
 class StepEngine {
  public:
   StepEngine(const Communicator& comm, std::span<const ParamInfo> params, const HookOptions& options);
@@ -23,10 +26,16 @@ class StepEngine {
   StepEngine& operator=(const StepEngine&) = delete;
   ~StepEngine();
 
-  [[nodiscard]] std::size_t bucket_count() const noexcept { return buckets_.size(); }
-  [[nodiscard]] std::size_t bucket_of(std::size_t param) const noexcept { return params_[param].bucket; }
-  [[nodiscard]] std::size_t bucket_size(std::size_t bucket) const noexcept { return buckets_[bucket].params.size(); }
-  [[nodiscard]] const ParamScheme& scheme(std::size_t param) const noexcept { return params_[param].scheme; }
+  // Of the step that is under way, or else the next one.
+  [[nodiscard]] std::size_t bucket_count() const noexcept { return set().buckets().size(); }
+  /// BucketSet::kNoBucket for a frozen parameter.
+  [[nodiscard]] std::size_t bucket_of(std::size_t param) const noexcept { return set().bucket_of(param); }
+  [[nodiscard]] std::size_t bucket_size(std::size_t bucket) const noexcept {
+    return set().buckets()[bucket].params.size();
+  }
+  [[nodiscard]] const ParamScheme& scheme(std::size_t param) const noexcept { return set().scheme(param); }
+
+  [[nodiscard]] const ParamPlan& plan(std::size_t param) const noexcept { return params_[param].plan; }
   [[nodiscard]] std::size_t workspace_bytes() const noexcept;
   [[nodiscard]] std::size_t state_bytes() const noexcept;
   [[nodiscard]] double residual_norm(std::size_t param) const;
@@ -35,18 +44,37 @@ class StepEngine {
   void set_gradient(std::size_t param, Tensor gradient) noexcept { params_[param].gradient = gradient; }
 
   /// Whether the next bucket in order may be launched, as far as memory goes.
-  [[nodiscard]] bool has_room() const noexcept { return next_ < buckets_.size() && next_ - oldest_ < in_flight_limit_; }
+  [[nodiscard]] bool has_room() const noexcept {
+    return next_ < bucket_count() && next_ - oldest_ < set().in_flight_limit();
+  }
   [[nodiscard]] std::size_t next_bucket() const noexcept { return next_; }
   [[nodiscard]] bool in_flight() const noexcept { return oldest_ < next_; }
-  [[nodiscard]] bool step_done() const noexcept { return oldest_ == buckets_.size(); }
+  [[nodiscard]] bool step_done() const noexcept { return oldest_ == bucket_count(); }
 
   /// Launches the next bucket; with a refusal, without its gradients. Throws what puts ranks out of step.
   void launch(const std::optional<Verdict>& refusal);
   /// Moves the buckets in flight on; true when one completed. A failure all ranks agree on is kept for end_step();
   /// any other is thrown, and the engine is then of no further use.
   bool advance();
-  /// After step_done(): commits state, or throws the failure all ranks agreed on. Ready for the next step either way.
+  /// After step_done(): commits state, or drops the step or throws the failure all ranks agreed on, as HookOptions
+  /// have it. Ready for the next step either way.
   void end_step();
+
+  // Between steps.
+  void rescale(float factor);
+  [[nodiscard]] bool frozen(std::size_t param) const noexcept { return params_[param].frozen; }
+  void set_frozen(std::size_t param, bool frozen);
+
+  // What survives between runs (train/checkpoint.hpp).
+  [[nodiscard]] std::size_t param_count() const noexcept { return params_.size(); }
+  [[nodiscard]] const ParamInfo& info(std::size_t param) const noexcept { return params_[param].info; }
+  /// param_count() where there is none of that name.
+  [[nodiscard]] std::size_t index_of(std::string_view name) const noexcept;
+  [[nodiscard]] std::vector<NamedState> state(std::size_t param) const { return params_[param].rule->state(); }
+  [[nodiscard]] std::vector<SavedMemory> memories(std::size_t param) const;
+  /// Throws Errc::bad_state for memory of another shape; that of compressors the schedule no longer has is dropped.
+  void set_memories(std::size_t param, std::span<const SavedMemory> memories);
+  void set_step(std::uint64_t step, std::uint64_t skipped_steps, std::uint64_t dense_fallbacks);
 
   /// The operations in flight and what they wait for; empty where there are none.
   [[nodiscard]] std::string describe() const;
@@ -56,42 +84,46 @@ class StepEngine {
   [[nodiscard]] const StepReport& totals() const noexcept { return totals_; }
 
  private:
-  static constexpr std::size_t kMaxInFlight = 2;
-
   struct Param {
     ParamInfo info;
-    ParamScheme scheme;
+    ParamPlan plan;
     std::unique_ptr<FeedbackRule> rule;
-    std::size_t bucket = 0;
-    bool staged = false;            // a 16-bit gradient that travels as f32
-    std::size_t staging_first = 0;  // byte in its arena
+    bool plain = false;   // always dense and without a rule: travels as it is, in its own memory
+    bool staged = false;  // BucketParam
+    bool frozen = false;
+    bool keeps_state = false;  // in this step: its bucket was sent dense as it was not finite
     Tensor gradient{};
   };
-  struct Bucket {
-    std::vector<std::size_t> params;
-    bool dense = false;
-    std::size_t workspace_first = 0;  // byte in its arena, after the staging
-    std::size_t arena_bytes = 0;
-    std::optional<PersistentAllreduce> operation;
-    std::vector<ItemBuffers> buffers;
-    std::optional<Work> work;  // while in flight
-    bool done = false;
+  /// From step `first` on: the sets of its ordinary and its dense steps.
+  struct Phase {
+    std::uint64_t first = 0;
+    std::size_t ordinary = 0;
+    std::size_t dense = 0;
   };
 
-  void add_bucket(const BucketPlan& plan, const HookOptions& options);
-  [[nodiscard]] PersistentAllreduce make_operation(std::vector<BucketItem> items, AllreduceOptions options) const;
-  void prepare_input(Param& param, const Bucket& bucket, ItemBuffers& buffers);
+  void plan_sets();
+  [[nodiscard]] std::size_t add_set(std::uint64_t step, bool periodic, std::vector<std::string>& keys);
+  void choose_set();
+  [[nodiscard]] BucketSet& set() noexcept { return *sets_[set_]; }
+  [[nodiscard]] const BucketSet& set() const noexcept { return *sets_[set_]; }
+  void prepare_input(const Bucket& bucket, std::size_t place, ItemBuffers& buffers);
+  void fall_back(Bucket& bucket);
   void finish_bucket(Bucket& bucket);
+  void drop_step();
+  void commit();
   [[nodiscard]] Bytes arena(const Bucket& bucket) const noexcept;
+  [[nodiscard]] Bytes workspace(const Bucket& bucket) const noexcept;
+  [[nodiscard]] Tensor scratch(const Bucket& bucket, std::size_t place) const noexcept;
 
   Communicator comm_;
+  const HookOptions options_;
   float scale_;
   std::vector<Param> params_;
-  std::vector<Bucket> buckets_;
-  /// One where gradients are staged as f32, to keep the workspace within twice a bucket.
-  std::size_t in_flight_limit_ = kMaxInFlight;
-  std::size_t largest_bucket_bytes_ = 0;  // as f32
-  std::array<Buffer, kMaxInFlight> arenas_;
+  std::vector<std::unique_ptr<BucketSet>> sets_;
+  std::vector<Phase> phases_;
+  std::uint64_t dense_every_ = 0;
+  std::size_t set_ = 0;
+  std::array<Buffer, BucketSet::kMaxInFlight> arenas_;
   mutable std::mutex mutex_;  // for describe(): what is in flight changes under it
   std::size_t next_ = 0;      // bucket to launch
   std::size_t oldest_ = 0;    // bucket in flight
@@ -99,6 +131,8 @@ class StepEngine {
   std::exception_ptr agreed_failure_;
   std::size_t agreed_failure_bucket_ = 0;
   StepReport totals_;
+  std::uint64_t skipped_steps_ = 0;
+  std::uint64_t dense_fallbacks_ = 0;
 };
 
 }  // namespace gradwire

@@ -52,4 +52,6 @@ std::size_t AdaptiveThreshold::select(const Choice& choice, const Entries& out) 
   return taken;
 }
 
+StepMemory* AdaptiveThreshold::memory() const { return cache_.get(); }
+
 }  // namespace gradwire::sparse

@@ -19,6 +19,7 @@ class AdaptiveThreshold final : public Selection {
   [[nodiscard]] std::size_t max_entries(std::size_t count) const override;
   std::size_t select(const Choice& choice, const Entries& out) const override;
   [[nodiscard]] double kept(std::size_t count) const override;
+  [[nodiscard]] StepMemory* memory() const override;
 
  private:
   class Cache;

@@ -93,4 +93,10 @@ Compressor SparseCompressor::with_values(const Compressor& values) const {
   return SparseCompressor(selection_, sparse::ValueCoding(values, spec_));
 }
 
+void SparseCompressor::add_memories(std::vector<StepMemory*>& all) const {
+  if (StepMemory* const memory = selection_->memory(); memory != nullptr) all.push_back(memory);
+  if (values_.kind() != sparse::ValueCoding::Kind::frame) return;
+  for (StepMemory* const memory : values_.compressor().step_memories()) all.push_back(memory);
+}
+
 }  // namespace gradwire

@@ -23,6 +23,7 @@ class SparseCompressor final : public Sparsifier {
   [[nodiscard]] double error_bound(std::size_t count) const;
   [[nodiscard]] const Sparsifier* sparsifier() const noexcept { return this; }
   [[nodiscard]] const IntegerCoder* integer_coder() const noexcept { return coder_.get(); }
+  void add_memories(std::vector<StepMemory*>& all) const;
 
   [[nodiscard]] std::size_t max_entries(std::size_t count) const override;
   [[nodiscard]] Entries select(ConstTensor x, Entries out, const RandomKey& key) const override;

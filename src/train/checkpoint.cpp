@@ -1,0 +1,154 @@
+#include "train/checkpoint.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/fail.hpp"
+
+namespace gradwire {
+namespace {
+
+/// Values of a saved vector, as f32.
+std::vector<float> values_of(const SavedVector& vector, std::size_t count) {
+  StateVector values(count, vector.storage, Space::host);
+  values.restore(vector.bytes);
+  std::vector<float> out(count);
+  values.read(out.data());
+  return out;
+}
+
+std::size_t count_of(const SavedParam& param) {
+  std::size_t count = 1;
+  for (const std::size_t extent : param.shape) count *= extent;
+  return count;
+}
+
+/// The parts of a sum, shared out again: each of `ranks` gets the same part.
+void share_out(SavedVector& vector, std::size_t count, std::span<const SavedState> all, std::size_t param,
+               std::size_t place, int ranks) {
+  std::vector<double> total(count);
+  for (const SavedState& state : all) {
+    const std::vector<float> part = values_of(state.params[param].vectors[place], count);
+    for (std::size_t i = 0; i < count; ++i) total[i] += part[i];
+  }
+  std::vector<float> mine(count);
+  for (std::size_t i = 0; i < count; ++i) mine[i] = static_cast<float>(total[i] / ranks);
+  StateVector values(count, vector.storage, Space::host);
+  values.assign(mine.data());
+  vector.bytes.assign(reinterpret_cast<const char*>(values.stored().data), values.stored().size);
+}
+
+/// The file of one rank, which has to be what its name says.
+SavedState read_rank(const std::filesystem::path& folder, int rank, int ranks) {
+  const std::filesystem::path path = folder / state_file_name(rank, ranks);
+  SavedState state = read_state(path);
+  if (state.rank == rank && state.ranks == ranks) return state;
+  fail(Errc::bad_state, "{}: holds the state of rank {} of {}", path.string(), state.rank, state.ranks);
+}
+
+bool same_layout(const SavedParam& a, const SavedParam& b) {
+  const auto same = [](const SavedVector& x, const SavedVector& y) {
+    return x.name == y.name && x.kind == y.kind && x.storage == y.storage && x.bytes.size() == y.bytes.size();
+  };
+  return a.name == b.name && a.shape == b.shape &&
+         std::equal(a.vectors.begin(), a.vectors.end(), b.vectors.begin(), b.vectors.end(), same);
+}
+
+void require_alike(const SavedState& first, const SavedState& other, const std::filesystem::path& folder) {
+  if (first.step != other.step) {
+    fail(Errc::bad_state, "{}: rank 0 was saved after step {}, rank {} after step {}", folder.string(), first.step,
+         other.rank, other.step);
+  }
+  const bool alike =
+      std::equal(first.params.begin(), first.params.end(), other.params.begin(), other.params.end(), same_layout);
+  if (!alike || first.average != other.average) {
+    fail(Errc::bad_state, "{}: the states of ranks 0 and {} are of different models", folder.string(), other.rank);
+  }
+}
+
+std::string describe(const SavedParam& saved, const ParamInfo& info, const std::vector<NamedState>& live) {
+  if (saved.shape != info.shape) {
+    return fmt::format("'{}' was [{}] and is [{}]", info.name, shape_text(saved.shape), shape_text(info.shape));
+  }
+  if (saved.dtype != info.dtype)
+    return fmt::format("'{}' was {} and is {}", info.name, name(saved.dtype), name(info.dtype));
+  const auto same = [](const SavedVector& a, const NamedState& b) {
+    return a.name == b.name && a.kind == b.kind && a.storage == b.values->storage() &&
+           a.bytes.size() == b.values->stored().size;
+  };
+  if (std::equal(saved.vectors.begin(), saved.vectors.end(), live.begin(), live.end(), same)) return {};
+  return fmt::format("'{}' was under the rule {}, whose state is of another kind", info.name, saved.rule);
+}
+
+}  // namespace
+
+SavedState save_engine(StepEngine& engine, int rank, int ranks, bool average) {
+  const StepReport& totals = engine.totals();
+  SavedState saved{rank, ranks, engine.step(), totals.skipped_steps, totals.dense_fallbacks, average, {}};
+  for (std::size_t i = 0; i < engine.param_count(); ++i) {
+    const ParamInfo& info = engine.info(i);
+    require(engine.index_of(info.name) == i, "save: two parameters are called '{}', and loading goes by name",
+            info.name);
+    SavedParam param{info.name, info.shape, info.dtype, engine.plan(i).rule, {}, engine.memories(i)};
+    for (const NamedState& state : engine.state(i)) {
+      const Bytes bytes = state.values->stored();
+      param.vectors.push_back({state.name, state.kind, std::string(state.values->storage()),
+                               std::string(reinterpret_cast<const char*>(bytes.data), bytes.size)});
+    }
+    saved.params.push_back(std::move(param));
+  }
+  return saved;
+}
+
+SavedState gather_state(const std::filesystem::path& folder, int rank, int ranks) {
+  const int saved = saved_ranks(folder);
+  if (saved == ranks) return read_rank(folder, rank, ranks);
+  std::vector<SavedState> all;
+  for (int i = 0; i < saved; ++i) {
+    all.push_back(read_rank(folder, i, saved));
+    require_alike(all.front(), all.back(), folder);
+  }
+  SavedState mine = all.front();
+  for (std::size_t p = 0; p < mine.params.size(); ++p) {
+    SavedParam& param = mine.params[p];
+    for (std::size_t v = 0; v < param.vectors.size(); ++v) {
+      if (param.vectors[v].kind == StateKind::replicated) continue;
+      share_out(param.vectors[v], count_of(param), all, p, v, ranks);
+    }
+  }
+  return mine;
+}
+
+void check_state(const SavedState& state, const StepEngine& engine, bool average) {
+  std::string differences;
+  const auto add = [&differences](const std::string& text) {
+    if (!text.empty()) differences += (differences.empty() ? "" : "; ") + text;
+  };
+  if (state.average != average) add(average ? "it is of sums, not means" : "it is of means, not sums");
+  std::vector<bool> found(engine.param_count());
+  for (const SavedParam& saved : state.params) {
+    const std::size_t i = engine.index_of(saved.name);
+    if (i == engine.param_count()) {
+      add(fmt::format("'{}' was saved and is not registered", saved.name));
+      continue;
+    }
+    found[i] = true;
+    add(describe(saved, engine.info(i), engine.state(i)));
+  }
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    if (!found[i]) add(fmt::format("'{}' is new", engine.info(i).name));
+  }
+  if (!differences.empty()) fail(Errc::bad_state, "the saved state is of another model: {}", differences);
+}
+
+void load_engine(StepEngine& engine, const SavedState& state) {
+  for (const SavedParam& saved : state.params) {
+    const std::size_t i = engine.index_of(saved.name);
+    const std::vector<NamedState> live = engine.state(i);
+    for (std::size_t v = 0; v < live.size(); ++v) live[v].values->restore(saved.vectors[v].bytes);
+    engine.set_memories(i, saved.memories);
+  }
+  engine.set_step(state.step, state.skipped_steps, state.dense_fallbacks);
+}
+
+}  // namespace gradwire

@@ -1,0 +1,71 @@
+#pragma once
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "compress/spec.hpp"
+
+#include "gradwire/feedback.hpp"
+
+namespace gradwire::rules {
+
+/// A name that a rule's spec may start with.
+struct Entry {
+  RuleInfo info;
+  std::string_view main_option;  ///< may come first without its name; empty: none
+  std::unique_ptr<FeedbackRule> (*make)(OptionReader& options, const RuleContext& context);
+};
+
+// What each file brings: a new rule is a row in one of these.
+[[nodiscard]] std::vector<Entry> residual_entries();  ///< none, ef
+[[nodiscard]] std::vector<Entry> estimate_entries();  ///< ef21, ef21_sgdm, econtrol, diana
+[[nodiscard]] std::vector<Entry> momentum_entries();  ///< dgc
+
+/// A rule of N vectors, which all become the state together.
+template <std::size_t N>
+class RuleOf : public FeedbackRule {
+ public:
+  void commit() noexcept final {
+    for (StateVector& vector : vectors_) vector.commit();
+  }
+  [[nodiscard]] std::vector<NamedState> state() final {
+    std::vector<NamedState> all;
+    for (std::size_t i = 0; i < N; ++i) all.push_back({names_[i].name, names_[i].kind, &vectors_[i]});
+    return all;
+  }
+  [[nodiscard]] std::size_t bytes() const noexcept override {
+    std::size_t total = 0;
+    for (const StateVector& vector : vectors_) total += vector.bytes();
+    return total;
+  }
+
+ protected:
+  struct Name {
+    const char* name;
+    StateKind kind;
+  };
+  /// The first vector is kept in `storage`, the others in f32.
+  RuleOf(const RuleContext& context, std::array<Name, N> names, std::string_view storage = "f32")
+      : count_(context.count), names_(names) {
+    for (std::size_t i = 0; i < N; ++i) vectors_.emplace_back(count_, i == 0 ? storage : "f32", context.space);
+  }
+  [[nodiscard]] StateVector& vector(std::size_t i) noexcept { return vectors_[i]; }
+  [[nodiscard]] const StateVector& vector(std::size_t i) const noexcept { return vectors_[i]; }
+
+  const std::size_t count_;
+
+ private:
+  std::array<Name, N> names_;
+  std::vector<StateVector> vectors_;
+};
+
+[[nodiscard]] inline float* floats(const Tensor& tensor) noexcept { return static_cast<float*>(tensor.data); }
+
+/// out[i] = f(in[i]...); `out` may be one of the inputs. Each operation is rounded on its own (-ffp-contract=off), so
+/// that all ranks find the same bits.
+template <class F, class... In>
+void each(std::size_t count, float* out, F f, const In*... in) {
+  for (std::size_t i = 0; i < count; ++i) out[i] = f(in[i]...);
+}
+
+}  // namespace gradwire::rules

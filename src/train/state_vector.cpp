@@ -1,0 +1,88 @@
+#include <cstring>
+
+#include "base/fail.hpp"
+#include "compress/vector_ops.hpp"
+
+#include "gradwire/feedback.hpp"
+
+namespace gradwire {
+namespace {
+
+std::unique_ptr<const Compressor> make_codec(std::string_view storage) {
+  if (storage == "f32") return nullptr;
+  auto codec = std::make_unique<const Compressor>(make_compressor(storage));
+  const bool plain = codec->low_rank() == nullptr && codec->sparsifier() == nullptr && codec->traits().fixed_size;
+  require(plain,
+          "storage \"{}\": state can be kept as f32, f16, bf16 or what a quantiser with frames of fixed size gives",
+          storage);
+  return codec;
+}
+
+std::size_t stored_bytes(std::size_t count, const Compressor* codec) {
+  return codec == nullptr ? count * sizeof(float) : codec->max_frame_size(count, DType::f32);
+}
+
+}  // namespace
+
+StateVector::StateVector(std::size_t count, std::string_view storage, Space space)
+    : count_(count),
+      codec_(make_codec(storage)),
+      current_(stored_bytes(count, codec_.get()), space),
+      pending_(stored_bytes(count, codec_.get()), space) {
+  current_.fill_zero();
+  pending_.fill_zero();
+  if (is_f32()) return;
+  const std::vector<float> zeros(count);
+  assign(zeros.data());
+}
+
+void StateVector::read(float* y, Write write) const {
+  if (codec_) {
+    codec_->decode(current_.bytes(), {y, count_}, write);
+  } else if (write == Write::add) {
+    ops::add(current(), y, count_);
+  } else if (count_ > 0) {
+    std::memcpy(y, current(), count_ * sizeof(float));
+  }
+}
+
+void StateVector::write(const float* values, const Buffer& buffer) const {
+  if (codec_) {
+    codec_->encode({values, count_}, buffer.bytes(), {}, {});
+  } else if (values != floats(buffer) && count_ > 0) {
+    std::memcpy(buffer.data(), values, count_ * sizeof(float));
+  }
+}
+
+void StateVector::prepare(const float* values) { write(values, pending_); }
+void StateVector::assign(const float* values) { write(values, current_); }
+
+void StateVector::restore(std::string_view stored) {
+  const Bytes place = current_.bytes();
+  if (stored.size() != place.size) {
+    fail(Errc::bad_state, "{} bytes are no {} values as {}", stored.size(), count_, storage());
+  }
+  if (codec_) {
+    std::vector<float> values(count_);
+    try {
+      codec_->decode({reinterpret_cast<const std::byte*>(stored.data()), stored.size()}, {values.data(), count_},
+                     Write::assign);
+    } catch (const Error& error) {
+      fail(Errc::bad_state, "stored as {}: {}", storage(), error.what());
+    }
+  }
+  if (!stored.empty()) std::memcpy(place.data, stored.data(), stored.size());
+}
+
+void StateVector::scale(float factor) {
+  if (is_f32()) {
+    for (std::size_t i = 0; i < count_; ++i) current()[i] *= factor;
+    return;
+  }
+  std::vector<float> values(count_);
+  read(values.data());
+  for (float& value : values) value *= factor;
+  assign(values.data());
+}
+
+}  // namespace gradwire
