@@ -184,30 +184,9 @@ TEST_P(Allreduce, RefusalIsAVerdictOnAllRanks) {
   run([](Communicator& comm) {
     for (const char* algorithm : {"dense", "scatter_reduce", "ring", "gather_sum", "hierarchical", "integer_sum"}) {
       const bool exact = std::string_view(algorithm) != "integer_sum";
-      const Compressor compressor =
-          make_compressor(exact && std::string_view(algorithm) != "dense" ? "q8" : spec_for(algorithm));
-      std::vector<BucketItem> items;
-      items.push_back({ParamId{8}, 3000, DType::f32, compressor, "weight"});
-      PersistentAllreduce operation(comm, items, Slot{2}, {.algorithm = algorithm, .segment_bytes = 2048});
-      const Buffer workspace(operation.workspace_bytes());
-      std::vector<float> values(3000, 1.0F);
-      const ItemBuffers buffers{{values.data(), values.size()}, {}};
-      ItemBuffers given = buffers;
-      std::optional<Verdict> refusal;
-      if (comm.rank() == comm.size() - 1) {
-        refusal = Verdict{Errc::invalid_argument, comm.rank(), ParamId{8}};
-        given.tensor.data = nullptr;
-      }
-      const Outcome outcome = outcome_of([&] {
-        wait(operation.start({&given, 1}, workspace.bytes(), 0, StreamRef::host(), refusal));
-      });
-      EXPECT_EQ(outcome.code, Errc::invalid_argument) << algorithm;
-      EXPECT_THAT(outcome.message,
-                  ::testing::HasSubstr(fmt::format("'weight' was missing on rank {}", comm.size() - 1)));
-      EXPECT_TRUE(operation.in_step());
-
-      std::fill(values.begin(), values.end(), 2.0F);
-      wait(operation.start({&buffers, 1}, workspace.bytes(), 1, StreamRef::host()));
+      const std::string spec = exact && std::string_view(algorithm) != "dense" ? "q8" : spec_for(algorithm);
+      const std::vector<float> values =
+          expect_refusals<PersistentAllreduce>(comm, spec, 3000, {.algorithm = algorithm, .segment_bytes = 2048});
       const auto n = static_cast<float>(comm.size());
       EXPECT_NEAR(values[1234], 2.0F * n, exact ? 1e-4F : 2.0F * n) << algorithm;
     }

@@ -1,5 +1,7 @@
 #pragma once
+#include <algorithm>
 #include <cmath>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -112,6 +114,37 @@ inline void expect_law(const Communicator& comm, const TestParam& param, const s
   }
   EXPECT_EQ(unequal, 0u) << what << ": elements that differ between ranks";
   EXPECT_LE(worst, tolerance) << what << ": sum of inputs != result + sum of residuals";
+}
+
+/// Every rank in turn refuses the one parameter of a bucket, which has no memory there: all ranks fail with that
+/// verdict and stay in step. Then nobody does: what comes of inputs of 2.
+template <class Operation>
+std::vector<float> expect_refusals(const Communicator& comm, const std::string& spec, std::size_t count,
+                                   const AllreduceOptions& options) {
+  std::vector<BucketItem> items;
+  items.push_back({ParamId{8}, count, DType::f32, make_compressor(spec), "weight"});
+  Operation operation(comm, items, Slot{2}, options);
+  const Buffer workspace(operation.workspace_bytes());
+  std::vector<float> values(count);
+  const ItemBuffers buffers{{values.data(), values.size()}, {}};
+  for (int culprit = 0; culprit < comm.size(); ++culprit) {
+    std::fill(values.begin(), values.end(), 1.0F);  // a run that fails leaves anything there
+    std::optional<Verdict> refusal;
+    ItemBuffers given = buffers;
+    if (comm.rank() == culprit) {
+      refusal = Verdict{Errc::invalid_argument, culprit, ParamId{8}};
+      given.tensor.data = nullptr;
+    }
+    const Outcome outcome = outcome_of([&] {
+      wait(operation.start({&given, 1}, workspace.bytes(), 0, StreamRef::host(), refusal));
+    });
+    EXPECT_EQ(outcome.code, Errc::invalid_argument) << options.algorithm << ": " << outcome.message;
+    EXPECT_THAT(outcome.message, ::testing::HasSubstr(fmt::format("'weight' was missing on rank {}", culprit)));
+    EXPECT_TRUE(operation.in_step());
+  }
+  std::fill(values.begin(), values.end(), 2.0F);
+  wait(operation.start({&buffers, 1}, workspace.bytes(), 1, StreamRef::host()));
+  return values;
 }
 
 }  // namespace gradwire::test

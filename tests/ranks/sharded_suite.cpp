@@ -261,34 +261,11 @@ TEST_P(Sharded, SumThatOverflowsIsAVerdict) {
   });
 }
 
-/// Runs one operation that a rank refuses, then one that none does.
-template <class Operation>
-void expect_refusal(Communicator& comm, std::size_t count) {
-  std::vector<BucketItem> items;
-  items.push_back({ParamId{8}, count, DType::f32, make_compressor("q8"), "weight"});
-  Operation operation(comm, items, Slot{2}, {.segment_bytes = 2048});
-  const Buffer workspace(operation.workspace_bytes());
-  std::vector<float> values(count, 1.0F);
-  const ItemBuffers buffers{{values.data(), values.size()}, {}};
-  for (int culprit = 0; culprit < comm.size(); ++culprit) {
-    std::optional<Verdict> refusal;
-    if (comm.rank() == culprit) refusal = Verdict{Errc::invalid_argument, culprit, ParamId{8}};
-    const Outcome outcome = outcome_of([&] {
-      operation.start({&buffers, 1}, workspace.bytes(), 0, StreamRef::host(), refusal).wait(patience());
-    });
-    EXPECT_EQ(outcome.code, Errc::invalid_argument) << outcome.message;
-    EXPECT_THAT(outcome.message, HasSubstr(fmt::format("'weight' was missing on rank {}", culprit)));
-    EXPECT_TRUE(operation.in_step());
-  }
-  std::fill(values.begin(), values.end(), 2.0F);
-  operation.start({&buffers, 1}, workspace.bytes(), 1, StreamRef::host()).wait(patience());
-}
-
 TEST_P(Sharded, RefusalIsAVerdictOnAllRanks) {
   run([](Communicator& comm) {
     for (const std::size_t count : {2u, 3000u}) {
-      expect_refusal<PersistentReduceScatter>(comm, count);
-      expect_refusal<PersistentAllGather>(comm, count);
+      expect_refusals<PersistentReduceScatter>(comm, "q8", count, {.segment_bytes = 2048});
+      expect_refusals<PersistentAllGather>(comm, "q8", count, {.segment_bytes = 2048});
     }
   });
 }
