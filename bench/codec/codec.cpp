@@ -2,8 +2,9 @@
 //
 //     codec_bench [--isa=NAME] [Google Benchmark's own flags, e.g. --benchmark_filter=encode/q4]
 //
-// Each sample of an operation is taken right after one of memcpy, so that both see the same machine; medians of both
-// are compared. GBps counts bytes of f32 input (for decoders: of f32 output), whatever the frame's size.
+// Each sample of an operation is taken right after one of memcpy, so that both see the same machine; medians of both,
+// in processor time, are compared. GBps counts bytes of f32 input (for decoders: of f32 output), whatever the frame's
+// size.
 //
 // Besides the compressors: `hadamard`, the transform of `rotate` alone, in place; `nth_element`, what topk(0.01) takes
 // where the standard library selects, over places or over magnitudes; and `rice_write` and `rice_read`, the coding of
@@ -13,10 +14,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <functional>
 #include <memory>
 #include <numeric>
@@ -97,11 +98,18 @@ Arena& arena(std::size_t mebibytes) {
   return *arenas.emplace_back(mebibytes, std::make_unique<Arena>(mebibytes)).second;
 }
 
+/// Of this thread's processor time: what other work takes from it does not count.
+double thread_seconds() {
+  std::timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
 double seconds_of(const std::function<void()>& call) {
-  const auto start = std::chrono::steady_clock::now();
+  const double start = thread_seconds();
   call();
   benchmark::ClobberMemory();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return thread_seconds() - start;
 }
 
 double median(std::vector<double>& samples) {
