@@ -71,13 +71,16 @@ ParamPlan plan_param(const ParamInfo& param, const HookOptions& options) {
           "decay and reset need a rule that keeps a residual, and {} keeps none", plan.rule);
   const bool small = (param.shape.size() <= 1 || plan.count < options.dense_below_elems) && param.compressor.empty();
   const bool plain = options.algorithm == "auto" || options.algorithm == "dense";
-  const bool never_lossy = scheme.compressor == Schedule::kDense && plan.schedule.stages.size() == 1;
+  // Of fallbacks, too: of low rank where it does not pay.
+  const bool never_lossy =
+      std::all_of(plan.schedule.stages.begin(), plan.schedule.stages.end(), [&](const Schedule::Stage& stage) {
+        return plan.scheme(param, stage.first, false).compressor == Schedule::kDense;
+      });
   plan.always_dense = small || (never_lossy && plain);
   if (plan.always_dense) {
     plan.schedule = {0, {{std::string(Schedule::kDense), 0}}, 0, 1, 0};
     if (make_rule(plan.rule, {.dense = true})->state().empty()) plan.rule = "none";  // nothing is left of it
   }
-  for (const Schedule::Stage& stage : plan.schedule.stages) (void)plan.scheme(param, stage.first, false);
   return plan;
 }
 
