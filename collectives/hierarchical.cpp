@@ -69,14 +69,20 @@ class Hierarchical final : public Algorithm {
   [[nodiscard]] bool is_agent(int chunk) const noexcept { return agents_[static_cast<std::size_t>(chunk)] == rank_; }
   [[nodiscard]] bool is_foreign(int chunk) const noexcept { return node_of(chunk) != home_; }
 
-  [[nodiscard]] int find_agent(int node, int chunk) const {
-    if (node_of(chunk) == node) return chunk;
+  [[nodiscard]] std::vector<int> ranks_of(int node) const {
     std::vector<int> ranks;
-    std::size_t foreign = 0;  // chunks before this one
     for (int rank = 0; rank < size_; ++rank) {
       if (node_of(rank) == node) ranks.push_back(rank);
-      if (node_of(rank) != node && rank < chunk) ++foreign;
     }
+    return ranks;
+  }
+  [[nodiscard]] int find_agent(int node, int chunk) const {
+    if (node_of(chunk) == node) return chunk;
+    std::size_t foreign = 0;  // chunks before this one
+    for (int rank = 0; rank < chunk; ++rank) {
+      if (node_of(rank) != node) ++foreign;
+    }
+    const std::vector<int> ranks = ranks_of(node);
     return ranks[foreign % ranks.size()];
   }
 
@@ -95,6 +101,36 @@ class Hierarchical final : public Algorithm {
     node_first_ = place(layout_.max_message_bytes(rank_) * my_agents_.size());
     scratch_bytes_ = scratch_bytes;
     scratch_first_ = place(scratch_bytes);
+    lane_bytes_ = largest_lane();
+  }
+  /// Of all ranks' lanes: every rank reserves as much, as all need the same workspace.
+  [[nodiscard]] std::size_t largest_lane() const {
+    const auto n = static_cast<std::size_t>(size_);
+    std::vector<std::size_t> lanes(n);
+    std::vector<std::size_t> scratches(n);
+    const int nodes = 1 + *std::max_element(op_.nodes.begin(), op_.nodes.end());
+    for (int node = 0; node < nodes; ++node) {
+      const std::vector<int> ranks = ranks_of(node);
+      std::size_t foreign = 0;
+      for (int chunk = 0; chunk < size_; ++chunk) {
+        const std::size_t inner = layout_.max_other_bytes(chunk);
+        const std::size_t coded = layout_.max_message_bytes(chunk);
+        const int agent = node_of(chunk) == node ? chunk : ranks[foreign++ % ranks.size()];
+        for (const int rank : ranks) {
+          lanes[static_cast<std::size_t>(rank)] +=
+              rank == agent ? coded + inner * (ranks.size() - 1) : std::max(inner, coded);
+        }
+        std::size_t& scratch = scratches[static_cast<std::size_t>(agent)];
+        scratch = std::max(scratch, layout_.max_scratch_bytes(chunk));
+      }
+    }
+    std::size_t largest = 0;
+    for (std::size_t rank = 0; rank < n; ++rank) {
+      const std::size_t from_nodes =
+          layout_.max_message_bytes(static_cast<int>(rank)) * (static_cast<std::size_t>(nodes) - 1);
+      largest = std::max(largest, lanes[rank] + scratches[rank] + from_nodes);
+    }
+    return largest;
   }
   std::size_t place(std::size_t bytes) noexcept {
     const std::size_t first = lane_bytes_;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/fail.hpp"
+#include "compress/spec.hpp"
 
 #include "gradwire/allreduce.hpp"
 #include "gradwire/compressor.hpp"
@@ -33,15 +34,26 @@ Family family_of(const Compressor& compressor) {
   return Family::frames;
 }
 
-/// The scheme's text is the parameter's compressor or the hook's; a rule in it counts as the parameter's.
+/// The scheme's text is the parameter's compressor or the hook's; a rule in it counts as the parameter's. One that is
+/// named apart is read as if it were part of the text, since it may bring a schedule: dgc(0.9,warmup=500).
 Scheme read_scheme(const ParamInfo& param, const HookOptions& options) {
   const bool chosen = !param.compressor.empty();
-  Scheme scheme = parse_scheme(chosen ? param.compressor : options.compressor);
+  const std::string& text = chosen ? param.compressor : options.compressor;
+  Scheme scheme = parse_scheme(text);
   require(scheme.rule.empty() || !chosen || param.rule.empty(),
           "the scheme \"{}\" names a rule, and so does `rule`: {}", param.compressor, param.rule);
-  if (!param.rule.empty()) scheme.rule = param.rule;
-  if (scheme.rule.empty()) scheme.rule = options.rule;
-  return scheme;
+  if (!scheme.rule.empty() && param.rule.empty()) return scheme;
+  const std::string& rule = param.rule.empty() ? options.rule : param.rule;
+  (void)make_rule(rule, {});                    // a term such as warmup(5) is none
+  if (scheme.compressor == Schedule::kDense) {  // nothing that such a schedule could be about
+    scheme.rule = rule;
+    return scheme;
+  }
+  std::string whole;
+  for (const std::string_view part : split_stages(text, '+')) {
+    if (part != scheme.rule) whole += std::string(part) + '+';
+  }
+  return parse_scheme(whole + rule);
 }
 
 bool keeps_residual(const std::string& rule) {
@@ -59,13 +71,16 @@ ParamPlan plan_param(const ParamInfo& param, const HookOptions& options) {
           "decay and reset need a rule that keeps a residual, and {} keeps none", plan.rule);
   const bool small = (param.shape.size() <= 1 || plan.count < options.dense_below_elems) && param.compressor.empty();
   const bool plain = options.algorithm == "auto" || options.algorithm == "dense";
-  const bool never_lossy = scheme.compressor == Schedule::kDense && plan.schedule.stages.size() == 1;
+  // Of fallbacks, too: of low rank where it does not pay.
+  const bool never_lossy =
+      std::all_of(plan.schedule.stages.begin(), plan.schedule.stages.end(), [&](const Schedule::Stage& stage) {
+        return plan.scheme(param, stage.first, false).compressor == Schedule::kDense;
+      });
   plan.always_dense = small || (never_lossy && plain);
   if (plan.always_dense) {
     plan.schedule = {0, {{std::string(Schedule::kDense), 0}}, 0, 1, 0};
     if (make_rule(plan.rule, {.dense = true})->state().empty()) plan.rule = "none";  // nothing is left of it
   }
-  for (const Schedule::Stage& stage : plan.schedule.stages) (void)plan.scheme(param, stage.first, false);
   return plan;
 }
 

@@ -63,17 +63,19 @@ class GradientHook::Impl final : public Completion {
     claim_.reset();  // a Work that is kept longer must not keep the communicator from others
   }
 
-  void ready(ParamId id, const Tensor& gradient, StreamRef stream) {
-    const std::size_t i = find(id, "ready");
+  /// `zero`: the gradient is zeros, whatever its memory holds.
+  void ready(ParamId id, const Tensor& gradient, StreamRef stream, bool zero = false) {
+    const std::size_t i = find(id, zero ? "unused" : "ready");
     check_gradient(params_[i], engine_->plan(i).count, gradient, stream);
     {
       const std::lock_guard lock(mutex_);
       if (failure_) std::rethrow_exception(failure_);
-      if (accumulating_) return;
+      if (guards_ > 0) return;
       require(!finishing_, "ready: parameter '{}' came after finish_step() and before its Work was done",
               params_[i].name);
       require(gradients_[i].data == nullptr, "ready: parameter '{}' was ready already in this step", params_[i].name);
       require(!engine_->frozen(i), "ready: parameter '{}' is frozen", params_[i].name);
+      if (zero) std::memset(gradient.data, 0, gradient.bytes());
       gradients_[i] = gradient;
       ++ready_count_;
       --missing_[engine_->bucket_of(i)];
@@ -81,21 +83,10 @@ class GradientHook::Impl final : public Completion {
     options_.library_thread ? changed_.notify_all() : progress();
   }
 
-  void unused(ParamId id, const Tensor& gradient) {
-    const std::size_t i = find(id, "unused");
-    check_gradient(params_[i], engine_->plan(i).count, gradient, StreamRef::host());
-    {
-      const std::lock_guard lock(mutex_);
-      if (accumulating_) return;
-    }
-    std::memset(gradient.data, 0, gradient.bytes());
-    ready(id, gradient, StreamRef::host());
-  }
-
   void accumulate(bool on) {
     const std::lock_guard lock(mutex_);
     require(!on || (ready_count_ == 0 && !finishing_), "no_sync: in mid-step");
-    accumulating_ = on;
+    on ? ++guards_ : --guards_;
   }
 
   void rescale(double from, double to) {
@@ -143,7 +134,7 @@ class GradientHook::Impl final : public Completion {
     {
       const std::lock_guard lock(mutex_);
       if (failure_) std::rethrow_exception(failure_);
-      require(!accumulating_, "finish_step: a no_sync() guard is alive, this step's gradients are only accumulated");
+      require(guards_ == 0, "finish_step: a no_sync() guard is alive, this step's gradients are only accumulated");
       require(!finishing_, "finish_step: the last step's Work is not done yet");
       finishing_ = true;
       done_ = false;
@@ -349,8 +340,8 @@ class GradientHook::Impl final : public Completion {
   std::vector<Tensor> gradients_;     // of this step; null data: not ready
   std::vector<std::size_t> missing_;  // gradients that each bucket waits for
   std::size_t ready_count_ = 0;
-  std::size_t awaited_ = 0;    // gradients of a step
-  bool accumulating_ = false;  // a no_sync() guard is alive
+  std::size_t awaited_ = 0;  // gradients of a step
+  int guards_ = 0;           // of no_sync() that are alive
   bool finishing_ = false;
   bool done_ = false;  // the last finished step's Work
   bool stop_ = false;
@@ -379,7 +370,7 @@ Work GradientHook::finish_step() {
   return Work(impl_);
 }
 
-void GradientHook::unused(ParamId param, Tensor gradient) { impl_->unused(param, gradient); }
+void GradientHook::unused(ParamId param, Tensor gradient) { impl_->ready(param, gradient, StreamRef::host(), true); }
 GradientHook::NoSync GradientHook::no_sync() {
   impl_->accumulate(true);
   return NoSync(impl_.get(), [impl = impl_](void*) { impl->accumulate(false); });

@@ -76,6 +76,7 @@ void StepEngine::plan_sets() {
     if (arenas_[i].size() < sizes[i]) arenas_[i] = Buffer(sizes[i]);
   }
   choose_set();
+  last_set_ = set_;
 }
 
 std::size_t StepEngine::add_set(std::uint64_t step, bool periodic, std::vector<std::string>& keys) {
@@ -189,10 +190,12 @@ bool StepEngine::advance() {
         fall_back(bucket);
         continue;
       }
-      // Of several failures every rank keeps the one of the first bucket, so all report the same.
-      if (!agreed_failure_ || i < agreed_failure_bucket_) {
+      // Of several failures every rank keeps the one of the first bucket, so all report the same. NaN and Inf come
+      // last: where such a step is dropped, a missing gradient must not go with it.
+      const std::pair order(error.code() == Errc::non_finite, i);
+      if (!agreed_failure_ || order < agreed_failure_order_) {
         agreed_failure_ = std::current_exception();
-        agreed_failure_bucket_ = i;
+        agreed_failure_order_ = order;
       }
     }
     finish_bucket(bucket);
@@ -277,6 +280,7 @@ void StepEngine::end_step() {
     oldest_ = 0;
   }
   ++step_;
+  if (bucket_count() == 0) totals_ = {};  // all parameters are frozen: nothing was launched
   std::exception_ptr failure = std::exchange(agreed_failure_, nullptr);
   if (!failure) {
     commit();
@@ -298,6 +302,7 @@ void StepEngine::end_step() {
   totals_.dense_fallbacks = dense_fallbacks_;
   {
     const std::lock_guard lock(mutex_);
+    last_set_ = set_;
     choose_set();
   }
   if (failure) std::rethrow_exception(failure);

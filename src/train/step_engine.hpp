@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "train/bucket_set.hpp"
@@ -33,7 +34,8 @@ class StepEngine {
   [[nodiscard]] std::size_t bucket_size(std::size_t bucket) const noexcept {
     return set().buckets()[bucket].params.size();
   }
-  [[nodiscard]] const ParamScheme& scheme(std::size_t param) const noexcept { return set().scheme(param); }
+  /// Of the last step; before the first one, and after set_frozen(), of the next.
+  [[nodiscard]] const ParamScheme& scheme(std::size_t param) const noexcept { return sets_[last_set_]->scheme(param); }
 
   [[nodiscard]] const ParamPlan& plan(std::size_t param) const noexcept { return params_[param].plan; }
   [[nodiscard]] std::size_t workspace_bytes() const noexcept;
@@ -123,13 +125,14 @@ class StepEngine {
   std::vector<Phase> phases_;
   std::uint64_t dense_every_ = 0;
   std::size_t set_ = 0;
+  std::size_t last_set_ = 0;  // the last step's
   std::array<Buffer, BucketSet::kMaxInFlight> arenas_;
   mutable std::mutex mutex_;  // for describe(): what is in flight changes under it
   std::size_t next_ = 0;      // bucket to launch
   std::size_t oldest_ = 0;    // bucket in flight
   std::uint64_t step_ = 0;
   std::exception_ptr agreed_failure_;
-  std::size_t agreed_failure_bucket_ = 0;
+  std::pair<bool, std::size_t> agreed_failure_order_;  // whether it is Errc::non_finite, and its bucket
   StepReport totals_;
   std::uint64_t skipped_steps_ = 0;
   std::uint64_t dense_fallbacks_ = 0;

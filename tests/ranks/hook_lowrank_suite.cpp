@@ -108,7 +108,9 @@ TEST_P(HookLowRank, DenseAndLowRankExcludeEachOther) {
 TEST_P(HookLowRank, ANonFiniteStepLeavesNoTrace) {
   run([](Communicator& comm) {
     ToyModel model(comm);
-    GradientHook hook(comm, model.params, options_for(comm, "powersgd(rank=4)"));
+    HookOptions options = options_for(comm, "powersgd(rank=4)");
+    options.non_finite = NonFinite::error;
+    GradientHook hook(comm, model.params, options);
     for (unsigned step = 0; step < 12; ++step) {
       for (std::size_t p = model.params.size(); p-- > 0;) {
         model.compute_gradient(p);

@@ -14,6 +14,7 @@ INSTANTIATE_TEST_SUITE_P(Worlds, HookMisuse, ::testing::ValuesIn(worlds()), worl
 HookOptions options_for(const Communicator& comm) {
   HookOptions options = toy_options();
   options.library_thread = comm.transport().info().any_thread;
+  options.non_finite = NonFinite::error;
   return options;
 }
 
@@ -35,7 +36,7 @@ TEST_P(HookMisuse, RegistrationIsChecked) {
     EXPECT_EQ(build(model.params, options).code, Errc::invalid_argument);
     options = options_for(comm);
     options.rule = "momentum";
-    EXPECT_THAT(build(model.params, options).message, HasSubstr("unknown feedback rule 'momentum'"));
+    EXPECT_THAT(build(model.params, options).message, HasSubstr("unknown feedback rule \"momentum\""));
     options = options_for(comm);
     options.algorithm = "dense";
     EXPECT_EQ(build(model.params, options).code, Errc::unsupported) << "q4 over dense";

@@ -194,6 +194,7 @@ std::vector<Entry> estimate_entries() {
        [](OptionReader& options, const RuleContext& context) -> std::unique_ptr<FeedbackRule> {
          const auto eta = static_cast<float>(options.real("eta", 0.01, 0, 1));
          const std::string_view storage = options.spec("storage", "f32");
+         if (context.dense) check_storage(storage);
          if (context.dense) return without_loss(context);
          return std::make_unique<EControl>(context, eta, storage);
        }},

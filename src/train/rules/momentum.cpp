@@ -1,5 +1,6 @@
 // Deep Gradient Compression (Lin et al. 2017, arXiv 1712.01887): momentum before compression, so that what is sent late
 // is sent with its momentum. The optimiser then has none of its own.
+#include <algorithm>
 #include <cmath>
 
 #include "compress/vector_ops.hpp"
@@ -32,7 +33,9 @@ void read_clipped(const DgcOptions& options, const RuleContext& context, ConstTe
         context.count, g, [factor](float g_i) { return factor * g_i; }, g);
 }
 
-/// u = m u + g; v += u (Nesterov: u = m (u + g); v += u + g); x = v; v = r; u = 0 where something was delivered.
+/// u = m u + g; v += u (Nesterov: u = m (u + g); v += u + g); x = v; v = r; u = 0 where something was delivered. In a
+/// step that delivers all, a dense one, nothing is late that momentum would carry past its time: u stays, so that
+/// dense steps are SGD with momentum.
 class Dgc final : public RuleOf<2> {
  public:
   Dgc(const RuleContext& context, const DgcOptions& options, std::string_view storage)
@@ -69,7 +72,8 @@ class Dgc final : public RuleOf<2> {
   }
   void absorb(Tensor, Tensor scratch, StreamRef) override {
     const float* const r = floats(residual(scratch));
-    if (options_.masking) {
+    const bool all_delivered = std::all_of(r, r + count_, [](float r_i) { return r_i == 0; });
+    if (options_.masking && !all_delivered) {
       each(
           count_, momentum().pending(), [](float u, float x, float r_i) { return r_i == x ? u : 0.0F; },
           momentum().pending(), sent(), r);
@@ -127,6 +131,7 @@ std::unique_ptr<FeedbackRule> make_dgc(OptionReader& options, const RuleContext&
   dgc.clip = options.real("clip", 0, 0, 1e30);
   (void)options.number("warmup", 0, 0, 100'000'000);  // a schedule: see train/schedule.hpp
   const std::string_view storage = options.spec("storage", "f32");
+  if (context.dense) check_storage(storage);
   if (context.dense) return std::make_unique<Momentum>(context, dgc);
   return std::make_unique<Dgc>(context, dgc, storage);
 }

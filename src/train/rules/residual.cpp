@@ -47,6 +47,7 @@ std::vector<Entry> residual_entries() {
        "storage",
        [](OptionReader& options, const RuleContext& context) -> std::unique_ptr<FeedbackRule> {
          const std::string_view storage = options.spec("storage", "f32");
+         if (context.dense) check_storage(storage);
          if (context.dense) return std::make_unique<None>(context);
          return std::make_unique<ErrorFeedback>(context, storage);
        }},

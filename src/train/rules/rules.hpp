@@ -59,6 +59,9 @@ class RuleOf : public FeedbackRule {
   std::vector<StateVector> vectors_;
 };
 
+/// For rules that keep nothing in it: refused all the same where it is wrong.
+inline void check_storage(std::string_view storage) { (void)StateVector(0, storage, Space::host); }
+
 [[nodiscard]] inline float* floats(const Tensor& tensor) noexcept { return static_cast<float*>(tensor.data); }
 
 /// out[i] = f(in[i]...); `out` may be one of the inputs. Each operation is rounded on its own (-ffp-contract=off), so
