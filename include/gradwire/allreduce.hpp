@@ -129,8 +129,9 @@ class GRADWIRE_API PersistentAllreduce : public PersistentOperation {
   /// What the algorithm keeps of an item from run to run, the same on all ranks: under `lowrank` its bases (the warm
   /// start), else nothing. For saving between runs.
   [[nodiscard]] std::string memory(std::size_t item) const;
-  /// Takes up what memory() gave, in another process too. All items of an operation are of the same run. Throws
-  /// Errc::bad_state for what is no such memory of an item of this shape and rank, and changes nothing then.
+  /// Between runs: takes up what memory() gave, in another process too; with nothing, the item starts afresh. All items
+  /// of an operation take up what they had after one run. Throws Errc::bad_state for what is no memory of an item of
+  /// this shape and rank, and changes nothing then.
   void set_memory(std::size_t item, std::string_view memory);
 };
 

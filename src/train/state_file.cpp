@@ -54,7 +54,7 @@ Json describe(const SavedParam& param, std::string& payload) {
   }
   Json memories = Json::array();
   for (const SavedMemory& memory : param.memories) {
-    memories.push_back({{"compressor", memory.compressor}, {"at", place(memory.bytes)}});
+    memories.push_back({{"compressor", memory.compressor}, {"set", memory.set}, {"at", place(memory.bytes)}});
   }
   return {{"name", param.name}, {"shape", param.shape}, {"dtype", static_cast<int>(param.dtype)},
           {"rule", param.rule}, {"vectors", vectors},   {"memories", memories}};
@@ -158,7 +158,8 @@ SavedParam parse(const Json& row, std::string_view payload) {
                              vector.at("storage").get<std::string>(), bytes_at(vector.at("at"))});
   }
   for (const Json& memory : row.at("memories")) {
-    param.memories.push_back({memory.at("compressor").get<std::string>(), bytes_at(memory.at("at"))});
+    param.memories.push_back(
+        {memory.at("compressor").get<std::string>(), memory.at("set").get<std::size_t>(), bytes_at(memory.at("at"))});
   }
   return param;
 }
