@@ -8,6 +8,16 @@
 namespace gradwire {
 namespace {
 
+/// Runs what takes up stored bytes of a parameter: where they are none of its own, the error names it.
+template <class Action>
+void take_up(const SavedParam& param, Action&& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    fail(Errc::bad_state, "saved state of '{}': {}", param.name, error.what());
+  }
+}
+
 /// Values of a saved vector, as f32.
 std::vector<float> values_of(const SavedVector& vector, std::size_t count) {
   StateVector values(count, vector.storage, Space::host);
@@ -113,7 +123,7 @@ SavedState gather_state(const std::filesystem::path& folder, int rank, int ranks
     SavedParam& param = mine.params[p];
     for (std::size_t v = 0; v < param.vectors.size(); ++v) {
       if (param.vectors[v].kind == StateKind::replicated) continue;
-      share_out(param.vectors[v], count_of(param), all, p, v, ranks);
+      take_up(param, [&] { share_out(param.vectors[v], count_of(param), all, p, v, ranks); });
     }
   }
   return mine;
@@ -145,8 +155,10 @@ void load_engine(StepEngine& engine, const SavedState& state) {
   for (const SavedParam& saved : state.params) {
     const std::size_t i = engine.index_of(saved.name);
     const std::vector<NamedState> live = engine.state(i);
-    for (std::size_t v = 0; v < live.size(); ++v) live[v].values->restore(saved.vectors[v].bytes);
-    engine.set_memories(i, saved.memories);
+    take_up(saved, [&] {
+      for (std::size_t v = 0; v < live.size(); ++v) live[v].values->restore(saved.vectors[v].bytes);
+      engine.set_memories(i, saved.memories);
+    });
   }
   engine.set_step(state.step, state.skipped_steps, state.dense_fallbacks);
 }

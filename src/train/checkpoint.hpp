@@ -21,7 +21,8 @@ namespace gradwire {
 /// parameters, other shapes, dtypes or rules, a sum instead of a mean.
 void check_state(const SavedState& state, const StepEngine& engine, bool average);
 
-/// Takes up a state that check_state() accepts.
+/// Takes up a state that check_state() accepts. Throws Errc::bad_state, with some of it taken up, where bytes are not
+/// what they are said to be: only a file made by other means than save_engine() has such.
 void load_engine(StepEngine& engine, const SavedState& state);
 
 }  // namespace gradwire
