@@ -1,9 +1,10 @@
 #include "train/checkpoint.hpp"
 
 #include <algorithm>
-#include <cstring>
+#include <optional>
 
 #include "base/fail.hpp"
+#include "train/registration.hpp"
 
 namespace gradwire {
 namespace {
@@ -97,7 +98,7 @@ SavedState save_engine(StepEngine& engine, int rank, int ranks, bool average) {
   SavedState saved{rank, ranks, engine.step(), totals.skipped_steps, totals.dense_fallbacks, average, {}};
   for (std::size_t i = 0; i < engine.param_count(); ++i) {
     const ParamInfo& info = engine.info(i);
-    require(engine.index_of(info.name) == i, "save: two parameters are called '{}', and loading goes by name",
+    require(engine.index_of(info.name) == i, "two parameters are called '{}', and state is saved and loaded by name",
             info.name);
     SavedParam param{info.name, info.shape, info.dtype, engine.plan(i).rule, {}, engine.memories(i)};
     for (const NamedState& state : engine.state(i)) {
@@ -161,6 +162,23 @@ void load_engine(StepEngine& engine, const SavedState& state) {
     });
   }
   engine.set_step(state.step, state.skipped_steps, state.dense_fallbacks);
+}
+
+void load_together(const Communicator& comm, Deadline deadline, StepEngine& engine, const std::filesystem::path& folder,
+                   bool average) {
+  std::optional<SavedState> before;
+  try {
+    prepare_together(comm, deadline, "the saved state", [&]() -> std::vector<Agreement> {
+      before = save_engine(engine, comm.rank(), comm.size(), average);
+      const SavedState state = gather_state(folder, comm.rank(), comm.size());
+      check_state(state, engine, average);
+      load_engine(engine, state);
+      return {{"ranks that saved it", std::to_string(state.ranks)}, {"its step", std::to_string(state.step)}};
+    });
+  } catch (...) {
+    if (before) load_engine(engine, *before);  // this rank or another could not
+    throw;
+  }
 }
 
 }  // namespace gradwire

@@ -25,4 +25,9 @@ void check_state(const SavedState& state, const StepEngine& engine, bool average
 /// what they are said to be: only a file made by other means than save_engine() has such.
 void load_engine(StepEngine& engine, const SavedState& state);
 
+/// Collective: takes up what lies in `folder`, on all ranks or on none. Throws Errc::rank_mismatch where another rank
+/// could not or read another step, and what save_engine(), gather_state() and check_state() throw.
+void load_together(const Communicator& comm, Deadline deadline, StepEngine& engine, const std::filesystem::path& folder,
+                   bool average);
+
 }  // namespace gradwire

@@ -121,19 +121,7 @@ class GradientHook::Impl final : public Completion {
 
   void load(const std::string& folder) {
     between_steps("load", [&] {
-      std::optional<SavedState> before;
-      try {
-        prepare_together(comm_, registration_deadline(), "the saved state", [&]() -> std::vector<Agreement> {
-          const SavedState state = gather_state(folder, comm_.rank(), comm_.size());
-          check_state(state, *engine_, options_.average);
-          before = save_engine(*engine_, comm_.rank(), comm_.size(), options_.average);
-          load_engine(*engine_, state);
-          return {{"ranks that saved it", std::to_string(state.ranks)}, {"its step", std::to_string(state.step)}};
-        });
-      } catch (...) {
-        if (before) load_engine(*engine_, *before);  // this rank or another could not
-        throw;
-      }
+      load_together(comm_, registration_deadline(), *engine_, folder, options_.average);
       report_ = engine_->totals();
       report_.step = engine_->step();
       begin_step();
