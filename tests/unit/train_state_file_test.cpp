@@ -95,7 +95,7 @@ SavedState sample() {
                           {{"residual", StateKind::residual, "quantize(bits=8)", all_bytes},
                            {"estimate", StateKind::share, "f32", std::string(84, '\0')},
                            {"mean estimate", StateKind::replicated, "f32", "x"}},
-                          {{"powersgd(rank=2)", "basis"}, {"powersgd(rank=4)", all_bytes}}});
+                          {{"powersgd(rank=2)", 0, "basis"}, {"powersgd(rank=4)", 3, all_bytes}}});
   state.params.push_back({"", {}, DType::f16, "", {}, {}});
   return state;
 }
@@ -125,6 +125,7 @@ void expect_equal(const SavedState& a, const SavedState& b) {
     ASSERT_EQ(x.memories.size(), y.memories.size());
     for (std::size_t m = 0; m < x.memories.size(); ++m) {
       EXPECT_EQ(x.memories[m].compressor, y.memories[m].compressor);
+      EXPECT_EQ(x.memories[m].set, y.memories[m].set);
       EXPECT_EQ(x.memories[m].bytes, y.memories[m].bytes);
     }
   }
