@@ -87,7 +87,7 @@ class LowRankSum final : public Algorithm {
 
   void set_memory(std::size_t item, std::string_view memory) override {
     const Matrix* const matrix = find(item);
-    if (memory.empty()) return;
+    if (memory.empty()) return forget(matrix);
     std::size_t bytes = sizeof(Kept);
     if (matrix != nullptr) {
       for (const Factor& factor : kept_of(*matrix)) bytes += factor.count() * sizeof(float);
@@ -116,6 +116,17 @@ class LowRankSum final : public Algorithm {
     std::uint32_t has_basis = 0;
     std::uint32_t turn = 0;
   };
+
+  /// The next run starts afresh with this matrix; what matrices have in common, where none is given its own.
+  void forget(const Matrix* matrix) {
+    if (matrix == nullptr) return;
+    restored_[static_cast<std::size_t>(matrix - memory_.matrices().data())] = false;
+    seeded_ = false;
+    if (std::find(restored_.begin(), restored_.end(), true) != restored_.end()) return;
+    has_basis_ = false;
+    basis_step_ = 0;
+    turn_ = Move::left;
+  }
 
   [[nodiscard]] const Matrix* find(std::size_t item) const {
     for (const Matrix& matrix : memory_.matrices()) {

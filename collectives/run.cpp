@@ -348,8 +348,8 @@ std::string Run::memory(std::size_t item) const {
 }
 
 void Run::set_memory(std::size_t item, std::string_view memory) {
-  if (memory.empty()) return;
-  const auto take = [&]() {
+  const auto take = [&, fresh = memory.empty()]() -> std::string_view {
+    if (fresh) return {};
     std::uint64_t size = 0;
     if (memory.size() >= sizeof size) std::memcpy(&size, memory.data(), sizeof size);
     if (memory.size() < sizeof size || memory.size() - sizeof size < size) {

@@ -129,8 +129,9 @@ class GRADWIRE_API PersistentAllreduce : public PersistentOperation {
   /// What algorithm and compressor keep of an item from run to run, for saving between runs: under `lowrank` its bases
   /// (the warm start, the same on all ranks), and Compressor::step_memories().
   [[nodiscard]] std::string memory(std::size_t item) const;
-  /// Takes up what memory() gave, in another process too. All items of an operation are of the same run. Throws
-  /// Errc::bad_state for what is no such memory of an item of this shape and compressor.
+  /// Between runs: takes up what memory() gave, in another process too; with nothing, the item starts afresh. All items
+  /// of an operation take up what they had after one run. Throws Errc::bad_state for what is no memory of an item of
+  /// this shape and compressor.
   void set_memory(std::size_t item, std::string_view memory);
 };
 

@@ -1,12 +1,23 @@
 #include "train/checkpoint.hpp"
 
 #include <algorithm>
-#include <cstring>
+#include <optional>
 
 #include "base/fail.hpp"
+#include "train/registration.hpp"
 
 namespace gradwire {
 namespace {
+
+/// Runs what takes up stored bytes of a parameter: where they are none of its own, the error names it.
+template <class Action>
+void take_up(const SavedParam& param, Action&& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    fail(Errc::bad_state, "saved state of '{}': {}", param.name, error.what());
+  }
+}
 
 /// Values of a saved vector, as f32.
 std::vector<float> values_of(const SavedVector& vector, std::size_t count) {
@@ -87,7 +98,7 @@ SavedState save_engine(StepEngine& engine, int rank, int ranks, bool average) {
   SavedState saved{rank, ranks, engine.step(), totals.skipped_steps, totals.dense_fallbacks, average, {}};
   for (std::size_t i = 0; i < engine.param_count(); ++i) {
     const ParamInfo& info = engine.info(i);
-    require(engine.index_of(info.name) == i, "save: two parameters are called '{}', and loading goes by name",
+    require(engine.index_of(info.name) == i, "two parameters are called '{}', and state is saved and loaded by name",
             info.name);
     SavedParam param{info.name, info.shape, info.dtype, engine.plan(i).rule, {}, engine.memories(i)};
     for (const NamedState& state : engine.state(i)) {
@@ -113,7 +124,7 @@ SavedState gather_state(const std::filesystem::path& folder, int rank, int ranks
     SavedParam& param = mine.params[p];
     for (std::size_t v = 0; v < param.vectors.size(); ++v) {
       if (param.vectors[v].kind == StateKind::replicated) continue;
-      share_out(param.vectors[v], count_of(param), all, p, v, ranks);
+      take_up(param, [&] { share_out(param.vectors[v], count_of(param), all, p, v, ranks); });
     }
   }
   return mine;
@@ -145,10 +156,29 @@ void load_engine(StepEngine& engine, const SavedState& state) {
   for (const SavedParam& saved : state.params) {
     const std::size_t i = engine.index_of(saved.name);
     const std::vector<NamedState> live = engine.state(i);
-    for (std::size_t v = 0; v < live.size(); ++v) live[v].values->restore(saved.vectors[v].bytes);
-    engine.set_memories(i, saved.memories);
+    take_up(saved, [&] {
+      for (std::size_t v = 0; v < live.size(); ++v) live[v].values->restore(saved.vectors[v].bytes);
+      engine.set_memories(i, saved.memories);
+    });
   }
   engine.set_step(state.step, state.skipped_steps, state.dense_fallbacks);
+}
+
+void load_together(const Communicator& comm, Deadline deadline, StepEngine& engine, const std::filesystem::path& folder,
+                   bool average) {
+  std::optional<SavedState> before;
+  try {
+    prepare_together(comm, deadline, "the saved state", [&]() -> std::vector<Agreement> {
+      before = save_engine(engine, comm.rank(), comm.size(), average);
+      const SavedState state = gather_state(folder, comm.rank(), comm.size());
+      check_state(state, engine, average);
+      load_engine(engine, state);
+      return {{"ranks that saved it", std::to_string(state.ranks)}, {"its step", std::to_string(state.step)}};
+    });
+  } catch (...) {
+    if (before) load_engine(engine, *before);  // this rank or another could not
+    throw;
+  }
 }
 
 }  // namespace gradwire

@@ -21,7 +21,13 @@ namespace gradwire {
 /// parameters, other shapes, dtypes or rules, a sum instead of a mean.
 void check_state(const SavedState& state, const StepEngine& engine, bool average);
 
-/// Takes up a state that check_state() accepts.
+/// Takes up a state that check_state() accepts. Throws Errc::bad_state, with some of it taken up, where bytes are not
+/// what they are said to be: only a file made by other means than save_engine() has such.
 void load_engine(StepEngine& engine, const SavedState& state);
+
+/// Collective: takes up what lies in `folder`, on all ranks or on none. Throws Errc::rank_mismatch where another rank
+/// could not or read another step, and what save_engine(), gather_state() and check_state() throw.
+void load_together(const Communicator& comm, Deadline deadline, StepEngine& engine, const std::filesystem::path& folder,
+                   bool average);
 
 }  // namespace gradwire

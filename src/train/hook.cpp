@@ -112,15 +112,9 @@ class GradientHook::Impl final : public Completion {
 
   void load(const std::string& folder) {
     between_steps("load", [&] {
-      SavedState state;
-      prepare_together(comm_, registration_deadline(), "the saved state", [&]() -> std::vector<Agreement> {
-        state = gather_state(folder, comm_.rank(), comm_.size());
-        check_state(state, *engine_, options_.average);
-        return {{"ranks that saved it", std::to_string(state.ranks)}, {"its step", std::to_string(state.step)}};
-      });
-      load_engine(*engine_, state);
+      load_together(comm_, registration_deadline(), *engine_, folder, options_.average);
       report_ = engine_->totals();
-      report_.step = state.step;
+      report_.step = engine_->step();
       begin_step();
     });
   }

@@ -8,8 +8,6 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <set>
 #include <system_error>
 
@@ -56,13 +54,13 @@ Json describe(const SavedParam& param, std::string& payload) {
   }
   Json memories = Json::array();
   for (const SavedMemory& memory : param.memories) {
-    memories.push_back({{"compressor", memory.compressor}, {"at", place(memory.bytes)}});
+    memories.push_back({{"compressor", memory.compressor}, {"set", memory.set}, {"at", place(memory.bytes)}});
   }
   return {{"name", param.name}, {"shape", param.shape}, {"dtype", static_cast<int>(param.dtype)},
           {"rule", param.rule}, {"vectors", vectors},   {"memories", memories}};
 }
 
-std::string compose(const SavedState& state) {
+std::string compose(const SavedState& state, const fs::path& path) {
   std::string payload;
   Json params = Json::array();
   for (const SavedParam& param : state.params) params.push_back(describe(param, payload));
@@ -75,7 +73,12 @@ std::string compose(const SavedState& state) {
                   {"dense_fallbacks", state.dense_fallbacks},
                   {"average", state.average},
                   {"params", params}};
-  const std::string text = head.dump();
+  std::string text;
+  try {
+    text = head.dump();
+  } catch (const Json::exception& error) {
+    fail(Errc::invalid_argument, "{}: a name cannot be saved, as it is no UTF-8: {}", path.string(), error.what());
+  }
   std::string file(kMagic);
   file += bytes_of(std::uint64_t{text.size()});
   file += text;
@@ -102,6 +105,14 @@ class Descriptor {
       bytes.remove_prefix(static_cast<std::size_t>(written));
     }
   }
+  /// 0 at the end.
+  [[nodiscard]] std::size_t read(std::string& into) const {
+    for (;;) {
+      const ssize_t size = ::read(number_, into.data(), into.size());
+      if (size >= 0) return static_cast<std::size_t>(size);
+      if (errno != EINTR) fail_io(path_, "read");
+    }
+  }
   void sync() const {
     if (::fsync(number_) != 0) fail_io(path_, "sync");
   }
@@ -115,11 +126,19 @@ class Descriptor {
 };
 
 std::string read_all(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) fail_io(path, "open");
-  std::string file{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  if (in.bad()) fail_io(path, "read");
+  const Descriptor in(path, O_RDONLY);
+  std::string file;
+  std::string block(std::size_t{1} << 20, '\0');
+  while (const std::size_t size = in.read(block)) file.append(block, 0, size);
   return file;
+}
+
+/// A number as an enumerator of which there are `count`.
+template <class Enum>
+Enum enumerator(const Json& value, int count) {
+  const int number = value.get<int>();
+  if (number < 0 || number >= count) throw std::out_of_range(fmt::format("{} is no kind or dtype", number));
+  return static_cast<Enum>(number);
 }
 
 SavedParam parse(const Json& row, std::string_view payload) {
@@ -132,14 +151,15 @@ SavedParam parse(const Json& row, std::string_view payload) {
   SavedParam param;
   param.name = row.at("name").get<std::string>();
   param.shape = row.at("shape").get<std::vector<std::size_t>>();
-  param.dtype = static_cast<DType>(row.at("dtype").get<int>());
+  param.dtype = enumerator<DType>(row.at("dtype"), 3);
   param.rule = row.at("rule").get<std::string>();
   for (const Json& vector : row.at("vectors")) {
-    param.vectors.push_back({vector.at("name").get<std::string>(), static_cast<StateKind>(vector.at("kind").get<int>()),
+    param.vectors.push_back({vector.at("name").get<std::string>(), enumerator<StateKind>(vector.at("kind"), 3),
                              vector.at("storage").get<std::string>(), bytes_at(vector.at("at"))});
   }
   for (const Json& memory : row.at("memories")) {
-    param.memories.push_back({memory.at("compressor").get<std::string>(), bytes_at(memory.at("at"))});
+    param.memories.push_back(
+        {memory.at("compressor").get<std::string>(), memory.at("set").get<std::size_t>(), bytes_at(memory.at("at"))});
   }
   return param;
 }
@@ -149,10 +169,11 @@ SavedParam parse(const Json& row, std::string_view payload) {
 std::string state_file_name(int rank, int ranks) { return fmt::format("rank-{}-of-{}.gradwire", rank, ranks); }
 
 void write_state(const fs::path& path, const SavedState& state) {
-  const std::string file = compose(state);
+  const std::string file = compose(state, path);
+  const fs::path folder = path.has_parent_path() ? path.parent_path() : ".";
   std::error_code error;
-  fs::create_directories(path.parent_path(), error);
-  if (error) fail(Errc::io, "{}: cannot make the folder: {}", path.parent_path().string(), error.message());
+  fs::create_directories(folder, error);
+  if (error) fail(Errc::io, "{}: cannot make the folder: {}", folder.string(), error.message());
   const fs::path temporary = path.string() + fmt::format(".{}.tmp", ::getpid());
   try {
     Descriptor out(temporary, O_WRONLY | O_CREAT | O_TRUNC);
@@ -160,7 +181,7 @@ void write_state(const fs::path& path, const SavedState& state) {
     out.sync();
     out.close();
     if (std::rename(temporary.c_str(), path.c_str()) != 0) fail_io(path, "rename the new file to");
-    Descriptor(path.parent_path(), O_RDONLY | O_DIRECTORY).sync();
+    Descriptor(folder, O_RDONLY | O_DIRECTORY).sync();
   } catch (...) {
     fs::remove(temporary, error);
     throw;
@@ -214,7 +235,7 @@ int saved_ranks(const fs::path& folder) {
     int rank = 0;
     int ranks = 0;
     if (std::sscanf(file.c_str(), "rank-%d-of-%d.gradwire", &rank, &ranks) != 2) continue;
-    if (file != state_file_name(rank, ranks)) continue;
+    if (file != state_file_name(rank, ranks) || rank < 0 || rank >= ranks) continue;
     counts.insert(ranks);
     names.insert(file);
   }

@@ -21,6 +21,7 @@ struct SavedVector {
 /// gives it.
 struct SavedMemory {
   std::string compressor;
+  std::size_t set = 0;  ///< of the step engine's bucket sets: each has operations, and so memories, of its own
   std::string bytes;
 };
 

@@ -327,19 +327,21 @@ std::size_t StepEngine::index_of(std::string_view name) const noexcept {
 
 std::vector<SavedMemory> StepEngine::memories(std::size_t param) const {
   std::vector<SavedMemory> all;
-  for (const std::unique_ptr<BucketSet>& made : sets_) {
-    if (std::string memory = made->memory(param); !memory.empty()) {
-      all.push_back({made->scheme(param).compressor, std::move(memory)});
-    }
+  for (std::size_t set = 0; set < sets_.size(); ++set) {
+    std::string memory = sets_[set]->memory(param);
+    if (!memory.empty()) all.push_back({sets_[set]->scheme(param).compressor, set, std::move(memory)});
   }
   return all;
 }
 
 void StepEngine::set_memories(std::size_t param, std::span<const SavedMemory> memories) {
-  for (const SavedMemory& memory : memories) {
-    for (const std::unique_ptr<BucketSet>& made : sets_) {
-      if (made->scheme(param).compressor == memory.compressor) made->set_memory(param, memory.bytes);
+  for (std::size_t set = 0; set < sets_.size(); ++set) {
+    const std::string& compressor = sets_[set]->scheme(param).compressor;
+    std::string_view memory;  // of this set, or else of the same compressor in another one
+    for (const SavedMemory& saved : memories) {
+      if (saved.compressor == compressor && (memory.empty() || saved.set == set)) memory = saved.bytes;
     }
+    sets_[set]->set_memory(param, memory);
   }
 }
 

@@ -74,7 +74,8 @@ class StepEngine {
   [[nodiscard]] std::size_t index_of(std::string_view name) const noexcept;
   [[nodiscard]] std::vector<NamedState> state(std::size_t param) const { return params_[param].rule->state(); }
   [[nodiscard]] std::vector<SavedMemory> memories(std::size_t param) const;
-  /// Throws Errc::bad_state for memory of another shape; that of compressors the schedule no longer has is dropped.
+  /// Replaces all that is kept. Throws Errc::bad_state for memory of another shape; that of compressors the schedule no
+  /// longer has is dropped.
   void set_memories(std::size_t param, std::span<const SavedMemory> memories);
   void set_step(std::uint64_t step, std::uint64_t skipped_steps, std::uint64_t dense_fallbacks);
 
