@@ -194,6 +194,7 @@ Descent descend(const Problem& problem, const DescentOptions& options) {
   }
   if (failure) std::rethrow_exception(failure);
   descent.drift = Worker::drift(workers);
+  descent.owed = Worker::owed(workers);
   return descent;
 }
 
@@ -212,6 +213,7 @@ Descent descend_two_steps(const Problem& problem, const DescentOptions& options,
   }
   descent.diverged = first.diverged();
   descent.drift = Worker::drift(workers);
+  descent.owed = Worker::owed(workers);
   return descent;
 }
 

@@ -32,6 +32,7 @@ struct Descent {
   /// What the conservation law says is zero, at the end: ||H - sum of h_i|| where a rule keeps estimates, otherwise
   /// ||sum of all gradients - sum of all updates - sum of residuals||. NaN for rules with momentum of their own.
   double drift = 0;
+  double owed = 0;                 ///< at the end: square root of the sum over workers of ||residual||^2
   double wire_bytes_per_step = 0;  ///< sent by rank 0; 0 where nothing was sent
 
   /// Infinity where it diverged.

@@ -32,6 +32,7 @@ class Logistic final : public Problem {
   [[nodiscard]] const std::vector<double>& minimiser() const noexcept override { return minimiser_; }
   [[nodiscard]] double mu() const noexcept override { return options_.l2; }
   [[nodiscard]] double smoothness() const noexcept override { return smoothness_; }
+  [[nodiscard]] double worker_smoothness() const noexcept override { return worker_smoothness_; }
 
   void gradient(int worker, std::span<const double> x, std::span<double> g) const override {
     const Eigen::Map<const Eigen::VectorXd> at(x.data(), static_cast<Eigen::Index>(x.size()));
@@ -63,25 +64,31 @@ class Logistic final : public Problem {
     return rows.transpose() * weights / static_cast<double>(rows.rows()) + options_.l2 * x;
   }
 
-  /// Hessian of f where each sample counts `weight(margin)`.
+  /// Hessian of one worker's function where a sample counts `weight(margin)`.
   template <class Weight>
-  [[nodiscard]] Matrix hessian(const Eigen::VectorXd& x, Weight weight) const {
-    Matrix sum = Matrix::Zero(x.size(), x.size());
-    for (const Matrix& rows : samples_) {
-      const Eigen::VectorXd weights = (rows * x).unaryExpr(weight);
-      sum += rows.transpose() * weights.asDiagonal() * rows / static_cast<double>(rows.rows());
-    }
-    sum /= options_.workers;
+  [[nodiscard]] Matrix hessian(const Matrix& rows, const Eigen::VectorXd& x, Weight weight) const {
+    const Eigen::VectorXd weights = (rows * x).unaryExpr(weight);
+    Matrix sum = rows.transpose() * weights.asDiagonal() * rows / static_cast<double>(rows.rows());
     sum.diagonal().array() += options_.l2;
     return sum;
+  }
+
+  static double largest_eigenvalue(const Matrix& matrix) {
+    return Eigen::SelfAdjointEigenSolver<Matrix>(matrix, Eigen::EigenvaluesOnly).eigenvalues().maxCoeff();
   }
 
   /// A sample's curvature is at most a quarter.
   void find_smoothness() {
     const Eigen::VectorXd zero = Eigen::VectorXd::Zero(static_cast<Eigen::Index>(options_.dimension));
-    const Eigen::SelfAdjointEigenSolver<Matrix> solver(hessian(zero, [](double) { return 0.25; }),
-                                                       Eigen::EigenvaluesOnly);
-    smoothness_ = solver.eigenvalues().maxCoeff();
+    Matrix mean = Matrix::Zero(zero.size(), zero.size());
+    double squares = 0;
+    for (const Matrix& rows : samples_) {
+      const Matrix worker = hessian(rows, zero, [](double) { return 0.25; });
+      mean += worker / options_.workers;
+      squares += std::pow(largest_eigenvalue(worker), 2);
+    }
+    smoothness_ = largest_eigenvalue(mean);
+    worker_smoothness_ = std::sqrt(squares / options_.workers);
   }
 
   void find_minimiser() {
@@ -93,7 +100,11 @@ class Logistic final : public Problem {
         minimiser_.assign(x.data(), x.data() + x.size());
         return;
       }
-      x -= hessian(x, [](double margin) { return sigmoid(margin) * sigmoid(-margin); }).ldlt().solve(g);
+      Matrix curvature = Matrix::Zero(x.size(), x.size());
+      for (const Matrix& rows : samples_) {
+        curvature += hessian(rows, x, [](double margin) { return sigmoid(margin) * sigmoid(-margin); });
+      }
+      x -= (curvature / options_.workers).ldlt().solve(g);
     }
     throw std::runtime_error("Newton's method found no minimiser in 50 rounds");
   }
@@ -101,6 +112,7 @@ class Logistic final : public Problem {
   const LogisticOptions options_;
   std::vector<Matrix> samples_;
   double smoothness_ = 0;
+  double worker_smoothness_ = 0;
   std::vector<double> minimiser_;
 };
 

@@ -24,6 +24,8 @@ class Problem {
   /// Of f: its Hessian's eigenvalues lie in [mu, L] everywhere.
   [[nodiscard]] virtual double mu() const noexcept = 0;
   [[nodiscard]] virtual double smoothness() const noexcept = 0;
+  /// Square root of 1/n sum L_i^2, where L_i is that of f_i.
+  [[nodiscard]] virtual double worker_smoothness() const noexcept = 0;
 
   [[nodiscard]] std::size_t dimension() const noexcept { return minimiser().size(); }
   /// zeta: square root of 1/n sum ||grad f_i(x*)||^2.
@@ -55,7 +57,7 @@ struct LogisticOptions {
   std::size_t dimension = 96;
   std::size_t samples = 64;  ///< of each worker
   double skew = 0.5;
-  double l2 = 0.02;
+  double l2 = 0.004;
   std::uint64_t seed = 1;
 };
 [[nodiscard]] std::unique_ptr<Problem> make_logistic(const LogisticOptions& options);

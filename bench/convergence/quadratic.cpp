@@ -44,6 +44,7 @@ class Quadratic final : public Problem {
   [[nodiscard]] const Vector& minimiser() const noexcept override { return minimiser_; }
   [[nodiscard]] double mu() const noexcept override { return 1 / options_.condition; }
   [[nodiscard]] double smoothness() const noexcept override { return 1; }
+  [[nodiscard]] double worker_smoothness() const noexcept override { return worker_smoothness_; }
 
   void gradient(int worker, std::span<const double> x, std::span<double> g) const override {
     const auto w = static_cast<std::size_t>(worker);
@@ -82,6 +83,9 @@ class Quadratic final : public Problem {
       const double mean = std::pow(options_.condition, -static_cast<double>(i) / static_cast<double>(d - 1));
       for (Vector& s : eigenvalues_) s[i] = mean * (1 + options_.spread * s[i] / widest);
     }
+    double squares = 0;
+    for (const Vector& s : eigenvalues_) squares += std::pow(*std::max_element(s.begin(), s.end()), 2);
+    worker_smoothness_ = std::sqrt(squares / options_.workers);
   }
 
   void make_slopes() {
@@ -102,6 +106,7 @@ class Quadratic final : public Problem {
   Vector minimiser_;
   std::vector<Vector> eigenvalues_;  // of each worker
   std::vector<Vector> slopes_;       // zeta w_i
+  double worker_smoothness_ = 0;
 };
 
 }  // namespace

@@ -102,4 +102,13 @@ double Worker::drift(const std::vector<std::unique_ptr<Worker>>& workers) {
   return std::sqrt(squares);
 }
 
+double Worker::owed(const std::vector<std::unique_ptr<Worker>>& workers) {
+  double squares = 0;
+  for (const auto& worker : workers) {
+    for (const float value : worker->state("residual"))
+      squares += static_cast<double>(value) * static_cast<double>(value);
+  }
+  return std::sqrt(squares);
+}
+
 }  // namespace gradwire::convergence

@@ -30,6 +30,8 @@ class Worker {
 
   /// Descent::drift of all workers together, between steps.
   [[nodiscard]] static double drift(const std::vector<std::unique_ptr<Worker>>& workers);
+  /// Descent::owed of all workers together, between steps.
+  [[nodiscard]] static double owed(const std::vector<std::unique_ptr<Worker>>& workers);
 
  private:
   [[nodiscard]] std::vector<float> state(std::string_view name) const;
