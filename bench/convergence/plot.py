@@ -65,7 +65,7 @@ def known_answer(rows, folder):
                 if row["problem"] == problem and row["compressor"] == compressor
             ]
             draw_descents(axes, chosen, f"{problem}, {compressor}")
-            axes.legend(fontsize=7)
+            axes.legend(fontsize=6, loc="upper right", bbox_to_anchor=(1, 0.83))
         line[0].set_ylabel("||x - x*||²")
     save(figure, folder, "convergence-known-answer.svg")
 
@@ -90,6 +90,9 @@ def noise_ball(rows, folder):
             )
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.set_xticks(places)
+        axes.set_xticklabels([f"{place:g}" for place in places])
+        axes.set_xticks([], minor=True)
         axes.set_xlabel(f"{varied}  ({fixed[0]} {fixed[1]})")
         axes.grid(True, which="both", linewidth=0.3)
     panes[0].set_ylabel("||x - x*||² at the end")
@@ -100,13 +103,14 @@ def noise_ball(rows, folder):
 def tuned(cases, folder):
     figure, panes = pyplot.subplots(1, len(cases), figsize=(3.4 * len(cases), 4), sharey=True)
     for axes, case in zip(panes, cases):
-        bars = case["best"]
+        bars = case["best"]  # the first one is dense
         names = [("dense, " if bar["compressor"] == "none" else "") + bar["rule"] for bar in bars]
-        axes.bar(
+        axes.scatter(
             range(len(bars)),
             [bar["floor"] for bar in bars],
-            color=["#cccccc" if bar["compressor"] == "none" else colour(bar["rule"]) for bar in bars],
+            color=["#000000" if bar["compressor"] == "none" else colour(bar["rule"]) for bar in bars],
         )
+        axes.axhline(bars[0]["floor"], color="#000000", linewidth=0.6, linestyle=":")
         axes.set_xticks(range(len(bars)))
         axes.set_xticklabels(names, rotation=60, ha="right", fontsize=8)
         axes.set_yscale("log")
