@@ -36,12 +36,12 @@ Family family_of(const Compressor& compressor) {
 /// The scheme's text is the parameter's compressor or the hook's; a rule in it counts as the parameter's.
 Scheme read_scheme(const ParamInfo& param, const HookOptions& options) {
   const bool chosen = !param.compressor.empty();
-  Scheme scheme = parse_scheme(chosen ? param.compressor : options.compressor);
+  const std::string& text = chosen ? param.compressor : options.compressor;
+  const Scheme scheme = parse_scheme(text);
   require(scheme.rule.empty() || !chosen || param.rule.empty(),
           "the scheme \"{}\" names a rule, and so does `rule`: {}", param.compressor, param.rule);
-  if (!param.rule.empty()) scheme.rule = param.rule;
-  if (scheme.rule.empty()) scheme.rule = options.rule;
-  return scheme;
+  if (!param.rule.empty()) return parse_scheme(text, param.rule);
+  return scheme.rule.empty() ? parse_scheme(text, options.rule) : scheme;
 }
 
 bool keeps_residual(const std::string& rule) {

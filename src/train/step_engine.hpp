@@ -91,6 +91,7 @@ class StepEngine {
     bool plain = false;   // always dense and without a rule: travels as it is, in its own memory
     bool staged = false;  // BucketParam
     bool frozen = false;
+    bool asks_dense = false;   // its rule was made with FeedbackRule::dense_steps_left()
     bool keeps_state = false;  // in this step: its bucket was sent dense as it was not finite
     Tensor gradient{};
   };
@@ -102,7 +103,7 @@ class StepEngine {
   };
 
   void plan_sets();
-  [[nodiscard]] std::size_t add_set(std::uint64_t step, bool periodic, std::vector<std::string>& keys);
+  [[nodiscard]] std::size_t add_set(std::uint64_t step, bool all_dense, std::vector<std::string>& keys);
   void choose_set();
   [[nodiscard]] BucketSet& set() noexcept { return *sets_[set_]; }
   [[nodiscard]] const BucketSet& set() const noexcept { return *sets_[set_]; }
@@ -122,6 +123,7 @@ class StepEngine {
   std::vector<std::unique_ptr<BucketSet>> sets_;
   std::vector<Phase> phases_;
   std::uint64_t dense_every_ = 0;
+  bool may_ask_dense_ = false;  // some parameter asks_dense
   std::size_t set_ = 0;
   std::array<Buffer, BucketSet::kMaxInFlight> arenas_;
   mutable std::mutex mutex_;  // for describe(): what is in flight changes under it
