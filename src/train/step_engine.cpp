@@ -79,6 +79,7 @@ void StepEngine::plan_sets() {
     if (arenas_[i].size() < sizes[i]) arenas_[i] = Buffer(sizes[i]);
   }
   choose_set();
+  last_set_ = set_;
 }
 
 std::size_t StepEngine::add_set(std::uint64_t step, bool all_dense, std::vector<std::string>& keys) {
@@ -305,6 +306,7 @@ void StepEngine::end_step() {
   totals_.dense_fallbacks = dense_fallbacks_;
   {
     const std::lock_guard lock(mutex_);
+    last_set_ = set_;
     choose_set();
   }
   if (failure) std::rethrow_exception(failure);

@@ -17,7 +17,7 @@ HookOptions options_for(const Communicator& comm, const std::string& compressor,
   HookOptions options;
   options.compressor = compressor;
   options.rule = rule;
-  options.bucket_bytes = 20'000;
+  options.bucket_bytes = 50'000;
   options.timeout = std::chrono::seconds(50);
   options.library_thread = comm.transport().info().any_thread;
   return options;
@@ -40,10 +40,8 @@ TEST_P(OneBitAdam, ConvergesLikeDenseAdam) {
     const double start = NoisyModel(comm).distance();
     const double dense = train("none");
     const double one_bit = train("sign");
-    RecordProperty("dense", fmt::format("{}", dense));
-    RecordProperty("one_bit", fmt::format("{}", one_bit));
     EXPECT_LT(dense, start / 4);
-    EXPECT_LT(one_bit, 1.6 * dense);
+    EXPECT_LT(one_bit, 1.2 * dense);
   });
 }
 
@@ -91,6 +89,7 @@ TEST_P(OneBitAdam, AThawedParameterHasItsDenseSteps) {
     for (unsigned step = 0; step < 9; ++step) {
       if (step == 5) hook.set_frozen(model.params[2].id, false);
       model.compute_gradients(step);
+      if (step < 5) std::fill(model.gradients[2].begin(), model.gradients[2].end(), 0.0F);
       for (std::size_t p = 0; p < model.params.size(); ++p) {
         if (p < 2 || step >= 5) hook.ready(model.params[p].id, {model.gradients[p].data(), model.gradients[p].size()});
       }

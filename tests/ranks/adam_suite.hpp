@@ -1,5 +1,5 @@
 #pragma once
-#include <random>
+#include <cstdint>
 #include <vector>
 
 #include "ranks/worlds.hpp"
@@ -80,17 +80,22 @@ class NoisyModel {
     return outcome.code == Errc::ok;
   }
 
-  inline static const std::vector<std::vector<std::size_t>> kShapes{{96, 64}, {64}, {70, 50}};
+  inline static const std::vector<std::vector<std::size_t>> kShapes{{192, 96}, {32}, {70, 50}};
   std::vector<ParamInfo> params;
   std::vector<std::vector<float>> weights;
   std::vector<std::vector<float>> gradients;
 
  private:
-  static std::vector<float> uniform(std::size_t count, unsigned seed) {
-    std::minstd_rand engine(seed * 7919 + 1);
-    engine.discard(5);
+  /// In [-1, 1), independent for each seed (splitmix64).
+  static std::vector<float> uniform(std::size_t count, std::uint64_t seed) {
     std::vector<float> values(count);
-    for (float& value : values) value = static_cast<float>(engine() % 4096) / 2048 - 1;
+    std::uint64_t state = seed << 32;
+    for (float& value : values) {
+      std::uint64_t z = (state += 0x9e3779b97f4a7c15);
+      z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+      z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+      value = static_cast<float>(z >> 40) * 0x1p-23F - 1;
+    }
     return values;
   }
 
