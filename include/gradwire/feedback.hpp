@@ -62,11 +62,14 @@ enum class StateKind : std::uint8_t {
   replicated,  ///< the same on all ranks
 };
 
-/// A piece of a rule's state, for saving, loading and rescaling.
+/// A piece of a rule's state, for saving, loading and rescaling. Residuals and shares have the parameter's count.
 struct NamedState {
   std::string name;
   StateKind kind = StateKind::residual;
   StateVector* values = nullptr;
+  /// Gradients that are s times as large make it s^degree times as large: 1 for gradients and momenta, 2 for their
+  /// squares, 0 for a number of steps.
+  int degree = 1;
 };
 
 /// What a rule has to know of its parameter.
@@ -101,14 +104,18 @@ class GRADWIRE_API FeedbackRule {
   virtual void absorb(Tensor result, Tensor scratch, StreamRef stream) = 0;
   /// The whole step succeeded on every rank: what compensate and absorb prepared becomes the state.
   virtual void commit() noexcept = 0;
-  /// What survives a step. All of it is linear in the gradients' scale.
+  /// How many of the next steps have to be sent without loss; the same on all ranks. A new rule's number is part of
+  /// its schedule; where steps were skipped, or the parameter was frozen, the dense steps go on until it is 0.
+  [[nodiscard]] virtual std::uint64_t dense_steps_left() const noexcept { return 0; }
+  /// What survives a step. How each follows the gradients' scale, NamedState::degree says.
   [[nodiscard]] virtual std::vector<NamedState> state() = 0;
   /// Bytes held, what is prepared but not yet committed included.
   [[nodiscard]] virtual std::size_t bytes() const noexcept = 0;
 };
 
 /// A rule by its text spec: "none", "ef", "ef(storage=bf16)", "ef21", "ef21_sgdm(0.1)", "econtrol(0.01)", "dgc(0.9)",
-/// "diana(0.1)", ...; list_rules() has all, with options. Throws Errc::invalid_argument naming what is wrong.
+/// "diana(0.1)", "onebit_adam(1000)", ...; list_rules() has all, with options. Throws Errc::invalid_argument naming
+/// what is wrong.
 [[nodiscard]] GRADWIRE_API std::unique_ptr<FeedbackRule> make_rule(std::string_view spec, const RuleContext& context);
 
 /// One row of `gradwire info --rules`.

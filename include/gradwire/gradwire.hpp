@@ -6,6 +6,7 @@
 #include "gradwire/error.hpp"
 #include "gradwire/feedback.hpp"
 #include "gradwire/hook.hpp"
+#include "gradwire/optimizer.hpp"
 #include "gradwire/sharded.hpp"
 #include "gradwire/transport.hpp"
 #include "gradwire/types.hpp"

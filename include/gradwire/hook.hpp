@@ -117,7 +117,8 @@ class GRADWIRE_API GradientHook {
 
   // Between steps (after a step's Work is done and before the next ready()), on all ranks alike:
 
-  /// The loss scale changed from `from` to `to`: all state, which is linear in the gradients, is multiplied by to/from.
+  /// The loss scale changed from `from` to `to`: all state is multiplied by to/from as often as gradients are a factor
+  /// of it (NamedState::degree).
   void rescale(double from, double to);
   /// A frozen parameter takes no part in steps and needs no ready(); its state waits. Rebuilds all buckets, so warm
   /// starts of low rank begin anew.

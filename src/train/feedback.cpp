@@ -14,7 +14,7 @@ const std::vector<rules::Entry>& registry() {
   static const std::vector<rules::Entry> all = [] {
     std::vector<rules::Entry> entries;
     for (std::vector<rules::Entry> some :
-         {rules::residual_entries(), rules::estimate_entries(), rules::momentum_entries()}) {
+         {rules::residual_entries(), rules::estimate_entries(), rules::momentum_entries(), rules::adam_entries()}) {
       std::move(some.begin(), some.end(), std::back_inserter(entries));
     }
     return entries;

@@ -38,6 +38,8 @@ StepEngine::StepEngine(const Communicator& comm, std::span<const ParamInfo> para
     Param param{.info = params[i], .plan = std::move(plans[i]), .rule = nullptr};
     const ParamPlan& plan = param.plan;
     param.rule = make_rule(plan.rule, {plan.count, comm.size(), plan.always_dense});
+    param.asks_dense = param.rule->dense_steps_left() > 0;
+    may_ask_dense_ = may_ask_dense_ || param.asks_dense;
     const bool may_be_sent_again = options.non_finite == NonFinite::dense;
     param.plain = plan.always_dense && plan.rule == "none" && !may_be_sent_again;
     param.staged = !param.plain && (param.info.dtype != DType::f32 || may_be_sent_again);
@@ -63,7 +65,8 @@ void StepEngine::plan_sets() {
   phases_.clear();
   sets_.clear();
   for (const std::uint64_t first : firsts) {
-    phases_.push_back({first, add_set(first, false, keys), dense_every_ > 0 ? add_set(first, true, keys) : 0});
+    const bool has_dense = dense_every_ > 0 || may_ask_dense_;
+    phases_.push_back({first, add_set(first, false, keys), has_dense ? add_set(first, true, keys) : 0});
   }
   std::array<std::size_t, BucketSet::kMaxInFlight> sizes{};
   for (const std::unique_ptr<BucketSet>& made : sets_) {
@@ -79,13 +82,14 @@ void StepEngine::plan_sets() {
   last_set_ = set_;
 }
 
-std::size_t StepEngine::add_set(std::uint64_t step, bool periodic, std::vector<std::string>& keys) {
+std::size_t StepEngine::add_set(std::uint64_t step, bool all_dense, std::vector<std::string>& keys) {
   std::vector<ParamInfo> infos;
   std::vector<BucketParam> params;
   std::string key;
   for (const Param& param : params_) {
     const Schedule& schedule = param.plan.schedule;
-    const bool dense = step < schedule.dense_steps || (periodic && schedule.dense_every > 0);
+    const bool can_be_dense = schedule.dense_every > 0 || param.asks_dense;
+    const bool dense = step < schedule.dense_steps || (all_dense && can_be_dense);
     BucketParam made{param.plan.scheme(param.info, step, dense), param.staged, param.rule->needs_scratch()};
     if (param.frozen) made.scheme.count = 0;
     key += made.scheme.dense() ? "dense\n" : made.scheme.compressor + '\n';
@@ -103,7 +107,10 @@ std::size_t StepEngine::add_set(std::uint64_t step, bool periodic, std::vector<s
 void StepEngine::choose_set() {
   auto phase = phases_.begin();
   while (phase + 1 != phases_.end() && step_ >= (phase + 1)->first) ++phase;
-  const bool dense = dense_every_ > 0 && step_ % dense_every_ == dense_every_ - 1;
+  const bool asked = std::any_of(params_.begin(), params_.end(), [](const Param& param) {
+    return !param.frozen && param.asks_dense && param.rule->dense_steps_left() > 0;
+  });
+  const bool dense = asked || (dense_every_ > 0 && step_ % dense_every_ == dense_every_ - 1);
   set_ = dense ? phase->dense : phase->ordinary;
 }
 
@@ -310,7 +317,9 @@ void StepEngine::end_step() {
 
 void StepEngine::rescale(float factor) {
   for (Param& param : params_) {
-    for (const NamedState& state : param.rule->state()) state.values->scale(factor);
+    for (const NamedState& state : param.rule->state()) {
+      if (state.degree != 0) state.values->scale(std::pow(factor, static_cast<float>(state.degree)));
+    }
   }
 }
 

@@ -35,7 +35,9 @@ class StepEngine {
     return set().buckets()[bucket].params.size();
   }
   /// Of the last step; before the first one, and after set_frozen(), of the next.
-  [[nodiscard]] const ParamScheme& scheme(std::size_t param) const noexcept { return sets_[last_set_]->scheme(param); }
+  [[nodiscard]] const ParamScheme& last_scheme(std::size_t param) const noexcept {
+    return sets_[last_set_]->scheme(param);
+  }
 
   [[nodiscard]] const ParamPlan& plan(std::size_t param) const noexcept { return params_[param].plan; }
   [[nodiscard]] std::size_t workspace_bytes() const noexcept;
@@ -94,6 +96,7 @@ class StepEngine {
     bool plain = false;   // always dense and without a rule: travels as it is, in its own memory
     bool staged = false;  // BucketParam
     bool frozen = false;
+    bool asks_dense = false;   // its rule was made with FeedbackRule::dense_steps_left()
     bool keeps_state = false;  // in this step: its bucket was sent dense as it was not finite
     Tensor gradient{};
   };
@@ -105,7 +108,7 @@ class StepEngine {
   };
 
   void plan_sets();
-  [[nodiscard]] std::size_t add_set(std::uint64_t step, bool periodic, std::vector<std::string>& keys);
+  [[nodiscard]] std::size_t add_set(std::uint64_t step, bool all_dense, std::vector<std::string>& keys);
   void choose_set();
   [[nodiscard]] BucketSet& set() noexcept { return *sets_[set_]; }
   [[nodiscard]] const BucketSet& set() const noexcept { return *sets_[set_]; }
@@ -125,6 +128,7 @@ class StepEngine {
   std::vector<std::unique_ptr<BucketSet>> sets_;
   std::vector<Phase> phases_;
   std::uint64_t dense_every_ = 0;
+  bool may_ask_dense_ = false;  // some parameter asks_dense
   std::size_t set_ = 0;
   std::size_t last_set_ = 0;  // the last step's
   std::array<Buffer, BucketSet::kMaxInFlight> arenas_;

@@ -30,7 +30,7 @@ PUBLIC = {
     "compress": "compressor",
     "transport": "transport mpi",
     "collectives": "allreduce sharded",
-    "train": "feedback hook",
+    "train": "feedback hook optimizer",
     "umbrella": "gradwire",
 }
 LAYER_OF_PUBLIC = {f"gradwire/{name}.hpp": layer for layer, names in PUBLIC.items() for name in names.split()}

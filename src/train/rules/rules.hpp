@@ -20,17 +20,20 @@ struct Entry {
 [[nodiscard]] std::vector<Entry> residual_entries();  ///< none, ef
 [[nodiscard]] std::vector<Entry> estimate_entries();  ///< ef21, ef21_sgdm, econtrol, diana
 [[nodiscard]] std::vector<Entry> momentum_entries();  ///< dgc
+[[nodiscard]] std::vector<Entry> adam_entries();      ///< onebit_adam
 
 /// A rule of N vectors, which all become the state together.
 template <std::size_t N>
 class RuleOf : public FeedbackRule {
  public:
-  void commit() noexcept final {
+  void commit() noexcept override {
     for (StateVector& vector : vectors_) vector.commit();
   }
   [[nodiscard]] std::vector<NamedState> state() final {
     std::vector<NamedState> all;
-    for (std::size_t i = 0; i < N; ++i) all.push_back({names_[i].name, names_[i].kind, &vectors_[i]});
+    for (std::size_t i = 0; i < N; ++i) {
+      all.push_back({names_[i].name, names_[i].kind, &vectors_[i], names_[i].degree});
+    }
     return all;
   }
   [[nodiscard]] std::size_t bytes() const noexcept override {
@@ -43,11 +46,15 @@ class RuleOf : public FeedbackRule {
   struct Name {
     const char* name;
     StateKind kind;
+    int degree = 1;          ///< NamedState::degree
+    bool is_number = false;  ///< one element, not one for each of the parameter's
   };
   /// The first vector is kept in `storage`, the others in f32.
   RuleOf(const RuleContext& context, std::array<Name, N> names, std::string_view storage = "f32")
       : count_(context.count), names_(names) {
-    for (std::size_t i = 0; i < N; ++i) vectors_.emplace_back(count_, i == 0 ? storage : "f32", context.space);
+    for (std::size_t i = 0; i < N; ++i) {
+      vectors_.emplace_back(names[i].is_number ? 1 : count_, i == 0 ? storage : "f32", context.space);
+    }
   }
   [[nodiscard]] StateVector& vector(std::size_t i) noexcept { return vectors_[i]; }
   [[nodiscard]] const StateVector& vector(std::size_t i) const noexcept { return vectors_[i]; }

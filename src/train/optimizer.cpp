@@ -1,0 +1,318 @@
+#include "gradwire/optimizer.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <optional>
+
+#include "base/backoff.hpp"
+#include "base/deadline.hpp"
+#include "base/env.hpp"
+#include "base/fail.hpp"
+#include "compress/vector_ops.hpp"
+#include "train/registration.hpp"
+#include "train/step_engine.hpp"
+
+#include "gradwire/compressor.hpp"
+
+namespace gradwire {
+namespace {
+
+/// When something happens whose interval doubles after each `period` counts.
+class Interval {
+ public:
+  Interval(std::uint64_t period, std::uint64_t most) : period_(period), most_(most) {}
+  [[nodiscard]] bool hits(std::uint64_t step) const noexcept { return step % length_ == 0; }
+  void count() noexcept {
+    if (++counted_ < period_) return;
+    counted_ = 0;
+    if (length_ <= most_ / 2) {
+      length_ *= 2;
+    } else {
+      length_ = most_;
+    }
+  }
+
+ private:
+  std::uint64_t period_;
+  std::uint64_t most_;
+  std::uint64_t length_ = 1;
+  std::uint64_t counted_ = 0;
+};
+
+HookOptions engine_options(const ZeroOneAdamOptions& options, std::string compressor, std::string rule) {
+  HookOptions hook;
+  hook.compressor = std::move(compressor);
+  hook.rule = std::move(rule);
+  hook.algorithm = options.algorithm;
+  hook.bucket_bytes = options.bucket_bytes;
+  hook.dense_below_elems = options.dense_below_elems;
+  hook.seed = options.seed;
+  hook.timeout = options.timeout;
+  return hook;
+}
+
+void check(const ZeroOneAdamOptions& o) {
+  const auto in_unit = [](float value) { return value >= 0 && value <= 1; };
+  require(in_unit(o.beta1) && in_unit(o.beta2), "ZeroOneAdam: beta1 and beta2 are from 0 to 1, given {} and {}",
+          o.beta1, o.beta2);
+  require(std::isfinite(o.epsilon) && o.epsilon > 0, "ZeroOneAdam: epsilon is above 0, given {}", o.epsilon);
+  require(std::isfinite(o.weight_decay) && o.weight_decay >= 0, "ZeroOneAdam: weight_decay is 0 or more, given {}",
+          o.weight_decay);
+  require(o.freeze > 0 && o.variance_updates > 0 && o.local_doubling > 0 && o.most_local_steps > 0,
+          "ZeroOneAdam: numbers of steps are from 1; given freeze {}, variance_updates {}, local_doubling {}, "
+          "most_local_steps {}",
+          o.freeze, o.variance_updates, o.local_doubling, o.most_local_steps);
+}
+
+std::string text_of(const ZeroOneAdamOptions& o) {
+  return fmt::format(
+      "beta1 {}, beta2 {}, epsilon {}, weight_decay {}, freeze {}, variance_updates {}, local_doubling {}, "
+      "most_local_steps {}",
+      o.beta1, o.beta2, o.epsilon, o.weight_decay, o.freeze, o.variance_updates, o.local_doubling, o.most_local_steps);
+}
+
+}  // namespace
+
+class ZeroOneAdam::Impl {
+ public:
+  Impl(Communicator comm, const std::vector<ParamInfo>& params, const ZeroOneAdamOptions& options)
+      : comm_(std::move(comm)),
+        options_(options),
+        claim_(comm_.claim("a ZeroOneAdam")),
+        variance_interval_(options.variance_updates, std::uint64_t{1} << 62),
+        local_interval_(options.local_doubling, options.most_local_steps) {
+    const auto patience = options.timeout.count() > 0 ? options.timeout : environment().timeout;
+    prepare_together(comm_, deadline_after(patience), "the registration", [&] { return prepare(params); });
+    for (std::size_t i = 0; i < params.size(); ++i) {
+      const std::size_t count = exact_->plan(i).count;
+      moments_.push_back({count, std::vector<float>(count), std::vector<float>(count)});
+    }
+  }
+
+  ZeroOneStep step(std::span<const Tensor> weights, std::span<const Tensor> gradients, float rate) {
+    check_tensors(weights, "weights");
+    check_tensors(gradients, "gradients");
+    require(std::isfinite(rate) && rate >= 0, "ZeroOneAdam: the learning rate is 0 or more, given {}", rate);
+    if (failed_) fail(Errc::aborted, "ZeroOneAdam: an earlier step failed");
+    ++steps_;
+    ZeroOneStep made =
+        steps_ <= options_.freeze ? common_step(weights, gradients, rate) : local_step(weights, gradients, rate);
+    const auto n = static_cast<std::uint64_t>(comm_.size());
+    for (const Moments& moments : moments_) made.dense_bytes += 2 * (n - 1) * moments.count * sizeof(float) / n;
+    return made;
+  }
+
+  StepReport synchronise(std::span<const Tensor> weights) {
+    check_tensors(weights, "weights");
+    if (failed_) fail(Errc::aborted, "ZeroOneAdam: an earlier step failed");
+    if (synchronised()) return {};
+    const StepReport report = exchange(*compressed_, ways());
+    for (std::size_t i = 0; i < moments_.size(); ++i) meet(i, static_cast<float*>(weights[i].data));
+    rate_sum_ = 0;
+    local_steps_ = 0;
+    return report;
+  }
+
+  [[nodiscard]] bool synchronised() const noexcept { return local_steps_ == 0; }
+  [[nodiscard]] std::uint64_t steps() const noexcept { return steps_; }
+  [[nodiscard]] std::size_t state_bytes() const noexcept {
+    std::size_t total = compressed_->state_bytes();
+    for (const Moments& moments : moments_) {
+      total += (moments.m.size() + moments.v.size() + moments.base.size()) * sizeof(float) + moments.way.size();
+    }
+    return total;
+  }
+
+ private:
+  struct Moments {
+    std::size_t count = 0;
+    std::vector<float> m;
+    std::vector<float> v;
+    // In local steps:
+    std::vector<float> base = {};  // weights of the last exchange
+    Buffer way = {};               // f32, the sum of rate m since then
+  };
+
+  std::vector<Agreement> prepare(const std::vector<ParamInfo>& params) {
+    check(options_);
+    std::vector<ParamInfo> plain = params;
+    for (ParamInfo& param : plain) {
+      require(param.rule.empty(), "ZeroOneAdam: parameter '{}' has the rule {}, and takes none", param.name,
+              param.rule);
+      require(param.dtype == DType::f32, "ZeroOneAdam: parameter '{}' is {}, expected f32", param.name,
+              name(param.dtype));
+      if (!param.compressor.empty()) (void)make_compressor(param.compressor);  // no rules and schedules behind it
+      param.compressor.clear();
+    }
+    const HookOptions compressed =
+        engine_options(options_, std::string(make_compressor(options_.compressor).spec()), "ef");
+    compressed_.emplace(comm_, params, compressed);
+    HookOptions exact = engine_options(options_, "none", "none");
+    exact.algorithm = "auto";
+    exact_.emplace(comm_, plain, exact);
+    std::vector<Agreement> entries = describe_registration(params, compressed, *compressed_);
+    entries.push_back({"ZeroOneAdam's options", text_of(options_)});
+    return entries;
+  }
+
+  void check_tensors(std::span<const Tensor> tensors, const char* what) const {
+    require(tensors.size() == moments_.size(), "ZeroOneAdam: {} {}, expected one for each of {} parameters",
+            tensors.size(), what, moments_.size());
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      const Tensor& tensor = tensors[i];
+      const bool fits = tensor.data != nullptr && tensor.count == moments_[i].count && tensor.dtype == DType::f32 &&
+                        tensor.space == Space::host;
+      require(fits, "ZeroOneAdam: the {} of parameter '{}' are {}[{}], expected f32[{}] in host memory", what,
+              exact_->info(i).name, name(tensor.dtype), tensor.count, moments_[i].count);
+    }
+  }
+
+  /// Replaces the tensors by their means over ranks.
+  StepReport exchange(StepEngine& engine, std::span<const Tensor> tensors) {
+    for (std::size_t i = 0; i < tensors.size(); ++i) engine.set_gradient(i, tensors[i]);
+    Backoff backoff;
+    try {
+      while (!engine.step_done()) {
+        bool moved = false;
+        for (; engine.has_room(); moved = true) engine.launch({});
+        moved = engine.advance() || moved;
+        moved ? backoff.reset() : backoff.pause();
+      }
+      engine.end_step();
+    } catch (...) {
+      failed_ = true;
+      comm_.transport().abort("a ZeroOneAdam failed");
+      for (Moments& moments : moments_) moments.way.abandon();  // the backend may go on using it
+      throw;
+    }
+    return engine.totals();
+  }
+
+  /// The residual of a parameter; null where it travels dense.
+  [[nodiscard]] float* owed(std::size_t i) const {
+    for (const NamedState& state : compressed_->state(i)) {
+      if (state.kind == StateKind::residual) return state.values->current();
+    }
+    return nullptr;
+  }
+
+  ZeroOneStep common_step(std::span<const Tensor> weights, std::span<const Tensor> gradients, float rate) {
+    const bool learns = variance_interval_.hits(steps_);
+    if (learns) variance_interval_.count();
+    const StepReport report = exchange(learns ? *exact_ : *compressed_, gradients);
+    const auto kind = learns ? ZeroOneStep::Kind::variance : ZeroOneStep::Kind::gradient;
+    if (report.skipped) return {kind, true, 0, report.wire_bytes};
+    for (std::size_t i = 0; i < moments_.size(); ++i) {
+      const auto* const g = static_cast<const float*>(gradients[i].data);
+      if (learns) learn(moments_[i].v, g);
+      advance(i, g, rate, static_cast<float*>(weights[i].data));
+      if (!learns) forget_unused(i);
+    }
+    return {kind, false, 0, report.wire_bytes};
+  }
+
+  void learn(std::vector<float>& v, const float* g) const {
+    const float b2 = options_.beta2;
+    for (std::size_t k = 0; k < v.size(); ++k) v[k] = b2 * v[k] + (1 - b2) * (g[k] * g[k]);
+  }
+
+  /// m takes in g, w moves along it, and `way` (unless null) goes with it.
+  void advance(std::size_t i, const float* g, float rate, float* w, float* way = nullptr) {
+    Moments& moments = moments_[i];
+    const float b1 = options_.beta1;
+    for (std::size_t k = 0; k < moments.count; ++k) {
+      float& m = moments.m[k];
+      m = moments.v[k] == 0 ? 0.0F : b1 * m + (1 - b1) * g[k];
+      w[k] -= rate * (m / (std::sqrt(moments.v[k]) + options_.epsilon) + options_.weight_decay * w[k]);
+      if (way != nullptr) way[k] += rate * m;
+    }
+  }
+
+  /// What compression made up of elements that never had a gradient.
+  void forget_unused(std::size_t i) const {
+    float* const e = owed(i);
+    if (e == nullptr) return;
+    for (std::size_t k = 0; k < moments_[i].count; ++k) {
+      if (moments_[i].v[k] == 0) e[k] = 0;
+    }
+  }
+
+  ZeroOneStep local_step(std::span<const Tensor> weights, std::span<const Tensor> gradients, float rate) {
+    if (moments_.front().base.empty()) begin_local_steps(weights, rate);
+    const bool finite =
+        std::all_of(gradients.begin(), gradients.end(), [](const Tensor& g) { return ops::all_finite(g); });
+    for (std::size_t i = 0; finite && i < moments_.size(); ++i) {
+      advance(i, static_cast<const float*>(gradients[i].data), rate, static_cast<float*>(weights[i].data),
+              reinterpret_cast<float*>(moments_[i].way.data()));
+    }
+    rate_sum_ += rate;
+    ++local_steps_;
+    const bool meets = local_interval_.hits(steps_);
+    local_interval_.count();
+    if (!meets) return {ZeroOneStep::Kind::local, !finite, 0, 0};
+    const StepReport report = synchronise(weights);
+    return {ZeroOneStep::Kind::synchronise, !finite || report.skipped, 0, report.wire_bytes};
+  }
+
+  void begin_local_steps(std::span<const Tensor> weights, float rate) {
+    compressed_->rescale(rate);
+    for (std::size_t i = 0; i < moments_.size(); ++i) {
+      const auto* const w = static_cast<const float*>(weights[i].data);
+      moments_[i].base.assign(w, w + moments_[i].count);
+      moments_[i].way = Buffer(moments_[i].count * sizeof(float));
+      moments_[i].way.fill_zero();
+    }
+  }
+
+  [[nodiscard]] std::vector<Tensor> ways() const {
+    std::vector<Tensor> all;
+    for (const Moments& moments : moments_) all.push_back(moments.way.tensor(moments.count));
+    return all;
+  }
+
+  /// After the exchange of ways, from where ranks were last together.
+  void meet(std::size_t i, float* w) {
+    Moments& moments = moments_[i];
+    auto* const s = reinterpret_cast<float*>(moments.way.data());
+    const auto rates = static_cast<float>(rate_sum_);
+    for (std::size_t k = 0; k < moments.count; ++k) {
+      if (moments.v[k] == 0) s[k] = 0;
+      float& base = moments.base[k];
+      base -= s[k] / (std::sqrt(moments.v[k]) + options_.epsilon) + rates * options_.weight_decay * base;
+      w[k] = base;
+      if (rates > 0) moments.m[k] = s[k] / rates;
+      s[k] = 0;
+    }
+    forget_unused(i);
+  }
+
+  Communicator comm_;
+  const ZeroOneAdamOptions options_;
+  std::shared_ptr<void> claim_;
+  Interval variance_interval_;
+  Interval local_interval_;
+  std::optional<StepEngine> compressed_;
+  std::optional<StepEngine> exact_;
+  std::vector<Moments> moments_;
+  std::uint64_t steps_ = 0;
+  std::uint64_t local_steps_ = 0;  // since the last exchange
+  double rate_sum_ = 0;            // of them
+  bool failed_ = false;
+};
+
+ZeroOneAdam::ZeroOneAdam(Communicator comm, std::vector<ParamInfo> params, ZeroOneAdamOptions options)
+    : impl_(std::make_unique<Impl>(std::move(comm), params, options)) {}
+ZeroOneAdam::ZeroOneAdam(ZeroOneAdam&&) noexcept = default;
+ZeroOneAdam& ZeroOneAdam::operator=(ZeroOneAdam&&) noexcept = default;
+ZeroOneAdam::~ZeroOneAdam() = default;
+
+ZeroOneStep ZeroOneAdam::step(std::span<const Tensor> weights, std::span<const Tensor> gradients, float learning_rate) {
+  return impl_->step(weights, gradients, learning_rate);
+}
+void ZeroOneAdam::synchronise(std::span<const Tensor> weights) { impl_->synchronise(weights); }
+bool ZeroOneAdam::synchronised() const noexcept { return impl_->synchronised(); }
+std::uint64_t ZeroOneAdam::steps() const noexcept { return impl_->steps(); }
+std::size_t ZeroOneAdam::state_bytes() const noexcept { return impl_->state_bytes(); }
+
+}  // namespace gradwire
