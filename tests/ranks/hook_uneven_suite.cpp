@@ -273,6 +273,7 @@ void freeze_differently(Communicator& comm, std::vector<std::size_t> frozen, std
   ToyModel model(comm);
   GradientHook hook(comm, model.params, toy_options(comm, "q4", "ef"));
   wait(model.step(hook, 0));
+  comm.barrier(patience());  // nobody is still in that step when the next one fails
   if (comm.rank() == comm.size() / 2) frozen = std::move(odd_ones);
   for (const std::size_t p : frozen) hook.set_frozen(model.id(p), true);
   check(outcome_of([&] {
