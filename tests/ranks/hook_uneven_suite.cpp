@@ -272,11 +272,10 @@ void freeze_differently(Communicator& comm, std::vector<std::size_t> frozen, std
   if (comm.size() == 1) return;
   ToyModel model(comm);
   GradientHook hook(comm, model.params, toy_options(comm, "q4", "ef"));
-  wait(model.step(hook, 0));
-  comm.barrier(patience());  // nobody is still in that step when the next one fails
   if (comm.rank() == comm.size() / 2) frozen = std::move(odd_ones);
-  for (const std::size_t p : frozen) hook.set_frozen(model.id(p), true);
   check(outcome_of([&] {
+    wait(model.step(hook, 0));  // others may fail in the next step before this rank has seen the end of this one
+    for (const std::size_t p : frozen) hook.set_frozen(model.id(p), true);
     for (std::size_t p = model.params.size(); p-- > 0;) {
       if (std::find(frozen.begin(), frozen.end(), p) != frozen.end()) continue;
       model.compute_gradient(p);
