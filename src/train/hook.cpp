@@ -298,7 +298,15 @@ class GradientHook::Impl final : public Completion {
 
   /// Ranks are out of step: every call from now on gives this error.
   void fail_hook(std::exception_ptr failure) {
-    comm_.transport().abort("the hook failed");  // the operation has said why, where it could
+    // The operation has said why where it could. Ranks that differ find so each for itself, unless this comes first.
+    std::string why = "an exception of unknown type";
+    try {
+      std::rethrow_exception(failure);
+    } catch (const std::exception& error) {
+      why = error.what();
+    } catch (...) {
+    }
+    comm_.transport().abort("the hook failed: " + why);
     const std::lock_guard lock(mutex_);
     if (!failure_) failure_ = std::move(failure);
     changed_.notify_all();

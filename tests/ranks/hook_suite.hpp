@@ -89,4 +89,39 @@ inline HookOptions toy_options() {
   return options;
 }
 
+inline HookOptions toy_options(const Communicator& comm, const std::string& compressor, const std::string& rule) {
+  HookOptions options = toy_options();
+  options.compressor = compressor;
+  options.rule = rule;
+  options.library_thread = comm.transport().info().any_thread;
+  return options;
+}
+
+using ParamValues = std::vector<std::vector<float>>;
+
+/// Bit for bit.
+inline void expect_equal_on_all_ranks(const Communicator& comm, const ParamValues& values, const std::string& what) {
+  std::vector<Agreement> bits;
+  for (const std::vector<float>& each : values) {
+    bits.push_back({what, std::string(reinterpret_cast<const char*>(each.data()), each.size() * sizeof(float))});
+  }
+  EXPECT_NO_THROW(comm.agree(bits, patience())) << what;
+}
+
+inline void expect_near(const ParamValues& actual, const ParamValues& expected, float tolerance,
+                        const std::string& what) {
+  ASSERT_EQ(actual.size(), expected.size());
+  for (std::size_t p = 0; p < actual.size(); ++p) {
+    for (std::size_t i = 0; i < actual[p].size(); ++i) {
+      ASSERT_NEAR(actual[p][i], expected[p][i], tolerance) << what << ": parameter " << p << " element " << i;
+    }
+  }
+}
+
+inline std::vector<double> residual_norms(const GradientHook& hook) {
+  std::vector<double> norms;
+  for (const ParamReport& param : hook.report().params) norms.push_back(param.residual_norm);
+  return norms;
+}
+
 }  // namespace gradwire::test

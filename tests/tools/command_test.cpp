@@ -55,7 +55,9 @@ TEST(Info, ListsAllThereIs) {
   ASSERT_EQ(result.exit_code, 0) << result.err;
   for (const CompressorInfo& row : list_compressors()) EXPECT_THAT(result.out, HasSubstr(row.example));
   for (const AlgorithmInfo& row : list_algorithms()) EXPECT_THAT(result.out, HasSubstr(row.suits));
-  for (const RuleInfo& row : list_rules()) EXPECT_THAT(result.out, HasSubstr(row.summary));
+  for (const RuleInfo& row : list_rules()) {
+    for (const std::string& text : {row.example, row.options, row.summary}) EXPECT_THAT(result.out, HasSubstr(text));
+  }
   for (const EnvironmentRow& row : describe_environment()) EXPECT_THAT(result.out, HasSubstr(row.variable));
   for (const std::string_view isa : isa::list()) EXPECT_THAT(result.out, HasSubstr(std::string(isa)));
   EXPECT_THAT(result.out, HasSubstr("local"));
