@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/fail.hpp"
+#include "compress/spec.hpp"
 
 #include "gradwire/allreduce.hpp"
 #include "gradwire/compressor.hpp"
@@ -33,15 +34,26 @@ Family family_of(const Compressor& compressor) {
   return Family::frames;
 }
 
-/// The scheme's text is the parameter's compressor or the hook's; a rule in it counts as the parameter's.
+/// The scheme's text is the parameter's compressor or the hook's; a rule in it counts as the parameter's. One that is
+/// named apart is read as if it were part of the text, since it may bring a schedule: dgc(0.9,warmup=500).
 Scheme read_scheme(const ParamInfo& param, const HookOptions& options) {
   const bool chosen = !param.compressor.empty();
   const std::string& text = chosen ? param.compressor : options.compressor;
-  const Scheme scheme = parse_scheme(text);
+  Scheme scheme = parse_scheme(text);
   require(scheme.rule.empty() || !chosen || param.rule.empty(),
           "the scheme \"{}\" names a rule, and so does `rule`: {}", param.compressor, param.rule);
-  if (!param.rule.empty()) return parse_scheme(text, param.rule);
-  return scheme.rule.empty() ? parse_scheme(text, options.rule) : scheme;
+  if (!scheme.rule.empty() && param.rule.empty()) return scheme;
+  const std::string& rule = param.rule.empty() ? options.rule : param.rule;
+  (void)make_rule(rule, {});                    // a term such as warmup(5) is none
+  if (scheme.compressor == Schedule::kDense) {  // nothing that such a schedule could be about
+    scheme.rule = rule;
+    return scheme;
+  }
+  std::string whole;
+  for (const std::string_view part : split_stages(text, '+')) {
+    if (part != scheme.rule) whole += std::string(part) + '+';
+  }
+  return parse_scheme(whole + rule);
 }
 
 bool keeps_residual(const std::string& rule) {

@@ -189,7 +189,7 @@ class GradientHook::Impl final : public Completion {
       report = report_;
     }
     for (std::size_t i = 0; i < params_.size(); ++i) {
-      const ParamScheme& scheme = engine_->last_scheme(i);
+      const ParamScheme& scheme = engine_->scheme(i);
       report.params.push_back({params_[i].name, scheme.dense() ? "dense" : scheme.compressor, scheme.rule,
                                engine_->plan(i).count, engine_->residual_norm(i)});
     }

@@ -33,11 +33,8 @@ class StepEngine {
   [[nodiscard]] std::size_t bucket_size(std::size_t bucket) const noexcept {
     return set().buckets()[bucket].params.size();
   }
-  [[nodiscard]] const ParamScheme& scheme(std::size_t param) const noexcept { return set().scheme(param); }
-  /// Of the last completed step, or else the first one.
-  [[nodiscard]] const ParamScheme& last_scheme(std::size_t param) const noexcept {
-    return sets_[last_set_]->scheme(param);
-  }
+  /// Of the last step; before the first one, and after set_frozen(), of the next.
+  [[nodiscard]] const ParamScheme& scheme(std::size_t param) const noexcept { return sets_[last_set_]->scheme(param); }
 
   [[nodiscard]] const ParamPlan& plan(std::size_t param) const noexcept { return params_[param].plan; }
   [[nodiscard]] std::size_t workspace_bytes() const noexcept;
@@ -129,7 +126,7 @@ class StepEngine {
   std::uint64_t dense_every_ = 0;
   bool may_ask_dense_ = false;  // some parameter asks_dense
   std::size_t set_ = 0;
-  std::size_t last_set_ = 0;
+  std::size_t last_set_ = 0;  // the last step's
   std::array<Buffer, BucketSet::kMaxInFlight> arenas_;
   mutable std::mutex mutex_;  // for describe(): what is in flight changes under it
   std::size_t next_ = 0;      // bucket to launch
