@@ -13,7 +13,6 @@ namespace {
 
 using torch::autograd::variable_list;
 
-constexpr double kWeightDecay = 5e-4;
 // of the training images, as fractions of 255
 constexpr double kMean = 0.2860;
 constexpr double kDeviation = 0.3530;
@@ -45,16 +44,18 @@ void use_one_thread() {
   if (set_threads != nullptr) set_threads(1);  // of the process
 }
 
-torch::optim::SGDOptions sgd(double momentum) {
+torch::optim::SGDOptions sgd(const Optimizer& optimizer) {
   constexpr double kUnset = 0;  // update() is told the rate of each step
-  return torch::optim::SGDOptions(kUnset).momentum(momentum).weight_decay(kWeightDecay);
+  const double weight_decay = optimizer.rule_has_momentum ? 0 : optimizer.weight_decay;
+  return torch::optim::SGDOptions(kUnset).momentum(optimizer.momentum).weight_decay(weight_decay);
 }
 
 }  // namespace
 
 class Learner::Impl {
  public:
-  Impl(std::uint64_t seed, double momentum) : network_(seed), optimizer_(network_.parameters(), sgd(momentum)) {
+  Impl(std::uint64_t seed, const Optimizer& optimizer)
+      : network_(seed), settings_(optimizer), optimizer_(network_.parameters(), sgd(optimizer)) {
     use_one_thread();
     for (const torch::Tensor& parameter : network_.parameters()) tap(parameter);
   }
@@ -77,6 +78,7 @@ class Learner::Impl {
   }
 
   void update(double learning_rate) {
+    if (settings_.rule_has_momentum) add_decay();
     for (auto& group : optimizer_.param_groups()) group.options().set_lr(learning_rate);
     optimizer_.step();
   }
@@ -101,6 +103,7 @@ class Learner::Impl {
  private:
   struct Tap {
     torch::Tensor gradient;
+    torch::Tensor decay;                                 // its momentum: Optimizer's d
     std::shared_ptr<torch::autograd::Node> accumulator;  // the parameter itself holds it only weakly
   };
 
@@ -118,16 +121,27 @@ class Learner::Impl {
     };
     auto accumulator = torch::autograd::impl::grad_accumulator(parameter);
     accumulator->add_post_hook(std::make_unique<torch::autograd::utils::LambdaPostHook>(listen));
-    taps_.push_back({gradient, std::move(accumulator)});
+    taps_.push_back({gradient, torch::zeros_like(gradient), std::move(accumulator)});
+  }
+
+  void add_decay() {
+    const torch::NoGradGuard no_grad;
+    const std::vector<torch::Tensor> parameters = network_.parameters();
+    for (std::size_t i = 0; i < taps_.size(); ++i) {
+      taps_[i].decay.mul_(settings_.decay_keep);
+      taps_[i].decay.add_(parameters[i], settings_.decay_take * settings_.weight_decay);
+      taps_[i].gradient.add_(taps_[i].decay);
+    }
   }
 
   Network network_;
+  Optimizer settings_;
   torch::optim::SGD optimizer_;
   std::vector<Tap> taps_;
   const std::function<void(const Gradient&)>* ready_ = nullptr;  // of the backward under way
 };
 
-Learner::Learner(std::uint64_t seed, double momentum) : impl_(std::make_unique<Impl>(seed, momentum)) {}
+Learner::Learner(std::uint64_t seed, const Optimizer& optimizer) : impl_(std::make_unique<Impl>(seed, optimizer)) {}
 Learner::~Learner() = default;
 
 std::vector<Learner::Parameter> Learner::parameters() const { return impl_->parameters(); }

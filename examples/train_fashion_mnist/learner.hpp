@@ -6,10 +6,11 @@
 #include <vector>
 
 #include "dataset.hpp"
+#include "optimizer.hpp"
 
 namespace demo {
 
-/// The network and its optimiser, SGD with momentum. libtorch stays behind this header, in C++17: as C++20, clang 14
+/// The network and its optimiser. libtorch stays behind this header, in C++17: as C++20, clang 14
 /// cannot compile libtorch 1.13.
 class Learner {
  public:
@@ -24,7 +25,7 @@ class Learner {
     std::size_t count;
   };
 
-  Learner(std::uint64_t seed, double momentum);
+  Learner(std::uint64_t seed, const Optimizer& optimizer);
   Learner(const Learner&) = delete;
   Learner& operator=(const Learner&) = delete;
   ~Learner();
@@ -36,7 +37,7 @@ class Learner {
   /// at the moment that backward has finished its gradient, while it goes on with the others.
   double backward(const Split& split, const std::vector<std::int64_t>& indices,
                   const std::function<void(const Gradient&)>& ready);
-  /// One step of the optimiser, along what the gradients' memory holds now.
+  /// One step of the optimiser, along the update that the gradients' memory holds now; overwrites it.
   void update(double learning_rate);
 
   [[nodiscard]] std::int64_t count_correct(const Split& split, const std::vector<std::int64_t>& indices);

@@ -36,18 +36,20 @@ po::options_description describe(Options& o) {
   add("compressor", po::value(&o.compressor)->value_name("SPEC")->default_value(o.compressor),
       "a compressor of gradwire, such as q4, q8 or quantize(bits=4,bucket=512), or dense: no compression");
   add("feedback", po::value(&o.feedback)->value_name("RULE"),
-      "none or ef (error feedback); default: ef, and none with --compressor dense");
+      "none, ef (error feedback) or another rule of gradwire; default: ef, and none with --compressor dense. dgc, "
+      "ef21_sgdm and onebit_adam bring the momentum: onebit_adam(freeze=STEPS) makes the optimiser Adam");
   add("algorithm", po::value(&o.algorithm)->value_name("NAME")->default_value(o.algorithm),
       "allreduce algorithm; auto: the library chooses, and dense with --compressor dense");
   add("ranks", po::value<int>()->value_name("N"),
       "threads that train together, default 4; under mpirun that decides, and N may only repeat it");
   add("epochs", po::value(&o.epochs)->value_name("N")->default_value(o.epochs), "passes over the training images");
   add("batch", po::value(&o.batch)->value_name("N")->default_value(o.batch), "images per rank and step");
-  add("lr",
-      po::value(&o.learning_rate)->value_name("X")->default_value(o.learning_rate, fmt::format("{}", o.learning_rate)),
-      "highest learning rate: linear warm-up over half an epoch, then a cosine down to 0");
-  add("momentum", po::value(&o.momentum)->value_name("X")->default_value(o.momentum, fmt::format("{}", o.momentum)),
-      "of SGD, from 0 to below 1 (weight decay is 5e-4)");
+  add("lr", po::value<double>()->value_name("X"),
+      "highest learning rate: linear warm-up over half an epoch, then a cosine down to 0; default: 0.2, 2 with "
+      "--feedback ef21_sgdm and 0.001 with onebit_adam");
+  add("momentum", po::value<double>()->value_name("X"),
+      "of SGD, from 0 to below 1 (weight decay is 5e-4; 0.01 with onebit_adam); default: 0.9, and 0 with rules that "
+      "bring it");
   add("seed", po::value<std::int64_t>()->value_name("N")->default_value(static_cast<std::int64_t>(o.seed)),
       "of the initial weights, the shuffling and stochastic rounding");
   add("data", po::value(&o.data)->value_name("DIR")->default_value(o.data),
@@ -86,12 +88,28 @@ void check(const Options& o) {
   require(!o.ranks || *o.ranks >= 1, "--ranks {}: expected at least 1", o.ranks.value_or(0));
   require(o.epochs >= 1, "--epochs {}: expected at least 1", o.epochs);
   require(o.batch >= 1, "--batch {}: expected at least 1", o.batch);
-  require(std::isfinite(o.learning_rate) && o.learning_rate > 0, "--lr {}: expected a number above 0", o.learning_rate);
-  require(o.momentum >= 0 && o.momentum < 1, "--momentum {}: expected 0 or more and less than 1", o.momentum);
-  require(!o.is_dense() || o.feedback == "none",
-          "--feedback {}: --compressor dense loses nothing that could be fed back; expected none", o.feedback);
   if (!o.is_dense()) static_cast<void>(gradwire::make_compressor(o.compressor));
+}
+
+/// Of the rule, but for what the command line says.
+Optimizer read_optimizer(const Options& o, const po::variables_map& values) {
   static_cast<void>(gradwire::make_rule(o.feedback, {}));
+  Optimizer optimizer = optimizer_for(o.feedback);
+  require(!o.is_dense() || o.feedback == "none" || optimizer.rule_has_momentum,
+          "--feedback {}: --compressor dense loses nothing that could be fed back; expected none", o.feedback);
+  if (values.count("lr") > 0) optimizer.learning_rate = values["lr"].as<double>();
+  if (values.count("momentum") > 0) {
+    const auto momentum = values["momentum"].as<double>();
+    require(momentum == 0 || !optimizer.rule_has_momentum,
+            "--momentum {}: --feedback {} has the momentum in itself, and would get it twice; expected 0", momentum,
+            o.feedback);
+    optimizer.momentum = momentum;
+  }
+  require(std::isfinite(optimizer.learning_rate) && optimizer.learning_rate > 0, "--lr {}: expected a number above 0",
+          optimizer.learning_rate);
+  require(optimizer.momentum >= 0 && optimizer.momentum < 1, "--momentum {}: expected 0 or more and less than 1",
+          optimizer.momentum);
+  return optimizer;
 }
 
 }  // namespace
@@ -110,6 +128,7 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   options.seed = static_cast<std::uint64_t>(seed);
   if (options.feedback.empty()) options.feedback = options.is_dense() ? "none" : "ef";
   check(options);
+  options.optimizer = read_optimizer(options, values);
   return options;
 }
 

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "optimizer.hpp"
+
 #include "gradwire/hook.hpp"
 
 namespace demo {
@@ -11,13 +13,12 @@ namespace demo {
 /// What the command line says.
 struct Options {
   std::string compressor = "q4";  ///< a gradwire spec, or "dense"
-  std::string feedback;           ///< never empty after parsing: "none" or "ef"
+  std::string feedback;           ///< never empty after parsing: a rule
   std::string algorithm = "auto";
   std::optional<int> ranks;  ///< as asked for; under an MPI launcher it may only repeat what that says
   int epochs = 6;
   int batch = 64;  ///< images per rank and step
-  double learning_rate = 0.2;
-  double momentum = 0.9;
+  Optimizer optimizer;
   std::uint64_t seed = 1;
   std::string json;  ///< where to write the figures; empty: nowhere
   std::string data = "/usr/share/datasets/fashion-mnist";

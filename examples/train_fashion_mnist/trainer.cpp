@@ -29,9 +29,12 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 /// Everything that has to be the same on all ranks for them to train one model.
 std::vector<gradwire::Agreement> agreements(const Options& o, const Dataset& data) {
-  return {{"--epochs", fmt::format("{}", o.epochs)},    {"--batch", fmt::format("{}", o.batch)},
-          {"--lr", fmt::format("{}", o.learning_rate)}, {"--momentum", fmt::format("{}", o.momentum)},
-          {"--seed", fmt::format("{}", o.seed)},        {"training images", fmt::format("{}", data.train.size())}};
+  return {{"--epochs", fmt::format("{}", o.epochs)},
+          {"--batch", fmt::format("{}", o.batch)},
+          {"--lr", fmt::format("{}", o.optimizer.learning_rate)},
+          {"--momentum", fmt::format("{}", o.optimizer.momentum)},
+          {"--seed", fmt::format("{}", o.seed)},
+          {"training images", fmt::format("{}", data.train.size())}};
 }
 
 /// Replaces each rank's values by their mean over ranks.
@@ -75,7 +78,7 @@ class Trainer {
         steps_per_epoch_(dataset.train.size() / (std::int64_t{options.batch} * comm.size())),
         random_(options.seed),
         order_(first_numbers(dataset.train.size())),
-        learner_(options.seed, options.momentum),
+        learner_(options.seed, options.optimizer),
         hook_(comm, describe(learner_.parameters()), hook_options(options)) {
     require(steps_per_epoch_ >= 1, "--batch {}: {} ranks need {} images a step, there are {}", options.batch,
             comm.size(), std::int64_t{options.batch} * comm.size(), dataset.train.size());
@@ -134,7 +137,7 @@ class Trainer {
   [[nodiscard]] double learning_rate(std::int64_t step) const {
     const auto done = static_cast<double>(step) / static_cast<double>(total_steps());
     const auto warm_up = std::min(1.0, static_cast<double>(step + 1) / (0.5 * static_cast<double>(steps_per_epoch_)));
-    return options_.learning_rate * warm_up * 0.5 * (1 + std::cos(std::numbers::pi * done));
+    return options_.optimizer.learning_rate * warm_up * 0.5 * (1 + std::cos(std::numbers::pi * done));
   }
 
   /// How many test images of this rank's share the network names rightly.

@@ -50,7 +50,7 @@ void read_dgc_warmup(const Spec& rule, const Spec& compressor, Schedule& schedul
   Spec only{rule.text, rule.name, {*found}, rule.kind};
   OptionReader options(only);
   const std::uint32_t steps = options.number("warmup", 0, 0, kMostSteps);
-  if (steps == 0 || compressor.text == Schedule::kDense) return;
+  if (steps == 0) return;
   require(schedule.stages.empty(), "rule \"{}\": its warmup is a ramp, and the scheme has another", rule.text);
   const bool has_density = !compressor.options.empty() &&
                            (compressor.options.front().name.empty() || compressor.options.front().name == "density");
@@ -97,7 +97,7 @@ const std::string& Schedule::compressor_at(std::uint64_t step) const noexcept {
   return stage->compressor;
 }
 
-Scheme parse_scheme(std::string_view text, std::string_view rule) {
+Scheme parse_scheme(std::string_view text) {
   const std::vector<std::string_view> parts = split_stages(text, '+');
   Scheme scheme;
   scheme.compressor = make_compressor(parts.front()).spec();
@@ -114,7 +114,6 @@ Scheme parse_scheme(std::string_view text, std::string_view rule) {
     (void)make_rule(part, {});
     scheme.rule = part;
   }
-  if (!rule.empty()) scheme.rule = rule;
   if (!scheme.rule.empty()) {
     read_dense_steps(scheme.rule, scheme.schedule);
     const Spec compressor = parse_spec(split_stages(parts.front()).front());

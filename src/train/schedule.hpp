@@ -44,10 +44,10 @@ struct Scheme {
   Schedule schedule;
 };
 
-/// `rule`, where not empty, stands in for one that the text names. What a rule says of the schedule goes in too:
-/// `warmup` of "dgc", which is a ramp of densities, and FeedbackRule::dense_steps_left(), which are dense steps like
-/// those of warmup(). Throws Errc::invalid_argument naming the part that is wrong: an unknown name, a term given twice,
-/// a ramp of what cannot be ramped, a warm-up beside the rule's own.
-[[nodiscard]] Scheme parse_scheme(std::string_view text, std::string_view rule = {});
+/// What the rule says of the schedule goes in too: `warmup` of "dgc", which is a ramp of densities, and
+/// FeedbackRule::dense_steps_left(), which are dense steps like those of warmup(). Throws Errc::invalid_argument naming
+/// the part that is wrong: an unknown name, a term given twice, a ramp of what cannot be ramped, a warm-up beside the
+/// rule's own.
+[[nodiscard]] Scheme parse_scheme(std::string_view text);
 
 }  // namespace gradwire

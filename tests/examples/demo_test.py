@@ -1,4 +1,4 @@
-"""Runs train_fashion_mnist. Usage: demo_test.py PROGRAM missing_data|compare|training; 77 means skipped."""
+"""Runs train_fashion_mnist. Usage: demo_test.py PROGRAM missing_data|compare|training|momentum; 77 means skipped."""
 import gzip
 import json
 import pathlib
@@ -55,13 +55,43 @@ def cut(name, items, folder):
         file.write(magic + struct.pack(f">{magic[3]}I", items, *shape[1:]) + values)
 
 
-def training(program, folder):
+def cut_dataset(folder):
     if not (DATASET / "train-images-idx3-ubyte.gz").exists():
         print("SKIPPED: the dataset is not installed")
         sys.exit(77)
     for prefix, items in (("train", 512), ("t10k", 256)):
         cut(f"{prefix}-images-idx3-ubyte.gz", items, folder)
         cut(f"{prefix}-labels-idx1-ubyte.gz", items, folder)
+
+
+def momentum(program, folder):
+    """Rules that bring the momentum take the place of the optimiser's, weight decay included."""
+    result = run(program, "--feedback", "onebit_adam(100)", "--momentum", 0.9)
+    assert result.returncode != 0, result.stdout
+    assert "onebit_adam(100) has the momentum in itself, and would get it twice" in result.stderr, result.stderr
+
+    cut_dataset(folder)
+
+    def train(*arguments):
+        figures = folder / "figures.json"
+        result = run(program, "--ranks", 2, "--epochs", 2, "--batch", 32, "--data", folder, "--json", figures, "--quiet",
+                     *arguments)
+        assert result.returncode == 0, result.stderr
+        return json.loads(figures.read_text())
+
+    # Where nothing is lost these are SGD with a momentum of 0.9, step by step.
+    plain = train("--compressor", "dense", "--lr", 0.02)["loss"]
+    for rule, rate in (("dgc(0.9)", 0.02), ("ef21_sgdm(0.1)", 0.2)):
+        same = train("--compressor", "dense", "--feedback", rule, "--lr", rate)["loss"]
+        assert abs(same - plain) < 1e-4 * plain, (rule, same, plain)
+    assert abs(train("--compressor", "dense", "--lr", 0.02, "--momentum", 0)["loss"] - plain) > 0.01 * plain
+
+    adam = train("--compressor", "sign", "--feedback", "onebit_adam(freeze=10,beta2=0.9)")
+    assert adam["loss"] < 2.2, adam  # of ten classes: 2.3 at the start
+
+
+def training(program, folder):
+    cut_dataset(folder)
     figures = folder / "figures.json"
     result = run(program, "--ranks", 2, "--epochs", 1, "--batch", 32, "--data", folder, "--json", figures, "--quiet")
     assert result.returncode == 0, result.stderr
@@ -74,5 +104,5 @@ def training(program, folder):
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
-        {"missing_data": missing_data, "compare": compare, "training": training}[sys.argv[2]](
-            sys.argv[1], pathlib.Path(temporary))
+        tests = {"missing_data": missing_data, "compare": compare, "training": training, "momentum": momentum}
+        tests[sys.argv[2]](sys.argv[1], pathlib.Path(temporary))

@@ -41,7 +41,7 @@ class NoisyModel {
   }
   [[nodiscard]] std::vector<Tensor> tensors(std::vector<std::vector<float>>& values) const {
     std::vector<Tensor> all;
-    for (std::vector<float>& each : values) all.emplace_back(each.data(), each.size());
+    for (std::vector<float>& each : values) all.push_back({each.data(), each.size()});
     return all;
   }
   void step(GradientHook& hook, unsigned number) {

@@ -120,8 +120,8 @@ TEST_P(ZeroOne, WithoutLossItIsItsEquations) {
     ZeroOneAdam adam(comm, params, options);
     std::vector<float> w(count, 0.5F);
     std::vector<float> g(count);
-    const Tensor weights(w.data(), count);
-    const Tensor gradients(g.data(), count);
+    const Tensor weights{w.data(), count};
+    const Tensor gradients{g.data(), count};
     const auto n = static_cast<std::size_t>(comm.size());
     const std::vector<double> zeros(count);
     Oracle oracle{std::vector<Oracle::Way>(n, {std::vector<double>(count, 0.5), zeros, zeros}), zeros, {}};

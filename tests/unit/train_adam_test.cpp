@@ -283,9 +283,7 @@ TEST(OneBitAdam, WrongOptionsAreRefused) {
 /// The rule's dense steps are the schedule's, wherever the rule is named.
 TEST(OneBitAdam, FreezeIsAScheduleOfDenseSteps) {
   EXPECT_EQ(parse_scheme("sign+onebit_adam(7)").schedule.dense_steps, 7u);
-  EXPECT_EQ(parse_scheme("sign", "onebit_adam(freeze=8)").schedule.dense_steps, 8u);
   EXPECT_EQ(parse_scheme("sign+onebit_adam(7)+ramp(q4,steps=2)").schedule.stages.back().first, 9u);
-  EXPECT_EQ(parse_scheme("sign+onebit_adam(7)", "ef").schedule.dense_steps, 0u) << "another rule stands in";
   for (const char* const text : {"sign+onebit_adam(7)+warmup(3)", "sign+warmup(7)+onebit_adam(7)"}) {
     EXPECT_THAT(complaint([&] { (void)parse_scheme(text); }),
                 HasSubstr("its first 7 steps are dense, and the scheme has another warmup"));
