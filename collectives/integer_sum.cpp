@@ -1,13 +1,13 @@
 // Codes that add up, summed by the backend's own all-reduce of integers. One lossy step.
 //   0  find the ranges of my input, exchange them with everybody and take the largest; code against them; all-reduce
 //   1  decode the sums
-// Items whose sums fit the same integer go together: each group is a segment.
+// Items whose sums fit the same type go together: each group is a segment. (Codes may be values: see IntegerCoder.)
 //
 // Order. Backends match all-reduces by the order in which they are posted, over all slots, so that must be the order of
 // starts. The codes cannot be posted before the ranges are agreed on, and a rank that went on in between could start,
 // and post, another operation first, where a rank that hears of the ranges sooner does not. So stage 0 waits for the
-// exchange, and as the pipeline runs it for all groups (there are no more than segments in flight) inside start(),
-// every all-reduce of this operation is posted before start() returns. Starts have the same order on all ranks, hence
+// exchange, and posts the all-reduces of all groups with that of the first, inside start(): every one of this operation
+// is posted before start() returns. Starts have the same order on all ranks, hence
 // so have all-reduces, this operation's and those of `dense`.
 //
 // That wait ends, also with other operations in flight, which do not move on this rank meanwhile, as long as ranks run
@@ -21,6 +21,7 @@
 
 #include <array>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "base/fail.hpp"
@@ -31,8 +32,7 @@
 namespace gradwire {
 namespace {
 
-constexpr std::array kSumTypes{DType::u8, DType::u16, DType::u32};
-static_assert(kSumTypes.size() <= static_cast<std::size_t>(kPipelineDepth), "all groups must be posted by start()");
+constexpr std::array kSumTypes{DType::u8, DType::u16, DType::u32, DType::f32};
 
 class IntegerSum final : public Algorithm {
  public:
@@ -59,11 +59,13 @@ class IntegerSum final : public Algorithm {
 
   [[nodiscard]] Work run_stage(int stage, int segment) override {
     if (groups_.empty()) return {};
-    if (stage == 0 && segment == 0) agree_on_ranges();
-    if (op_.verdict) return {};
-    const Group& group = groups_[static_cast<std::size_t>(segment)];
-    if (stage == 0) return reduce(group);
-    decode(group);
+    if (stage == 0 && segment == 0) {
+      agree_on_ranges();
+      for (Group& group : groups_) group.sum = op_.verdict ? Work() : reduce(group);
+    }
+    Group& group = groups_[static_cast<std::size_t>(segment)];
+    if (stage == 0) return std::exchange(group.sum, Work());
+    if (!op_.verdict) decode(group);
     return {};
   }
 
@@ -78,6 +80,7 @@ class IntegerSum final : public Algorithm {
     std::size_t first_byte = 0;  // of its codes
     std::size_t codes = 0;
     std::vector<Part> parts{};
+    Work sum{};  // posted, until its segment takes it
   };
 
   [[nodiscard]] const IntegerCoder& coder(std::size_t item) const {

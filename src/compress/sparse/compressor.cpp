@@ -12,7 +12,10 @@ namespace gradwire {
 static_assert(CompressorImpl<SparseCompressor>);
 
 SparseCompressor::SparseCompressor(std::shared_ptr<const sparse::Selection> selection, sparse::ValueCoding values)
-    : selection_(std::move(selection)), values_(std::move(values)), spec_(selection_->spec() + values_.suffix()) {}
+    : selection_(std::move(selection)),
+      values_(std::move(values)),
+      coder_(values_.kind() == sparse::ValueCoding::Kind::f32 ? selection_->coder() : nullptr),
+      spec_(selection_->spec() + values_.suffix()) {}
 
 CompressorTraits SparseCompressor::traits() const noexcept {
   CompressorTraits traits;

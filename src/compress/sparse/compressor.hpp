@@ -22,6 +22,7 @@ class SparseCompressor final : public Sparsifier {
   std::size_t decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const;
   [[nodiscard]] double error_bound(std::size_t count) const;
   [[nodiscard]] const Sparsifier* sparsifier() const noexcept { return this; }
+  [[nodiscard]] const IntegerCoder* integer_coder() const noexcept { return coder_.get(); }
 
   [[nodiscard]] std::size_t max_entries(std::size_t count) const override;
   [[nodiscard]] Entries select(ConstTensor x, Entries out, const RandomKey& key) const override;
@@ -32,6 +33,7 @@ class SparseCompressor final : public Sparsifier {
  private:
   std::shared_ptr<const sparse::Selection> selection_;
   sparse::ValueCoding values_;
+  std::shared_ptr<const IntegerCoder> coder_;  ///< null: places differ between ranks, or values are coded
   std::string spec_;
 };
 

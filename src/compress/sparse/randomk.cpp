@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <cstring>
 
 #include "base/fail.hpp"
 #include "base/half.hpp"
 #include "compress/sparse/index_coding.hpp"
 #include "compress/sparse/scanner.hpp"
+#include "compress/vector_ops.hpp"
 
 namespace gradwire::sparse {
 
@@ -49,6 +51,48 @@ std::size_t RandomK::select(const Choice& choice, const Entries& out) const {
     out.value[j] = value;
   }
   return k;
+}
+
+std::unique_ptr<const IntegerCoder> RandomK::coder() const { return std::make_unique<RandomKCoder>(*this); }
+
+/// Which places are drawn is not known here: any value that its scale takes beyond f32 is refused, wherever it is.
+void RandomKCoder::find_ranges(ConstTensor x, float*) const {
+  Scanner({x, nullptr, {}, spec_}).scan(kMagnitudeMask, [](const std::uint32_t*, const float*, std::size_t) {
+    return true;
+  });
+  const std::size_t k = codes(x.count);
+  if (!selection_.unbiased() || k == 0) return;
+  const auto largest = static_cast<float>((x.count + k - 1) / k);
+  for (std::size_t i = 0; i < x.count; ++i) {
+    if (std::isfinite(load_f32(x.data, x.dtype, i) * largest)) continue;
+    fail(Errc::non_finite, "{}: element {} of {} times {} is beyond f32", spec_, i, x.count, largest);
+  }
+}
+
+void RandomKCoder::encode(ConstTensor x, const float*, Tensor codes, Tensor residual, const CodingKeys& keys) const {
+  if (residual.data != nullptr) ops::convert(x, residual);
+  const std::size_t k = codes.count;
+  if (k == 0) return;
+  const RandomStream::Keys places = place_keys(keys.shared);
+  Strata strata(0, k, x.count);
+  for (std::size_t j = 0; j < k; ++j) {
+    const auto [place, size] = strata.next(places);
+    const float value = load_f32(x.data, x.dtype, place);
+    const float sent = selection_.unbiased() ? value * static_cast<float>(size) : value;
+    store_f32(codes.data, DType::f32, j, sent);
+    if (residual.data != nullptr) store_f32(residual.data, DType::f32, place, value - sent);
+  }
+}
+
+void RandomKCoder::decode(ConstTensor codes, int, const float*, Tensor y, const RandomKey& shared) const {
+  std::memset(y.data, 0, y.bytes());
+  const std::size_t k = codes.count;
+  if (k == 0) return;
+  const RandomStream::Keys places = place_keys(shared);
+  Strata strata(0, k, y.count);
+  for (std::size_t j = 0; j < k; ++j) {
+    store_f32(y.data, y.dtype, strata.next(places).place, load_f32(codes.data, DType::f32, j));
+  }
 }
 
 }  // namespace gradwire::sparse

@@ -18,10 +18,28 @@ class RandomK final : public Selection {
   [[nodiscard]] double error_bound(std::size_t count, const CodingError& coding) const override;
   [[nodiscard]] bool unbiased() const override { return scale_ == Scale::unbiased; }
   [[nodiscard]] std::optional<RandomStream::Keys> seed(const RandomKey& key) const override { return place_keys(key); }
+  [[nodiscard]] std::unique_ptr<const IntegerCoder> coder() const override;
 
  private:
   Density density_;
   Scale scale_;
+};
+
+/// The values at places that all ranks draw alike, from the shared key: k floats, which add up as they are. Places need
+/// no wire.
+class RandomKCoder final : public IntegerCoder {
+ public:
+  explicit RandomKCoder(const RandomK& selection) : selection_(selection), spec_(selection.spec()) {}
+  [[nodiscard]] std::size_t ranges(std::size_t) const override { return 0; }
+  void find_ranges(ConstTensor x, float* ranges) const override;
+  [[nodiscard]] DType sum_dtype(int) const override { return DType::f32; }
+  [[nodiscard]] std::size_t codes(std::size_t count) const override { return selection_.max_entries(count); }
+  void encode(ConstTensor x, const float* ranges, Tensor codes, Tensor residual, const CodingKeys& keys) const override;
+  void decode(ConstTensor codes, int ranks, const float* ranges, Tensor y, const RandomKey& shared) const override;
+
+ private:
+  RandomK selection_;
+  std::string spec_;
 };
 
 }  // namespace gradwire::sparse

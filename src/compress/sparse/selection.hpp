@@ -44,6 +44,8 @@ class Selection {
   [[nodiscard]] virtual std::size_t block() const { return 0; }
   /// Where the places are those that Strata draws, one for each of max_entries: the keys.
   [[nodiscard]] virtual std::optional<RandomStream::Keys> seed(const RandomKey&) const { return {}; }
+  /// Where all ranks can draw the same places: what sums the values at them. Null elsewhere.
+  [[nodiscard]] virtual std::unique_ptr<const IntegerCoder> coder() const { return nullptr; }
 };
 
 /// How many of a tensor's elements (or blocks) to choose: a share, or a number.
