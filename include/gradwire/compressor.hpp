@@ -238,7 +238,8 @@ class GRADWIRE_API Compressor {
 /// Parses a text spec: a name, or a name with options, "quantize(bits=4,bucket=512)". Options left out take the
 /// defaults that `gradwire info --compressors` lists; main options may come first without their names, "topk(0.01)"; a
 /// value may itself be a spec, "rotate(q4)". "a|b" puts b behind a: a coding of a sparsifier's values, "topk(0.01)|q4",
-/// or a lossless stage. Throws Errc::invalid_argument naming the part that is wrong.
+/// or a lossless stage. Throws Errc::invalid_argument naming the part that is wrong, and where parentheses nest more
+/// than 16 deep.
 [[nodiscard]] GRADWIRE_API Compressor make_compressor(std::string_view spec);
 
 /// One row of `gradwire info --compressors`.

@@ -51,6 +51,16 @@ SpecOption parse_option(std::string_view text, const Spec& spec) {
 
 }  // namespace
 
+std::size_t nesting_depth(std::string_view text) noexcept {
+  std::size_t depth = 0;
+  std::size_t deepest = 0;
+  for (const char c : text) {
+    if (c == '(') deepest = std::max(deepest, ++depth);
+    if (c == ')' && depth != 0) --depth;
+  }
+  return deepest;
+}
+
 std::vector<std::string_view> split_stages(std::string_view text) {
   std::vector<std::string_view> stages;
   for (std::size_t bar = find_outside(text, '|'); bar != std::string_view::npos; bar = find_outside(text, '|')) {

@@ -23,6 +23,9 @@ struct Spec {
 /// Cuts "a|b(c|d)|e" into "a", "b(c|d)" and "e".
 [[nodiscard]] std::vector<std::string_view> split_stages(std::string_view text);
 
+/// How deep parentheses nest: 2 for "a(b(c))".
+[[nodiscard]] std::size_t nesting_depth(std::string_view text) noexcept;
+
 /// Throws Errc::invalid_argument naming what is malformed: no name, unbalanced parentheses, text after them, an option
 /// that is not key=value after one that is, or one given twice. A value is a word, or a spec.
 [[nodiscard]] Spec parse_spec(std::string_view text);
