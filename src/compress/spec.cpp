@@ -140,7 +140,7 @@ double OptionReader::real(std::string_view name, double fallback, double low, do
   const bool good = error == std::errc{} && end == text.data() + text.size();
   require(good && value >= low && value <= high, "compressor \"{}\": option {} is {}; accepted: {}..{}", spec_.text,
           name, text, low, high);
-  return value;
+  return value + 0.0;  // -0 is 0
 }
 
 std::string_view OptionReader::spec(std::string_view name, std::string_view fallback) {

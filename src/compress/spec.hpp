@@ -39,7 +39,7 @@ class OptionReader {
   /// A whole number in [low, high] that is a multiple of `step`; `fallback` when not given.
   [[nodiscard]] std::uint32_t number(std::string_view name, std::uint32_t fallback, std::uint32_t low,
                                      std::uint32_t high, std::uint32_t step = 1);
-  /// A real number in [low, high]; `fallback` when not given.
+  /// A real number in [low, high], -0 as 0; `fallback` when not given.
   [[nodiscard]] double real(std::string_view name, double fallback, double low, double high);
   /// A spec, as text; `fallback` when not given.
   [[nodiscard]] std::string_view spec(std::string_view name, std::string_view fallback);

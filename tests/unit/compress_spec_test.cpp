@@ -51,6 +51,10 @@ TEST(Spec, CanonicalTextIsAcceptedAndStable) {
         Good{"ternary", "ternary(bucket=512,clip=0,pack=bits)"},
         Good{"ternary(64,clip=2.50,pack=trits)", "ternary(bucket=64,clip=2.5,pack=trits)"},
         Good{"mx8|zstd(3)", "mx8(format=e4m3,round=nearest)|zstd(level=3,split=bytes)"},
+        Good{"rotate(q4,clip=-0)",
+             "rotate(inner=quantize(bits=4,bucket=512,norm=linf,round=nearest),block=4096,scale=none,clip=0)"},
+        Good{"ternary(clip=-0.0)", "ternary(bucket=512,clip=0,pack=bits)"},
+        Good{"threshold(-0)", "threshold(t=0)"},
         Good{"f16|zstd(split=none)", "f16|zstd(level=1,split=none)"}}) {
     const Compressor compressor = make_compressor(good.text);
     EXPECT_EQ(compressor.spec(), good.canonical);
