@@ -182,7 +182,9 @@ class GRADWIRE_API Compressor {
   }
 
   /// The least proven b with E||x - decode(encode(x))||^2 <= b ||x||^2 for all x of `count` elements: omega where
-  /// traits().unbiased, 1 - delta where b < 1. Elements too small for the arithmetic (docs/wire-format.md) aside.
+  /// traits().unbiased, 1 - delta where b < 1. Elements too small for the arithmetic (docs/wire-format.md) aside,
+  /// and those beyond the format's largest number, which saturate: above 65504 for f16, 2^36 for natural, also where
+  /// they code rotated or chosen values.
   [[nodiscard]] double error_bound(std::size_t count) const { return self_->error_bound(count); }
 
   /// What more it can do; null where it cannot. They live as long as this compressor or a copy of it.
