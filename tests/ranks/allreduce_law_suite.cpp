@@ -44,6 +44,7 @@ std::vector<std::string> few_compressors() {
           "block_topk(0.1)",
           "q4|zstd",
           "topk(0.01)|zstd",
+          "randomk(0.1)",
           "powersgd"};
 }
 
