@@ -113,6 +113,14 @@ TEST(SelectAlgorithm, AutoGoesByNodesAndFacets) {
   EXPECT_EQ(selected("auto", {item(0, 1 << 20, "topk(0.01)")}, 16), "sparse_scatter");
 }
 
+/// Fields may be set one by one.
+TEST(BucketItem, IsNotCompressedUnlessSaid) {
+  BucketItem one;
+  one.count = 10;
+  EXPECT_EQ(one.compressor.spec(), "none");
+  EXPECT_EQ(Item{}.compressor.spec(), "none");
+}
+
 TEST(SelectAlgorithm, SaysWhyNot) {
   const auto refusal = [](const std::string& name, Errc code) -> std::string {
     try {
