@@ -107,7 +107,8 @@ void check_buffers(const Operation& op, std::span<const ItemBuffers> buffers, bo
     fail(Errc::non_finite, "the sum over ranks of finite gradients overflows, first in {} or one sent with it", who);
   }
   if (verdict.code == Errc::non_finite) {
-    fail(Errc::non_finite, "NaN, Inf or a magnitude beyond 2^126 in {} on rank {}, or in the sum that it owns", who,
+    fail(Errc::non_finite,
+         "NaN, Inf or magnitudes too large for its compressor in {} on rank {}, or in the sum that it owns", who,
          verdict.rank);
   }
   if (verdict.code == Errc::invalid_argument) {

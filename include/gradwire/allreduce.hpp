@@ -30,7 +30,7 @@ struct BucketItem {
   ParamId param{};  ///< unique in the bucket
   std::size_t count = 0;
   DType dtype = DType::f32;
-  Compressor compressor;
+  Compressor compressor = make_compressor("none");
   std::string name = {};                ///< for messages; empty means "parameter <id>"
   std::vector<std::size_t> shape = {};  ///< for low rank; empty means {count}
 };
@@ -61,7 +61,7 @@ struct Verdict {
 struct Item {
   Tensor tensor;
   Tensor residual;
-  Compressor compressor;
+  Compressor compressor = make_compressor("none");
   ParamId param{};                      ///< unique among the items of a call
   std::vector<std::size_t> shape = {};  ///< as in BucketItem
 };

@@ -193,7 +193,9 @@ class GRADWIRE_API Compressor {
   }
 
   /// The least proven b with E||x - decode(encode(x))||^2 <= b ||x||^2 for all x of `count` elements: omega where
-  /// traits().unbiased, 1 - delta where b < 1. Elements too small for the arithmetic (docs/wire-format.md) aside.
+  /// traits().unbiased, 1 - delta where b < 1. Elements too small for the arithmetic (docs/wire-format.md) aside,
+  /// and those beyond the format's largest number, which saturate: above 65504 for f16, 2^36 for natural, also where
+  /// they code rotated or chosen values.
   [[nodiscard]] double error_bound(std::size_t count) const { return self_->error_bound(count); }
 
   /// What more it can do; null where it cannot. They live as long as this compressor or a copy of it.
@@ -259,7 +261,8 @@ class GRADWIRE_API Compressor {
 /// Parses a text spec: a name, or a name with options, "quantize(bits=4,bucket=512)". Options left out take the
 /// defaults that `gradwire info --compressors` lists; main options may come first without their names, "topk(0.01)"; a
 /// value may itself be a spec, "rotate(q4)". "a|b" puts b behind a: a coding of a sparsifier's values, "topk(0.01)|q4",
-/// or a lossless stage. Throws Errc::invalid_argument naming the part that is wrong.
+/// or a lossless stage. Throws Errc::invalid_argument naming the part that is wrong, and where parentheses nest more
+/// than 16 deep.
 [[nodiscard]] GRADWIRE_API Compressor make_compressor(std::string_view spec);
 
 /// One row of `gradwire info --compressors`.

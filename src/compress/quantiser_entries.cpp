@@ -89,7 +89,7 @@ Compressor make_short_quantize(const Spec& spec) {
 std::vector<RegistryEntry> quantiser_entries() {
   return {
       {{"none", "none", "", "the elements as they are", "0", "-"}, make_cast<frame::Codec::none>},
-      {{"f16", "f16", "", "IEEE binary16, to nearest even, saturating", "2^-22", "IEEE 754-2019"},
+      {{"f16", "f16", "", "IEEE binary16, to nearest even, saturating", "2^-22 up to 65504", "IEEE 754-2019"},
        make_cast<frame::Codec::f16>},
       {{"bf16", "bf16", "", "bfloat16: the leading 16 bits of f32, to nearest even, saturating", "2^-16", "-"},
        make_cast<frame::Codec::bf16>},
@@ -121,7 +121,7 @@ std::vector<RegistryEntry> quantiser_entries() {
         "(sqrt(B)-1)/2; clipped 1+clip^2/8, from 4 on clip-1", "TernGrad, arXiv:1705.07878"},
        make_ternary},
       {{"natural", "natural(round=stochastic)", "round=stochastic|nearest",
-        "neighbouring powers of two from 2^-90 to 2^36, a byte an element", "1/8; nearest 1/9",
+        "neighbouring powers of two from 2^-90 to 2^36, a byte an element", "1/8, nearest 1/9; up to 2^36",
         "natural compression, arXiv:1905.10988"},
        make_natural},
   };

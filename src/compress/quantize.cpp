@@ -13,6 +13,16 @@
 namespace gradwire {
 namespace {
 
+/// Why a finite bucket is refused, after "the scale of elements a to b". Sums of squares leave f32 early.
+std::string_view reason_of(const QuantizeParams& params) {
+  switch (params.norm) {
+    case Norm::l2:
+    case Norm::clipped: return "is above 2^57, and the sum of their squares beyond f32";
+    case Norm::mean: return "is above 2^114, and the sum of their magnitudes beyond f32 or their mean above 2^126";
+    default: return "is above 2^126, which has no f32 inverse";
+  }
+}
+
 std::string canonical_spec(const QuantizeParams& params) {
   constexpr std::string_view kNorms[] = {"linf", "l2", "minmax"};
   constexpr std::string_view kRounds[] = {"nearest", "stochastic"};
@@ -58,7 +68,8 @@ std::size_t QuantizeCompressor::encode(ConstTensor x, Bytes out, Tensor residual
   const std::size_t encoded = isa::kernels<QuantizeKernels>().encode(
       {params_, x, out.data + frame::kHeaderBytes, static_cast<float*>(residual.data), key});
   if (encoded != x.count)
-    refuse_non_finite(x, {encoded, std::min<std::size_t>(params_.bucket, x.count - encoded), spec_});
+    refuse_non_finite(x,
+                      {encoded, std::min<std::size_t>(params_.bucket, x.count - encoded), spec_, reason_of(params_)});
   return frame_bytes;
 }
 

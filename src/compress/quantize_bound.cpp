@@ -20,14 +20,17 @@ double mean_sign_bound(double b) { return b == 1 ? 0 : 1 - 1 / b + 0x1p-22; }
 /// range^2 <= 2 ||x||^2; (unit / 2)^2 an element.
 double steps_bound(double b, double steps) { return b / (2 * steps * steps); }
 
+/// The element that lies on a level is decoded as that many units, rounded twice to f32: within 2^-23 of itself.
+constexpr double kRoundings = 0x1p-46;
+
 double levels_bound(const QuantizeParams& params, double b) {
   const auto levels = static_cast<double>(levels_of(params));
   // With linf one element lies on a level. An error is at most half a unit, and never more than the element itself.
   const double others = params.norm == Norm::linf ? b - 1 : b;
   const double halves = others / (4 * levels * levels);
   if (params.round == Rounding::nearest)
-    return params.norm == Norm::linf ? halves / (1 + halves) : std::min(halves, 1.0);
-  return std::min(halves, std::sqrt(others) / levels);  // QSGD, lemma 3.1
+    return params.norm == Norm::linf ? halves / (1 + halves) + kRoundings : std::min(halves, 1.0);
+  return std::min(halves, std::sqrt(others) / levels) + kRoundings;  // QSGD, lemma 3.1
 }
 
 /// m is the least level beside 0. From m on, nearest errs by v / 3 at most (half-way between powers), stochastic has

@@ -10,6 +10,9 @@
 namespace gradwire {
 namespace {
 
+/// Specs inside specs are made by recursion, and no meaningful one goes so deep.
+constexpr std::size_t kMaxNesting = 16;
+
 bool is_short_quantize(std::string_view name) {
   return name.size() == 2 && name[0] == 'q' && name[1] >= '1' && name[1] <= '8';
 }
@@ -50,6 +53,8 @@ Compressor make_stage(std::string_view text) {
 }  // namespace
 
 Compressor make_compressor(std::string_view text) {
+  require(nesting_depth(text) <= kMaxNesting, "compressor \"{}...\": parentheses nest {} deep; accepted: up to {}",
+          text.substr(0, 40), nesting_depth(text), kMaxNesting);
   const std::vector<std::string_view> stages = split_stages(text);
   Compressor compressor = make_stage(stages.front());
   for (std::size_t i = 1; i < stages.size(); ++i) {

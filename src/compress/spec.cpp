@@ -51,6 +51,16 @@ SpecOption parse_option(std::string_view text, const Spec& spec) {
 
 }  // namespace
 
+std::size_t nesting_depth(std::string_view text) noexcept {
+  std::size_t depth = 0;
+  std::size_t deepest = 0;
+  for (const char c : text) {
+    if (c == '(') deepest = std::max(deepest, ++depth);
+    if (c == ')' && depth != 0) --depth;
+  }
+  return deepest;
+}
+
 std::vector<std::string_view> split_stages(std::string_view text, char separator) {
   std::vector<std::string_view> stages;
   for (;;) {
@@ -132,7 +142,7 @@ double OptionReader::real(std::string_view name, double fallback, double low, do
   const bool good = error == std::errc{} && end == text.data() + text.size();
   require(good && value >= low && value <= high, "{} \"{}\": option {} is {}; accepted: {}..{}", spec_.kind, spec_.text,
           name, text, low, high);
-  return value;
+  return value + 0.0;  // -0 is 0
 }
 
 std::string_view OptionReader::spec(std::string_view name, std::string_view fallback) {

@@ -24,6 +24,9 @@ struct Spec {
 /// Cuts "a|b(c|d)|e" into "a", "b(c|d)" and "e"; with another separator, likewise.
 [[nodiscard]] std::vector<std::string_view> split_stages(std::string_view text, char separator = '|');
 
+/// How deep parentheses nest: 2 for "a(b(c))".
+[[nodiscard]] std::size_t nesting_depth(std::string_view text) noexcept;
+
 /// Throws Errc::invalid_argument naming what is malformed: no name, unbalanced parentheses, text after them, an option
 /// that is not key=value after one that is, or one given twice. A value is a word, or a spec.
 [[nodiscard]] Spec parse_spec(std::string_view text, std::string_view kind = "compressor");
@@ -37,7 +40,7 @@ class OptionReader {
   /// A whole number in [low, high] that is a multiple of `step`; `fallback` when not given.
   [[nodiscard]] std::uint32_t number(std::string_view name, std::uint32_t fallback, std::uint32_t low,
                                      std::uint32_t high, std::uint32_t step = 1);
-  /// A real number in [low, high]; `fallback` when not given.
+  /// A real number in [low, high], -0 as 0; `fallback` when not given.
   [[nodiscard]] double real(std::string_view name, double fallback, double low, double high);
   /// A spec, as text; `fallback` when not given.
   [[nodiscard]] std::string_view spec(std::string_view name, std::string_view fallback);

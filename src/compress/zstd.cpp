@@ -4,6 +4,7 @@
 #include <zstd.h>
 #include <zstd_errors.h>
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 #include <utility>
@@ -16,7 +17,7 @@
 namespace gradwire {
 namespace {
 
-/// What follows the frame's header; docs/wire-format.md section 1.4.
+/// What follows the frame's header; docs/wire-format.md section 1.12.
 struct Stored {
   std::uint64_t bytes;
   std::uint32_t inner_blocks;
@@ -182,6 +183,14 @@ ConstBytes decompress(const std::byte* payload, const Stored& stored, std::byte*
   return {scratch + inner_bytes, inner_bytes};
 }
 
+/// The largest inner frame that any encoder writes: a sparsifier's frames may hold more than it chooses itself, such as
+/// sums of several ranks' choices.
+std::size_t most_inner_bytes(const Compressor& inner, std::size_t count, DType dtype) {
+  const std::size_t most = inner.max_frame_size(count, dtype);
+  const Sparsifier* const sparsifier = inner.sparsifier();
+  return sparsifier == nullptr ? most : std::max(most, sparsifier->max_frame_size(count, count));
+}
+
 /// Throws Errc::bad_frame unless an inner frame says of itself what the frame around it does.
 void check_inner(ConstBytes inner, DType dtype, std::string_view spec) {
   std::uint32_t blocks = 0;
@@ -256,7 +265,7 @@ std::size_t ZstdCompressor::decode(ConstBytes in, Tensor y, Write write, StreamR
   frame::check_host(stream, spec_);
   frame::check_decode(in, y, spec_);
   const frame::Header header = frame::read_header(in, {frame::Codec::zstd, options_field(options_), y.count, spec_});
-  const Stored stored = read_stored(in, inner_.max_frame_size(y.count, header.dtype), spec_);
+  const Stored stored = read_stored(in, most_inner_bytes(inner_, y.count, header.dtype), spec_);
   const std::size_t frame_bytes = kOverhead + frame::align_up(stored.bytes);
   frame::check_size(in, header, frame_bytes, spec_);
   const std::size_t inner_bytes = std::size_t{stored.inner_blocks} * frame::kAlign;

@@ -28,8 +28,8 @@ std::size_t count_elems(const ParamInfo& param) {
 
 Family family_of(const Compressor& compressor) {
   if (compressor.low_rank() != nullptr) return Family::low_rank;
+  if (compressor.integer_coder() != nullptr) return Family::integer;  // before sparsifiers: randomk is both
   if (compressor.sparsifier() != nullptr) return Family::sparse;
-  if (compressor.integer_coder() != nullptr) return Family::integer;
   return Family::frames;
 }
 

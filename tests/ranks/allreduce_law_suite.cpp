@@ -43,6 +43,8 @@ std::vector<std::string> few_compressors() {
           "topk(0.1)|q4",
           "block_topk(0.1)",
           "q4|zstd",
+          "topk(0.01)|zstd",
+          "randomk(0.1)",
           "powersgd"};
 }
 
@@ -69,6 +71,8 @@ std::vector<std::string> all_compressors() {
       "randomk(0.5,scale=unbiased)",
       "adaptive_threshold(0.02,refresh=4)",
       "q4|zstd",
+      "topk(0.01)|zstd",
+      "topk(0.05)|q4|zstd",
   };
   for (const CompressorInfo& row : list_compressors()) specs.push_back(row.example);
   return specs;

@@ -105,9 +105,20 @@ TEST(SelectAlgorithm, AutoGoesByNodesAndFacets) {
   EXPECT_EQ(select_algorithm({.items = quantised, .nodes = two_by_two}), "hierarchical");
   EXPECT_EQ(select_algorithm({.items = quantised, .nodes = one_each}), "scatter_reduce");
   EXPECT_EQ(selected("auto", {item(0, 10, "thc")}, 4), "integer_sum");
+  EXPECT_EQ(selected("auto", {item(0, 10, "randomk(0.1)")}, 4), "integer_sum");
+  EXPECT_EQ(selected("auto", {item(0, 10, "thc"), item(1, 10, "randomk(0.1)")}, 4), "integer_sum");
+  EXPECT_EQ(selected("auto", {item(0, 10, "randomk(0.1)|q4")}, 4), "gather_sum");
   EXPECT_EQ(selected("auto", {item(0, 10, "powersgd")}, 4), "lowrank");
   EXPECT_EQ(selected("auto", {item(0, 1 << 20, "topk(0.01)")}, 2), "gather_sum");
   EXPECT_EQ(selected("auto", {item(0, 1 << 20, "topk(0.01)")}, 16), "sparse_scatter");
+}
+
+/// Fields may be set one by one.
+TEST(BucketItem, IsNotCompressedUnlessSaid) {
+  BucketItem one;
+  one.count = 10;
+  EXPECT_EQ(one.compressor.spec(), "none");
+  EXPECT_EQ(Item{}.compressor.spec(), "none");
 }
 
 TEST(SelectAlgorithm, SaysWhyNot) {

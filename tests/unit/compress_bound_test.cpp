@@ -130,6 +130,20 @@ TEST_P(ErrorBound, HoldsAndIsReachedOnRandomAndAdversarialVectors) {
   }
 }
 
+/// The rounding of an element that lies on a level shows where there is no other.
+TEST(ErrorBound, OfOneElementHasItsRounding) {
+  for (const char* spec : {"quantize(bits=3,bucket=32)", "q4", "q7(round=stochastic)"}) {
+    const Compressor compressor = make_compressor(spec);
+    double worst = 0;
+    for (int i = 1; i < 2000; ++i) {
+      const std::vector<float> x{static_cast<float>(i) / 10};
+      worst = std::max(worst, squares(encode(compressor, {x.data(), 1}).residual) / squares(x));
+    }
+    EXPECT_GT(worst, 0) << spec;
+    EXPECT_LE(worst, compressor.error_bound(1)) << spec;
+  }
+}
+
 std::string spec_name(const ::testing::TestParamInfo<std::string>& info) {
   std::string text = info.param;
   std::replace_if(

@@ -188,5 +188,19 @@ TEST(Minmax, GivesTheValuesOfCgx) {
   }
 }
 
+/// Refused where a sum over the bucket leaves f32, long before an element does; the message says so.
+TEST(Levels, SumsBeyondF32AreRefusedAsSuch) {
+  std::string message;
+  const auto refuse = [&](const char* spec, float value) {
+    const std::vector<float> x(512, value);
+    return code_of([&] { (void)encode(make_compressor(spec), {x.data(), x.size()}); }, &message);
+  };
+  EXPECT_EQ(refuse("ternary(clip=2.5)", 0x1p63f), Errc::non_finite);
+  EXPECT_NE(message.find("above 2^57, and the sum of their squares"), std::string::npos) << message;
+  EXPECT_EQ(refuse("sign", 0x1p125f), Errc::non_finite);
+  EXPECT_NE(message.find("above 2^114, and the sum of their magnitudes"), std::string::npos) << message;
+  EXPECT_EQ(refuse("sign", 0x1p118f), Errc::ok);
+}
+
 }  // namespace
 }  // namespace gradwire::testing

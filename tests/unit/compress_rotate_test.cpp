@@ -273,6 +273,9 @@ TEST(Rotate, SpecsAreCheckedByName) {
   };
   EXPECT_THAT(message_of("rotate(q4,block=96)"), HasSubstr("powers of two in 32..8192"));
   EXPECT_THAT(message_of("rotate(rotate(q4))"), HasSubstr("already rotated"));
+  for (const char* hidden :
+       {"rotate(rotate(q4)|zstd)", "rotate(thc|zstd,block=64)", "rotate(rotate(q4,block=64)|zstd(3))"})
+    EXPECT_THAT(message_of(hidden), HasSubstr("already rotated"));
   EXPECT_THAT(message_of("rotate(q4(bucket=8160),block=8192)"), HasSubstr("least common multiple"));
   EXPECT_THAT(message_of("rotate(q4,scale=2)"), HasSubstr("unbiased"));
   EXPECT_EQ(make_compressor("rotate").spec(), make_compressor("rotate(inner=q4,block=4096,scale=none,clip=0)").spec());

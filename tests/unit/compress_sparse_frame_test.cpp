@@ -47,6 +47,27 @@ IndexCoding round_trip(const std::vector<std::uint32_t>& places, std::size_t uni
   return plan.coding;
 }
 
+/// Behind the last place.
+TEST(SparseIndices, WhatIsLeftOverMustBeZero) {
+  const std::vector<std::uint32_t> places = random_places(70'001, 0.0003, 3);
+  ASSERT_GT(places.size(), 5u);
+  const sparse::Places all{places.data(), places.size(), 70'001};
+  for (const IndexCoding coding : {IndexCoding::words, IndexCoding::offsets, IndexCoding::bitmap, IndexCoding::rice}) {
+    sparse::IndexPlan plan = sparse::plan_indices(all);
+    if (coding != IndexCoding::rice) plan = {coding, 0, sparse::fixed_index_bytes(coding, all.count, all.units)};
+    ASSERT_EQ(plan.coding, coding);
+    std::vector<std::byte> bytes(plan.bytes);
+    sparse::write_indices(plan, all, bytes.data());
+    for (std::size_t bit = 0; bit < 8 * bytes.size(); ++bit) {
+      std::vector<std::byte> bad = bytes;
+      bad[bit / 8] ^= static_cast<std::byte>(1u << (bit % 8));
+      std::vector<std::uint32_t> others;
+      const Errc code = code_of([&] { others = read(plan, bad.data(), all.count, all.units); });
+      ASSERT_TRUE(code == Errc::bad_frame || (code == Errc::ok && others != places)) << static_cast<int>(coding) << bit;
+    }
+  }
+}
+
 TEST(SparseIndices, EachCodingIsShortestSomewhere) {
   EXPECT_EQ(round_trip({}, 0), IndexCoding::words);
   EXPECT_EQ(round_trip({}, 1000), IndexCoding::words);
@@ -225,6 +246,20 @@ TEST_P(SparseBadFrames, AnyFlippedHeaderBitButOfTheDtype) {
     // Another number of entries, coding or Rice parameter may fit by chance, as far as a reader can tell.
     const bool may_fit = bit == 24 || bit == 25 || (bit >= 128 && bit < 176);
     ASSERT_TRUE(code == Errc::bad_frame || (may_fit && code == Errc::ok)) << "bit " << bit;
+  }
+}
+
+/// No two frames mean the same: padding is zero, as docs/wire-format.md says. Frames inside are another's business.
+TEST_P(SparseBadFrames, AnyFlippedBitBehindTheHeadersIsRefusedOrMeansSomethingElse) {
+  if (frame_[4] == std::byte{3}) GTEST_SKIP() << "values are frames";
+  Values expected(kCount, DType::f32);
+  compressor_.decode({frame_.data(), frame_.size()}, expected.tensor(), Write::assign);
+  for (std::size_t bit = 256; bit < 8 * frame_.size(); ++bit) {
+    std::vector<std::byte> bad = frame_;
+    bad[bit / 8] ^= static_cast<std::byte>(1u << (bit % 8));
+    Values y(kCount, DType::f32);
+    const Errc code = code_of([&] { compressor_.decode({bad.data(), bad.size()}, y.tensor(), Write::assign); });
+    ASSERT_TRUE(code == Errc::bad_frame || (code == Errc::ok && y.bytes() != expected.bytes())) << "bit " << bit;
   }
 }
 

@@ -190,6 +190,20 @@ TEST(BlockTopK, TakesWholeBlocksOfLargestNorm) {
     }
 }
 
+/// Their sums of squares would all be infinite, and the first blocks chosen.
+TEST(BlockTopK, L2RefusesSumsOfSquaresBeyondF32) {
+  std::vector<float> x(320, 1e20f);
+  x[200] = 3e38f;
+  std::string message;
+  EXPECT_EQ(code_of([&] { (void)select("block_topk(0.1,block=32)", x); }, &message), Errc::non_finite);
+  EXPECT_THAT(message, HasSubstr("elements 0 to 31 is above 2^59"));
+  EXPECT_THAT(message, HasSubstr("norm=linf"));
+  EXPECT_EQ(select("block_topk(k=1,block=32,norm=linf)", x).index.front(), 192u);
+  std::fill(x.begin(), x.end(), 0x1p58f);
+  x[200] = 0x1p60f;
+  EXPECT_EQ(select("block_topk(k=1,block=32)", x).index.front(), 192u);
+}
+
 TEST(BlockTopK, IndexesBlocks) {
   const std::vector<float> x = normal_gradients(64'000, 8);
   const Encoded encoded = encode(make_compressor("block_topk(0.01)"), {x.data(), x.size()});

@@ -51,6 +51,10 @@ TEST(Spec, CanonicalTextIsAcceptedAndStable) {
         Good{"ternary", "ternary(bucket=512,clip=0,pack=bits)"},
         Good{"ternary(64,clip=2.50,pack=trits)", "ternary(bucket=64,clip=2.5,pack=trits)"},
         Good{"mx8|zstd(3)", "mx8(format=e4m3,round=nearest)|zstd(level=3,split=bytes)"},
+        Good{"rotate(q4,clip=-0)",
+             "rotate(inner=quantize(bits=4,bucket=512,norm=linf,round=nearest),block=4096,scale=none,clip=0)"},
+        Good{"ternary(clip=-0.0)", "ternary(bucket=512,clip=0,pack=bits)"},
+        Good{"threshold(-0)", "threshold(t=0)"},
         Good{"f16|zstd(split=none)", "f16|zstd(level=1,split=none)"}}) {
     const Compressor compressor = make_compressor(good.text);
     EXPECT_EQ(compressor.spec(), good.canonical);
@@ -123,6 +127,29 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"q4|zstd|q4", "nothing can stand behind zstd", ""},
         Bad{"q4|zstd|zstd", "nothing can stand behind zstd", ""}, Bad{"q4|zstd(level=20)", "level is 20", "1..19"},
         Bad{"q4|zstd(split=words)", "split is words", "bytes, none"}));
+
+/// "rotate(rotate(...", and the like, so many deep.
+std::string nested(const std::string& open, std::size_t depth) {
+  std::string text;
+  for (std::size_t i = 0; i < depth; ++i) text += open;
+  return text + "q4" + std::string(depth, ')');
+}
+
+/// Deeper ones would end in an overflow of the stack.
+TEST(Spec, DepthIsLimited) {
+  for (const char* open : {"rotate(", "powersgd(fallback=", "projection(factors=", "topk(0.1)|rotate("}) {
+    for (const std::size_t depth : {17u, 1'000u, 100'000u}) {
+      std::string message;
+      EXPECT_EQ(code_of([&] { (void)make_compressor(nested(open, depth)); }, &message), Errc::invalid_argument);
+      EXPECT_THAT(message, HasSubstr("nest " + std::to_string(depth) + " deep; accepted: up to 16"));
+      EXPECT_LT(message.size(), 200u);
+    }
+    std::string message;
+    EXPECT_EQ(code_of([&] { (void)make_compressor(nested(open, 16)); }, &message), Errc::invalid_argument);
+    EXPECT_THAT(message, ::testing::Not(HasSubstr("deep")));
+    EXPECT_EQ(code_of([&] { (void)make_compressor(std::string(100'000, '(')); }), Errc::invalid_argument);
+  }
+}
 
 TEST(Spec, EveryListedCompressorIsMakeable) {
   const std::vector<CompressorInfo> rows = list_compressors();

@@ -292,5 +292,26 @@ TEST(Zstd, PassesASparsifierOn) {
             "quantize(bits=4,bucket=512,norm=linf,round=nearest)|zstd(level=1,split=bytes)");
 }
 
+/// Sums of several ranks' choices have more entries than any rank chooses: up to all of them.
+TEST(Zstd, ReadsSparseFramesOfMoreEntriesThanItChooses) {
+  for (const char* spec : {"topk(0.01)|zstd", "topk(0.01)|q4|zstd", "randomk(k=3)|f16|zstd"}) {
+    const Compressor zstd = make_compressor(spec);
+    const Sparsifier& facet = *zstd.sparsifier();
+    for (const std::size_t count : {1u, 100u, 5000u}) {
+      for (const std::size_t entries : {count / 50, count / 2, count}) {
+        std::vector<std::uint32_t> index(entries);
+        std::vector<float> value = normal_gradients(entries, 4);
+        for (std::size_t i = 0; i < entries; ++i) index[i] = static_cast<std::uint32_t>(i * (count / entries));
+        std::vector<std::byte> frame(facet.max_frame_size(count, entries));
+        frame.resize(
+            facet.encode_entries({index.data(), value.data(), entries}, count, {frame.data(), frame.size()}, {}));
+        std::vector<float> y(count);
+        ASSERT_EQ(zstd.decode({frame.data(), frame.size()}, {y.data(), count}, Write::assign), frame.size());
+        for (std::size_t i = 0; i < entries; ++i) ASSERT_EQ(y[index[i]], value[i]) << spec;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace gradwire::testing

@@ -57,6 +57,16 @@ TEST(PlanParams, OneThatChoosesItsCompressorGetsIt) {
   EXPECT_FALSE(first_schemes(params, ring)[1].dense()) << "asked for by name";
 }
 
+TEST(PlanParams, FamiliesGoByWhatACompressorCanDo) {
+  const std::vector<ParamInfo> params{
+      param(0, {64, 64}, "q4"),           param(1, {64, 64}, "topk(0.1)"),       param(2, {64, 64}, "thc"),
+      param(3, {64, 64}, "randomk(0.1)"), param(4, {64, 64}, "randomk(0.1)|q4"), param(5, {64, 64}, "powersgd")};
+  std::vector<Family> families;
+  for (const ParamScheme& scheme : first_schemes(params, {})) families.push_back(scheme.family);
+  EXPECT_THAT(families, ElementsAre(Family::frames, Family::sparse, Family::integer, Family::integer, Family::sparse,
+                                    Family::low_rank));
+}
+
 TEST(PlanParams, NamesTheParameterThatIsWrong) {
   const auto complaint = [](const std::vector<ParamInfo>& params) -> std::string {
     try {

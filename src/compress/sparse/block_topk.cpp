@@ -39,6 +39,13 @@ std::size_t BlockTopK::select(const Choice& choice, const Entries& out) const {
   const std::uint32_t most = isa::kernels<SparseKernels>().block_norms(
       {x, block_, norm_ == Norm::linf, norms, in_place ? nullptr : choice.residual});
   if (most >= kInfinity) refuse_non_finite(x, {0, x.count, choice.spec});
+  // Sums of squares beyond f32 could not be told from each other.
+  for (std::size_t b = 0; b < n; ++b) {
+    if (norms[b] < kInfinity) continue;
+    const std::size_t first = b * block_;
+    refuse_non_finite(x, {first, std::min(block_, x.count - first), choice.spec,
+                          "is above 2^59, whose sums of squares may leave f32: norm=linf takes any"});
+  }
   std::copy_n(norms, n, memory.keys);
   Cut cut = cut_keys(memory.keys, n, m);
   std::size_t taken = 0;

@@ -117,6 +117,7 @@ class IndexReader {
   void read_bitmap(std::uint32_t* out, std::size_t n);
   void read_rice(std::uint32_t* out, std::size_t n);
   void read_seeded(std::uint32_t* out, std::size_t n) noexcept;
+  [[nodiscard]] bool is_zero(std::size_t first, std::size_t last) const noexcept;
   void check_end() const;
 
   const IndexSection section_;

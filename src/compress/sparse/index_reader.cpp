@@ -122,17 +122,32 @@ void IndexReader::read_seeded(std::uint32_t* out, std::size_t n) noexcept {
   for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<std::uint32_t>(strata.next(keys).place);
 }
 
+/// Whether [first, last) of the section is zero.
+bool IndexReader::is_zero(std::size_t first, std::size_t last) const noexcept {
+  return std::all_of(section_.data + first, section_.data + last, [](std::byte byte) { return byte == std::byte{0}; });
+}
+
+/// What no place takes: counts of further blocks, and what fills up the section.
 void IndexReader::check_end() const {
   bool good = pending_ == 0;
   const IndexPlan& plan = section_.plan;
-  if (plan.coding == IndexCoding::offsets) {
-    for (std::uint64_t block = position_; block < offset_blocks(section_.units); ++block)
-      good = good && load<std::uint32_t>(section_.data, static_cast<std::size_t>(block)) == 0;
-  } else if (plan.coding == IndexCoding::bitmap) {
-    for (std::uint64_t word = position_; word < plan.bytes / 8; ++word)
-      good = good && load<std::uint64_t>(section_.data, static_cast<std::size_t>(word)) == 0;
-  } else if (plan.coding == IndexCoding::rice) {
-    good = frame::align_up(static_cast<std::size_t>((position_ + 7) / 8)) == plan.bytes;
+  const auto position = static_cast<std::size_t>(position_);
+  switch (plan.coding) {
+    case IndexCoding::all: break;
+    case IndexCoding::words: good = good && is_zero(4 * section_.count, plan.bytes); break;
+    case IndexCoding::offsets: {
+      const std::size_t counts = 4 * offset_blocks(section_.units);
+      good = good && is_zero(4 * position, counts) && is_zero(counts + 2 * section_.count, plan.bytes);
+      break;
+    }
+    case IndexCoding::bitmap: good = good && is_zero(8 * position, plan.bytes); break;
+    case IndexCoding::rice: {
+      const std::size_t end = (position + 7) / 8;
+      good = frame::align_up(end) == plan.bytes && is_zero(end, plan.bytes);
+      if (good && position % 8 != 0) good = std::to_integer<unsigned>(section_.data[end - 1]) >> (position % 8) == 0;
+      break;
+    }
+    case IndexCoding::seeded: good = good && is_zero(2 * sizeof(std::uint32_t), plan.bytes); break;
   }
   if (!good)
     fail(Errc::bad_frame, "{}: the frame's index section holds more than {} entries", section_.spec, section_.count);

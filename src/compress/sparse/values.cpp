@@ -69,6 +69,10 @@ ValueReader::ValueReader(const ValueCoding& coding, std::size_t count, ConstByte
     bytes_ = coding.max_bytes(count);
     if (in.size < bytes_)
       fail(Errc::bad_frame, "{}: values take {} bytes, the frame has {} left", spec, bytes_, in.size);
+    const std::byte* const end = in.data + bytes_;
+    const std::byte* const padding = in.data + count * size_of(dtype_of(kind_));
+    if (!std::all_of(padding, end, [](std::byte byte) { return byte == std::byte{0}; }))
+      fail(Errc::bad_frame, "{}: values are followed by bytes that are not zero", spec);
     return;
   }
   static thread_local std::vector<float> decoded;

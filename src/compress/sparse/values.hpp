@@ -41,8 +41,9 @@ class ValueCoding {
 /// The values of a frame, read in batches.
 class ValueReader {
  public:
-  /// `in` starts at the section and may be longer. Throws Errc::bad_frame when it is too short, or is no frame of the
-  /// coding's compressor. Frames are decoded at once, into memory that stays with the thread.
+  /// `in` starts at the section and may be longer. Throws Errc::bad_frame when it is too short, has other padding than
+  /// zeros, or is no frame of the coding's compressor. Frames are decoded at once, into memory that stays with the
+  /// thread.
   ValueReader(const ValueCoding& coding, std::size_t count, ConstBytes in, std::string_view spec);
 
   /// Bytes of the section.
