@@ -82,8 +82,8 @@ class GRADWIRE_API IntegerCoder {
   /// What this rank needs each common range to be at least: not negative. Throws Errc::non_finite for an x that
   /// encode() could not code against them.
   virtual void find_ranges(ConstTensor x, float* ranges) const = 0;
-  /// The narrowest of u8, u16, u32 that holds the sum of `ranks` codes; f32 where codes are values themselves, at places
-  /// that all ranks draw alike. Throws Errc::unsupported for too many ranks.
+  /// The narrowest of u8, u16, u32 that holds the sum of `ranks` codes; f32 where codes are values themselves, at
+  /// places that all ranks draw alike. Throws Errc::unsupported for too many ranks.
   [[nodiscard]] virtual DType sum_dtype(int ranks) const = 0;
   /// Codes that `count` elements take: a coder may pad.
   [[nodiscard]] virtual std::size_t codes(std::size_t count) const = 0;
