@@ -14,6 +14,9 @@
 namespace gradwire {
 namespace {
 
+/// Messages hold headers of 16 bytes, and numbers of up to 8.
+constexpr std::size_t kWorkspaceAlign = 16;
+
 /// What all ranks must have in common, in words; entry 0 is the number of the run.
 std::vector<Agreement> describe_agreement(const Operation& op, std::string_view algorithm, std::size_t segment_bytes) {
   std::vector<Agreement> entries;
@@ -172,6 +175,9 @@ void Run::start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint
   require(workspace.size >= workspace_bytes() && (workspace.data != nullptr || workspace_bytes() == 0),
           "{} needs {} bytes of workspace, given {}", gradwire::name(op_.entry), workspace_bytes(),
           workspace.data == nullptr ? 0 : workspace.size);
+  require(reinterpret_cast<std::uintptr_t>(workspace.data) % kWorkspaceAlign == 0,
+          "{} needs a workspace aligned to {} bytes, given one at {}", gradwire::name(op_.entry), kWorkspaceAlign,
+          static_cast<const void*>(workspace.data));
   check_buffers(op_, buffers, refusal.has_value());
   started_ = Clock::now();
   op_.deadline = deadline_after(timeout_);

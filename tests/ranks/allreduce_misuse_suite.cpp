@@ -59,6 +59,10 @@ TEST_P(AllreduceMisuse, BadBuffersAreRefused) {
     EXPECT_EQ(start({device, {}}, workspace.bytes()).code, Errc::unsupported);
     if (operation.workspace_bytes() > 0) {
       EXPECT_THAT(start({good, {}}, workspace.bytes().slice(0, 1)).message, HasSubstr("bytes of workspace, given 1"));
+      const Buffer larger(operation.workspace_bytes() + 16);
+      const Outcome odd = start({good, {}}, larger.bytes().slice(8, operation.workspace_bytes()));
+      EXPECT_EQ(odd.code, Errc::invalid_argument);
+      EXPECT_THAT(odd.message, HasSubstr("workspace aligned to 16 bytes"));
     }
     comm.barrier(patience());
   });
