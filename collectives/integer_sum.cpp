@@ -16,6 +16,9 @@
 // completes here too. If it is in a start(), all others have entered the same one, so their ranges are posted. So the
 // last rank always gets on. (The hook fits: it starts a bucket once those a fixed number before it are complete.)
 //
+// Ranges travel with the step's number, which keys what all ranks draw alike: where ranks differ in it their codes mean
+// different things, and nothing else would tell.
+//
 // A verdict is part of the exchange of ranges. Everybody hears everybody there, so all ranks know of one before any
 // all-reduce, and all of them leave it out. Coding against agreed ranges refuses nothing.
 
@@ -32,6 +35,14 @@
 namespace gradwire {
 namespace {
 
+/// Between the envelope and the ranges.
+struct Preface {
+  std::uint64_t step = 0;
+  std::uint64_t zero = 0;
+};
+constexpr std::size_t kRangesAt = kEnvelopeBytes + sizeof(Preface);
+constexpr MessageId kRanges{0, 0, sizeof(Preface)};
+
 constexpr std::array kSumTypes{DType::u8, DType::u16, DType::u32, DType::f32};
 
 class IntegerSum final : public Algorithm {
@@ -41,7 +52,7 @@ class IntegerSum final : public Algorithm {
       ranges_first_.push_back(ranges_);
       if (op.items[i].count > 0) ranges_ += coder(i).ranges(op.items[i].count);
     }
-    message_bytes_ = kEnvelopeBytes + frame::align_up(ranges_ * sizeof(float));
+    message_bytes_ = kRangesAt + frame::align_up(ranges_ * sizeof(float));
     workspace_bytes_ = message_bytes_ * static_cast<std::size_t>(op.size());
     for (const DType dtype : kSumTypes) add_group(dtype);
     scratch_ = workspace_bytes_;
@@ -104,7 +115,7 @@ class IntegerSum final : public Algorithm {
     return workspace_.slice(static_cast<std::size_t>(rank) * message_bytes_, message_bytes_);
   }
   /// Mine at first, and common once agreed on. Workspaces are aligned as their owner aligned them, f32 at least.
-  [[nodiscard]] float* ranges() const { return reinterpret_cast<float*>(message_of(op_.rank()).data + kEnvelopeBytes); }
+  [[nodiscard]] float* ranges() const { return reinterpret_cast<float*>(message_of(op_.rank()).data + kRangesAt); }
   [[nodiscard]] Tensor codes_of(const Group& group) const {
     return {workspace_.data + group.first_byte, group.codes, group.dtype, workspace_.space};
   }
@@ -113,7 +124,7 @@ class IntegerSum final : public Algorithm {
   void agree_on_ranges() {
     find_ranges();
     const Bytes mine = message_of(op_.rank());
-    const std::size_t size = seal_message(op_, {0, 0}, mine, message_bytes_);
+    const std::size_t size = seal_message(op_, kRanges, mine, message_bytes_);
     sends_.clear();
     recvs_.clear();
     for (int distance = 1; distance < op_.size(); ++distance) {
@@ -125,11 +136,16 @@ class IntegerSum final : public Algorithm {
     float* const common = ranges();
     for (int peer = 0; peer < op_.size(); ++peer) {
       if (peer == op_.rank()) continue;
-      const ConstBytes theirs = open_message(op_, {{0, 0}, {}, message_of(peer), peer});
+      const ConstBytes theirs = open_message(op_, {kRanges, {}, message_of(peer), peer});
       if (op_.verdict) continue;  // the others' messages are checked all the same
-      if (theirs.size != message_bytes_ - kEnvelopeBytes)
+      if (theirs.size != message_bytes_ - kRangesAt)
         fail(Errc::rank_mismatch, "rank {} sent {} bytes of ranges, expected {}", peer, theirs.size,
-             message_bytes_ - kEnvelopeBytes);
+             message_bytes_ - kRangesAt);
+      Preface preface;
+      std::memcpy(&preface, message_of(peer).data + kEnvelopeBytes, sizeof preface);
+      if (preface.step != op_.step)
+        fail(Errc::rank_mismatch, "rank {} is at step {} in slot {}, this rank at step {}", peer, preface.step,
+             static_cast<std::uint32_t>(op_.slot), op_.step);
       for (std::size_t i = 0; i < ranges_; ++i) {
         float range = 0;
         std::memcpy(&range, theirs.data + i * sizeof range, sizeof range);
@@ -141,6 +157,8 @@ class IntegerSum final : public Algorithm {
   void find_ranges() {
     const Stopwatch watch(op_.stats.encode_us);
     std::memset(message_of(op_.rank()).data, 0, message_bytes_);
+    const Preface preface{op_.step};
+    std::memcpy(message_of(op_.rank()).data + kEnvelopeBytes, &preface, sizeof preface);
     for (std::size_t i = 0; i < op_.items.size() && !op_.verdict; ++i) {
       if (op_.items[i].count == 0) continue;
       try {

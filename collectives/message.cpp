@@ -121,7 +121,7 @@ RandomKey random_key(const Operation& op, const Piece& piece, Draw draw) {
 void refuse_fingerprint(const Operation& op, int from, std::uint64_t theirs) {
   fail(Errc::rank_mismatch,
        "rank {} runs a different operation in slot {} (fingerprint {:016x}, here {:016x}): counts, dtypes, names, "
-       "compressors, algorithm, seed or segment size differ; GRADWIRE_CHECK=1 tells which",
+       "compressors, algorithm, seed, segment size or a low-rank scheme's step differ; GRADWIRE_CHECK=1 tells which",
        from, static_cast<std::uint32_t>(op.slot), theirs, op.fingerprint);
 }
 

@@ -15,6 +15,9 @@
 namespace gradwire {
 namespace {
 
+/// Messages hold headers of 16 bytes, and numbers of up to 8.
+constexpr std::size_t kWorkspaceAlign = 16;
+
 /// What all ranks must have in common, in words; entry 0 is the number of the run.
 std::vector<Agreement> describe_agreement(const Operation& op, std::string_view algorithm, std::size_t segment_bytes) {
   std::vector<Agreement> entries;
@@ -152,6 +155,8 @@ Run::Run(Operation operation, const AllreduceOptions& options)
   if (name_ == "hierarchical") op_.inner = make_compressor(options.inner);
   agreement_ = describe_agreement(op_, name_, segment_bytes);
   op_.fingerprint = fingerprint(agreement_, op_.size());
+  compares_steps_ = name_ == "integer_sum" || name_ == "lowrank";
+  if (compares_steps_) agreement_.push_back({"step", ""});
   op_.buffers.reserve(op_.items.size());
   verdict_memory_ = Buffer(static_cast<std::size_t>(op_.size()) * sizeof(VerdictMessage));
   sends_.reserve(static_cast<std::size_t>(op_.size()));
@@ -174,10 +179,13 @@ void Run::start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint
   require(workspace.size >= workspace_bytes() && (workspace.data != nullptr || workspace_bytes() == 0),
           "{} needs {} bytes of workspace, given {}", gradwire::name(op_.entry), workspace_bytes(),
           workspace.data == nullptr ? 0 : workspace.size);
+  require(reinterpret_cast<std::uintptr_t>(workspace.data) % kWorkspaceAlign == 0,
+          "{} needs a workspace aligned to {} bytes, given one at {}", gradwire::name(op_.entry), kWorkspaceAlign,
+          static_cast<const void*>(workspace.data));
   check_buffers(op_, buffers, refusal.has_value());
   started_ = Clock::now();
   op_.deadline = deadline_after(timeout_);
-  agree_first();
+  agree_first(step);
   const std::lock_guard lock(mutex_);
   op_.buffers.assign(buffers.begin(), buffers.end());
   op_.step = step;
@@ -195,9 +203,10 @@ void Run::start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint
 
 /// The first run waits for the others here, so that a difference has words on every rank before the first message.
 /// `checked` does the same before each run.
-void Run::agree_first() {
+void Run::agree_first(std::uint64_t step) {
   op_.number = op_.comm.next_operation(op_.slot);
   agreement_.front().value = std::to_string(op_.number);
+  if (compares_steps_) agreement_.back().value = std::to_string(step);
   if (!agreed_) {
     try {
       op_.comm.agree(agreement_, op_.deadline, op_.slot);

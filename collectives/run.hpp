@@ -55,7 +55,7 @@ class Run final : public Completion {
   [[nodiscard]] std::string describe_operation() const;
   [[nodiscard]] std::string describe_step() const;
   [[nodiscard]] std::span<VerdictMessage> verdict_messages() const noexcept;
-  void agree_first();
+  void agree_first(std::uint64_t step);
   void first_step() noexcept;
   bool verdicts_agree();
   Work exchange_verdicts();
@@ -67,6 +67,7 @@ class Run final : public Completion {
   std::chrono::milliseconds timeout_;
   std::string_view name_;
   std::vector<Agreement> agreement_;
+  bool compares_steps_ = false;  // the last entry of agreement_ is the step, without which codes mean other things
   std::unique_ptr<Algorithm> algorithm_;
   std::optional<Pipeline> pipeline_;
   Buffer workspace_;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "gradwire/compressor.hpp"
+#include "gradwire/error.hpp"
 
 namespace gradwire::tools {
 namespace {
@@ -24,6 +25,48 @@ bool read_number(std::string_view text, T& value) {
   const char* const end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data(), end, value);
   return error == std::errc{} && stop == end;
+}
+
+bool means(const std::string& spec, const std::string& canonical) {
+  try {
+    return make_compressor(spec).spec() == canonical;
+  } catch (const Error&) {
+    return false;  // one option may need another
+  }
+}
+
+/// A spec without the options that are as they would be by themselves: canonical ones are as long as they can be.
+std::string shorten(const std::string& canonical) {
+  std::string spec = canonical;
+  std::size_t end = spec.size();  // of the option looked at
+  int depth = 0;
+  for (std::size_t i = spec.size(); i-- > 0;) {
+    const char c = spec[i];
+    if (c == ')' && depth++ == 0) end = i;
+    if (c == '(') --depth;
+    const bool first = c == '(' && depth == 0;
+    if (!first && !(c == ',' && depth == 1)) continue;
+    const bool last = spec[end] == ')';
+    std::string without = spec;
+    if (first && last) {
+      without.erase(i, end + 1 - i);
+    } else {
+      without.erase(first ? i + 1 : i, end - i);
+    }
+    if (means(without, canonical)) spec = std::move(without);
+    end = i;
+  }
+  return spec;
+}
+
+/// One of each row of list_compressors(), and two codings in a row. Of gaussian numbers, as `perf` has them, the
+/// default threshold would keep nearly all.
+std::vector<std::string> one_of_each() {
+  std::vector<std::string> specs;
+  for (const CompressorInfo& row : list_compressors())
+    specs.push_back(row.name == "threshold" ? "threshold(2)" : shorten(row.example));
+  specs.insert(specs.end(), {"topk(0.01)|q4", "q2|zstd"});
+  return specs;
 }
 
 }  // namespace
@@ -97,7 +140,7 @@ std::vector<std::string> parse_specs(std::string_view flag, std::string_view tex
   const auto add = [&](const std::string& spec) {
     if (spec.empty()) usage("{} {}: an empty spec; expected specs separated by commas, or 'all'", flag, text);
     if (spec != "all") return specs.push_back(spec);
-    for (const CompressorInfo& row : list_compressors()) specs.push_back(row.example);
+    for (std::string& each : one_of_each()) specs.push_back(std::move(each));
   };
   int depth = 0;
   std::string spec;

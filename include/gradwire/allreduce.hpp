@@ -83,17 +83,18 @@ class GRADWIRE_API PersistentOperation {
   [[nodiscard]] std::size_t workspace_bytes() const noexcept;
 
   /// Collective; operations on one communicator are started in the same order on every rank. `buffers` are in the order
-  /// of the items; they and the workspace belong to the operation until the Work is done. The operation advances only
-  /// inside Work::done() and Work::wait(); `integer_sum` also waits here until all ranks have started it, so ranks that
-  /// use it run the same sequence of starts and waits. `step`, the same on all ranks, keys the random
-  /// numbers. A `refusal` makes this rank take
-  /// part without data (its tensors may lack memory): every rank's Work then fails with that verdict, in step, and the
-  /// communicator stays usable. The same happens when an input holds NaN or Inf. Residuals are then unspecified.
+  /// of the items; the workspace is aligned to 16 bytes (a Buffer is). They belong to the operation until the Work is
+  /// done. The operation advances only inside Work::done() and Work::wait(); `integer_sum` also waits here until all
+  /// ranks have started it, so ranks that use it run the same sequence of starts and waits. `step`, the same on all
+  /// ranks, keys the random numbers. A `refusal` makes this rank take part without data (its tensors may lack memory):
+  /// every rank's Work then fails with that verdict, in step, and the communicator stays usable. The same happens when
+  /// an input holds NaN or Inf. Residuals are then unspecified.
   ///
   /// The first start waits for the other ranks, at most until the operation's deadline, and compares what they are
   /// about to run: it throws Errc::rank_mismatch on every rank, naming the rank that differs, the item and both values,
   /// and the communicator stays usable; Errc::timeout aborts it. Throws Errc::invalid_argument for wrong counts or
-  /// dtypes or a running operation, Errc::unsupported for memory the transport does not reach.
+  /// dtypes, a workspace that is too small or not aligned, or a running operation, Errc::unsupported for memory the
+  /// transport does not reach.
   ///
   /// After Errc::timeout, Errc::aborted or any other failure of the Work that is no verdict (in_step() is false) the
   /// backend may go on using the workspace and the tensors: they must stay allocated (Buffer::abandon).

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/fail.hpp"
+#include "compress/spec.hpp"
 
 #include "gradwire/allreduce.hpp"
 #include "gradwire/compressor.hpp"
@@ -44,9 +45,15 @@ Scheme read_scheme(const ParamInfo& param, const HookOptions& options) {
   if (!scheme.rule.empty() && param.rule.empty()) return scheme;
   const std::string& rule = param.rule.empty() ? options.rule : param.rule;
   (void)make_rule(rule, {});  // a term such as warmup(5) is none
-  if (scheme.compressor != Schedule::kDense) return parse_scheme(text, rule);
-  scheme.rule = rule;  // a schedule of the rule's could be about nothing
-  return scheme;
+  if (scheme.compressor == Schedule::kDense) {  // nothing that a schedule of the rule's could be about
+    scheme.rule = rule;
+    return scheme;
+  }
+  std::string whole;
+  for (const std::string_view part : split_stages(text, '+')) {
+    if (part != scheme.rule) whole += std::string(part) + '+';
+  }
+  return parse_scheme(whole + rule);
 }
 
 bool keeps_residual(const std::string& rule) {

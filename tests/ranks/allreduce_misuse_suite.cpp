@@ -59,6 +59,10 @@ TEST_P(AllreduceMisuse, BadBuffersAreRefused) {
     EXPECT_EQ(start({device, {}}, workspace.bytes()).code, Errc::unsupported);
     if (operation.workspace_bytes() > 0) {
       EXPECT_THAT(start({good, {}}, workspace.bytes().slice(0, 1)).message, HasSubstr("bytes of workspace, given 1"));
+      const Buffer larger(operation.workspace_bytes() + 16);
+      const Outcome odd = start({good, {}}, larger.bytes().slice(8, operation.workspace_bytes()));
+      EXPECT_EQ(odd.code, Errc::invalid_argument);
+      EXPECT_THAT(odd.message, HasSubstr("workspace aligned to 16 bytes"));
     }
     comm.barrier(patience());
   });
@@ -124,6 +128,58 @@ TEST_P(AllreduceMisuse, CheckedNamesTheDifference) {
     EXPECT_THAT(outcome.message, HasSubstr("quantize(bits=4"));
     EXPECT_THAT(outcome.message, HasSubstr(fmt::format("rank {} has", comm.size() - 1)));
     EXPECT_THAT(outcome.message, HasSubstr("quantize(bits=8"));
+  });
+}
+
+/// Codes that are summed, and random places, are drawn by step: ranks at different ones would agree on a wrong result.
+void expect_step_mismatch(const Communicator& comm, const std::string& spec, bool first) {
+  PersistentAllreduce operation(comm, one_item(spec, 5000), Slot{0},
+                                {.algorithm = "integer_sum", .timeout = std::chrono::seconds(50)});
+  Buffer workspace(operation.workspace_bytes());
+  std::vector<float> values(5000, 1.0F);
+  const ItemBuffers buffers{{values.data(), values.size()}, {}};
+  const auto start = [&](std::uint64_t step) {
+    return outcome_of([&] { wait(operation.start({&buffers, 1}, workspace.bytes(), step, StreamRef::host())); });
+  };
+  if (!first) {
+    ASSERT_EQ(start(6).code, Errc::ok);
+  }
+  const Outcome outcome = start(comm.rank() == 0 ? 7 : 8);
+  if (!operation.in_step()) workspace.abandon();
+  // Messages of ranks that have seen nothing wrong yet may be cut off by those that have.
+  EXPECT_THAT(outcome.code, AnyOf(Errc::rank_mismatch, Errc::aborted)) << outcome.message;
+  EXPECT_THAT(outcome.message, HasSubstr("step"));
+  EXPECT_THAT(outcome.message, HasSubstr("7"));
+  EXPECT_THAT(outcome.message, HasSubstr("8"));
+  EXPECT_TRUE(outcome.code == Errc::rank_mismatch || !first);
+}
+
+TEST_P(AllreduceMisuse, DifferentStepsAreAMismatchAtTheFirstStart) {
+  run([](Communicator& comm) {
+    if (comm.size() == 1) return;
+    expect_step_mismatch(comm, "thc(block=256)", true);
+    expect_step_mismatch(make_checked(comm), "randomk(0.1)", true);
+  });
+}
+
+TEST_P(AllreduceMisuse, DifferentStepsAreAMismatchLater) {
+  run([](Communicator& comm) {
+    if (comm.size() > 1) expect_step_mismatch(comm, "thc(block=256)", false);
+  });
+}
+
+TEST_P(AllreduceMisuse, DifferentStepsOfValuesAreAMismatchLater) {
+  run([](Communicator& comm) {
+    if (comm.size() > 1) expect_step_mismatch(comm, "randomk(0.1)", false);
+  });
+}
+
+TEST_P(AllreduceMisuse, CheckedComparesStepsBeforeAnythingIsSent) {
+  run([](Communicator& comm) {
+    if (comm.size() == 1) return;
+    Communicator checked = make_checked(comm);
+    expect_step_mismatch(checked, "thc(block=256)", false);
+    EXPECT_EQ(run_differing(checked, one_item("none"), std::chrono::seconds(50)).code, Errc::ok);
   });
 }
 

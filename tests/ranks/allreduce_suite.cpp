@@ -227,7 +227,7 @@ TEST_P(Allreduce, IntegerSumsAndDenseInFlightTogether) {
   });
 }
 
-/// The width of the integers, both ways, and one range a block to everybody.
+/// The width of the integers, both ways, and the step and one range a block to everybody.
 TEST_P(Allreduce, IntegerSumSendsTheIntegersOnce) {
   run([](Communicator& comm) {
     const auto n = static_cast<std::size_t>(comm.size());
@@ -240,7 +240,7 @@ TEST_P(Allreduce, IntegerSumSendsTheIntegersOnce) {
     const ItemBuffers buffers{{values.data(), values.size()}, {}};
     operation.start({&buffers, 1}, workspace.bytes(), 0, StreamRef::host()).wait(patience());
     const std::size_t codes = 2 * (n - 1) * (std::size_t{1} << 16) / n;
-    EXPECT_EQ(operation.stats().wire_bytes, codes + (n - 1) * (32 + 16 * sizeof(float)));
+    EXPECT_EQ(operation.stats().wire_bytes, codes + (n - 1) * (32 + 16 + 16 * sizeof(float)));
   });
 }
 

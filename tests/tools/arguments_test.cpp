@@ -2,10 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "tools/perf_options.hpp"
 #include "tools/perf_report.hpp"
+
+#include "gradwire/compressor.hpp"
 
 namespace gradwire::tools {
 namespace {
@@ -48,6 +51,21 @@ TEST(ParseSpecs, CutsOutsideParentheses) {
   for (const char* const text : {"", ",", "q4,", ",q4", "q4,,q8"}) {
     EXPECT_THROW(static_cast<void>(parse_specs("--compressor", text)), UsageError) << text;
   }
+}
+
+/// As short as they can be said, so that tables stay narrow.
+TEST(ParseSpecs, AllIsOneOfEachRow) {
+  const std::vector<std::string> all = parse_specs("--compressor", "all");
+  const std::vector<CompressorInfo> rows = list_compressors();
+  ASSERT_EQ(all.size(), rows.size() + 2);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    EXPECT_LE(all[i].size(), 30u) << all[i];
+    if (rows[i].name == "threshold") continue;
+    EXPECT_EQ(make_compressor(all[i]).spec(), rows[i].example);
+  }
+  for (const char* spec : {"none", "quantize", "quantize(levels=exponential)", "rotate", "thc", "powersgd", "none|zstd",
+                           "threshold(2)", "topk(0.01)|q4", "q2|zstd"})
+    EXPECT_EQ(std::count(all.begin(), all.end(), spec), 1) << spec;
 }
 
 TEST(ParseArguments, RefusesPositionals) {
