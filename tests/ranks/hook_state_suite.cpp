@@ -95,8 +95,9 @@ TEST_P(HookState, SchedulesGoOnBitForBit) {
              Setting{"q4(round=stochastic)+warmup(13)+every(4)+decay(0.9)"},
              Setting{"q2+ramp(q8,q4,steps=6)+reset(7)"},
              Setting{"none", "dgc(0.9)"},
-             // Levels are learned anew at the step of the save in both runs.
-             Setting{"quantize(bits=3,levels=learned,refresh=5)"},
+             Setting{"quantize(bits=3,levels=learned,refresh=7)"},
+             Setting{"adaptive_threshold(0.05,refresh=7)"},
+             Setting{"adaptive_threshold(0.05,refresh=7)|quantize(bits=2,levels=learned,refresh=3)|zstd"},
          }) {
       expect_resumed_as_if_never_stopped(comm, setting);
     }
