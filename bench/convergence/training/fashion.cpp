@@ -41,9 +41,9 @@ std::vector<Shard> deal_classes(const demo::Split& train, int ranks) {
 
 class FashionReplica final : public Replica {
  public:
-  FashionReplica(const demo::Dataset& data, Shard shard, std::uint64_t seed, int rank)
-      : data_(data), shard_(std::move(shard)), model_({}, seed), next_(shard_.size()) {
-    std::seed_seq seeds{seed, static_cast<std::uint64_t>(rank)};
+  FashionReplica(const demo::Dataset& data, Shard shard, const Options& options, int rank)
+      : data_(data), shard_(std::move(shard)), model_({.hidden = options.hidden}, options.seed), next_(shard_.size()) {
+    std::seed_seq seeds{options.seed, static_cast<std::uint64_t>(rank)};
     random_.seed(seeds);
   }
 
@@ -97,19 +97,19 @@ class FashionReplica final : public Replica {
 
 class Fashion final : public Task {
  public:
-  explicit Fashion(const Options& options) : data_(demo::load_dataset(options.data)), seed_(options.seed) {
+  explicit Fashion(const Options& options) : options_(options), data_(demo::load_dataset(options.data)) {
     std::mt19937_64 random(options.seed);
     shards_ =
         options.is_skewed ? deal_classes(data_.train, options.ranks) : deal_evenly(data_.train, options.ranks, random);
   }
   const char* score_name() const override { return "accuracy"; }
   std::unique_ptr<Replica> make_replica(int rank) const override {
-    return std::make_unique<FashionReplica>(data_, shards_[static_cast<std::size_t>(rank)], seed_, rank);
+    return std::make_unique<FashionReplica>(data_, shards_[static_cast<std::size_t>(rank)], options_, rank);
   }
 
  private:
+  Options options_;
   demo::Dataset data_;
-  std::uint64_t seed_;
   std::vector<Shard> shards_;
 };
 

@@ -19,6 +19,7 @@ int run(const Options& options) {
                                        {"lr", options.learning_rate},
                                        {"momentum", options.momentum},
                                        {"steps", options.steps},
+                                       {"hidden", options.hidden},
                                        {"seed", options.seed},
                                        {task->score_name(), result.score},
                                        {"training_loss", result.loss},

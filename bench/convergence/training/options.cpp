@@ -19,8 +19,8 @@ constexpr const char* kIntroduction =
 one line of JSON: what was asked for, the score on held-out data, and the bytes one rank sent a step (mean over ranks and
 steps; dense: what an optimal uncompressed allreduce sends).
 
-  fashion   Fashion-MNIST, a perceptron with 128 hidden units, 64 images a rank and step; score: accuracy
-  kjv       the King James Bible, an LSTM with 128 hidden units over characters, 8 pieces of 32 characters a rank and step;
+  fashion   Fashion-MNIST, a perceptron of one hidden layer, 64 images a rank and step; score: accuracy
+  kjv       the King James Bible, an LSTM over characters, 8 pieces of 32 characters a rank and step;
             score: bits_per_char
 
 Options)";
@@ -49,6 +49,7 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   add("lr", po::value(&o.learning_rate)->default_value(o.learning_rate, fmt::format("{}", o.learning_rate)),
       "highest learning rate: a linear warm-up over 5 % of the steps, then a cosine down to 0");
   add("momentum", po::value<double>(), "of the optimiser; default 0.9, and 0 with dgc and ef21_sgdm");
+  add("hidden", po::value(&o.hidden), "hidden units; default: fashion 256, kjv 128");
   add("steps", po::value(&o.steps), "default: fashion 6000 / ranks (6.4 epochs), kjv 400");
   add("seed", po::value(&o.seed)->default_value(o.seed), "of the initial weights and the order of the data");
   po::variables_map values;
@@ -66,7 +67,9 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   o.is_skewed = shards == "skew";
   o.momentum = values.count("momentum") > 0 ? values["momentum"].as<double>() : has_momentum(o.scheme) ? 0 : 0.9;
   if (values.count("steps") == 0) o.steps = o.is_fashion() ? 6000 / o.ranks : 400;
+  if (values.count("hidden") == 0) o.hidden = o.is_fashion() ? 256 : 128;
   require(o.momentum >= 0 && o.momentum < 1, "--momentum {}: expected 0 or more and less than 1", o.momentum);
+  require(o.hidden >= 1, "--hidden {}: expected at least 1", o.hidden);
   require(o.steps >= 1, "--steps {}: expected at least 1", o.steps);
   if (o.is_fashion() && o.data.empty()) o.data = "/usr/share/datasets/fashion-mnist";
   return o;

@@ -16,6 +16,7 @@ struct Options {
   double learning_rate = 0.1;
   double momentum = 0.9;  ///< of the optimiser
   int steps = 0;
+  std::size_t hidden = 0;  ///< units of the hidden layer
   std::uint64_t seed = 1;
 
   [[nodiscard]] bool is_fashion() const { return task == "fashion"; }

@@ -57,13 +57,13 @@ Corpus read_corpus(const std::string& path) {
 class KjvReplica final : public Replica {
  public:
   /// Its streams begin at random places of [first, end) of the training text and run on, round and round.
-  KjvReplica(const Corpus& corpus, std::size_t first, std::size_t end, std::uint64_t seed, int rank)
+  KjvReplica(const Corpus& corpus, std::size_t first, std::size_t end, const Options& options, int rank)
       : corpus_(corpus),
         first_(first),
         end_(end),
-        model_({.characters = corpus.characters}, seed),
+        model_({.characters = corpus.characters, .hidden = options.hidden}, options.seed),
         state_(model_.zero_state(kStreams)) {
-    std::seed_seq seeds{seed, static_cast<std::uint64_t>(rank)};
+    std::seed_seq seeds{options.seed, static_cast<std::uint64_t>(rank)};
     std::mt19937_64 random(seeds);
     for (std::size_t& place : places_) {
       place = std::uniform_int_distribution<std::size_t>(first, end - kSteps - 2)(random);
@@ -136,7 +136,7 @@ class Kjv final : public Task {
     };
     const std::size_t first = options_.is_skewed ? part(rank) : 0;
     const std::size_t end = options_.is_skewed ? part(rank + 1) : size;
-    return std::make_unique<KjvReplica>(corpus_, first, end, options_.seed, rank);
+    return std::make_unique<KjvReplica>(corpus_, first, end, options_, rank);
   }
 
  private:
