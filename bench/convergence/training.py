@@ -28,40 +28,42 @@ matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "gradwire"  # the same picture gives the same file
 from matplotlib import pyplot  # noqa: E402
 
-from training_matrix import COMPRESSORS, LEARNING_RATES, RULES, TARGETS, matrix_scheme  # noqa: E402
+from training_matrix import COMPRESSORS, DENSE_TUNING, RULES, TARGETS, matrix_scheme, tuning  # noqa: E402
 
 SEEDS = (1, 2, 3)
 SCORES = {"fashion": "accuracy", "kjv": "bits_per_char"}
 DENSE = "dense"
 
 
-def run_of(task, ranks, shards, scheme, seed, rate):
-    return {"task": task, "ranks": ranks, "shards": shards, "scheme": scheme, "seed": seed, "lr": rate}
+def run_of(task, ranks, shards, scheme, seed, tuned):
+    """What the program is told; `tuned` is a learning rate and the optimiser's momentum."""
+    rate, momentum = tuned
+    return {"task": task, "ranks": ranks, "shards": shards, "scheme": scheme, "seed": seed, "lr": rate, "momentum": momentum}
 
 
 def planned(parts, full):
     runs = []
     if "targets" in parts:
         for shards in ("iid", "skew"):
-            for scheme, rate in TARGETS[shards]:
-                runs += [run_of("fashion", 4, shards, scheme, seed, rate) for seed in SEEDS]
+            for scheme, tuned in TARGETS[shards]:
+                runs += [run_of("fashion", 4, shards, scheme, seed, tuned) for seed in SEEDS]
     settings = []
     if "fashion" in parts:
         settings += [("fashion", ranks, shards) for ranks in ((4, 8) if full else (4,)) for shards in ("iid", "skew")]
     if "kjv" in parts:
         settings += [("kjv", 4, shards) for shards in (("iid", "skew") if full else ("iid",))]
     for task, ranks, shards in settings:
-        runs.append(run_of(task, ranks, shards, DENSE, 1, LEARNING_RATES[task][DENSE]))
+        runs.append(run_of(task, ranks, shards, DENSE, 1, DENSE_TUNING[task]))
         for rule in RULES:
             for compressor in COMPRESSORS:
                 scheme = matrix_scheme(compressor, rule)
-                runs.append(run_of(task, ranks, shards, scheme, 1, LEARNING_RATES[task][rule]))
+                runs.append(run_of(task, ranks, shards, scheme, 1, tuning(task, rule, compressor)))
     unique = {key_of(run): run for run in runs}
     return list(unique.values())
 
 
 def key_of(run):
-    return tuple(run[name] for name in ("task", "ranks", "shards", "scheme", "seed", "lr"))
+    return tuple(run[name] for name in ("task", "ranks", "shards", "scheme", "seed", "lr", "momentum"))
 
 
 def write_text(path):
@@ -111,6 +113,10 @@ def scored(results, **wanted):
     return [r for r in results if all(r[name] == value for name, value in wanted.items())]
 
 
+def with_tuning(results, tuned):
+    return [r for r in results if (r["lr"], r["momentum"]) == tuple(tuned)]
+
+
 def mean_score(results):
     scores = [r[SCORES[r["task"]]] for r in results]
     return None if None in scores or not scores else statistics.mean(scores)
@@ -118,10 +124,10 @@ def mean_score(results):
 
 def target_rows(results, shards):
     """Each scheme's mean over seeds, with its distance from dense in points, best ratio first."""
-    of_shards = scored(results, task="fashion", ranks=4, shards=shards)
     rows = []
-    for scheme, rate in TARGETS[shards]:
-        runs = [r for r in of_shards if r["scheme"] == scheme and r["lr"] == rate and r["seed"] in SEEDS]
+    for scheme, tuned in TARGETS[shards]:
+        wanted = [key_of(run_of("fashion", 4, shards, scheme, seed, tuned)) for seed in SEEDS]
+        runs = [r for r in results if key_of(r) in wanted]
         if len(runs) < len(SEEDS):
             continue
         scores = [r["accuracy"] for r in runs]
@@ -129,7 +135,8 @@ def target_rows(results, shards):
             {
                 "shards": shards,
                 "scheme": scheme,
-                "lr": rate,
+                "lr": tuned[0],
+                "momentum": tuned[1],
                 "accuracy": None if None in scores else statistics.mean(scores),
                 "deviation": None if None in scores else statistics.stdev(scores),
                 "ratio": statistics.mean(r["ratio"] for r in runs),
@@ -141,20 +148,24 @@ def target_rows(results, shards):
     return sorted(rows, key=lambda row: row["ratio"])
 
 
+def escaped(scheme):
+    return scheme.replace("|", "\\|")  # in a table's cell
+
+
 def print_targets(rows):
     print(f"\nFashion-MNIST, 4 ranks, {rows[0]['shards']}, mean of {len(SEEDS)} seeds\n")
-    print("| scheme | rate | accuracy | deviation | from dense | fewer bytes |\n|---|---:|---:|---:|---:|---:|")
+    print("| scheme | rate | momentum | accuracy | deviation | from dense | fewer bytes |\n|---|---:|---:|---:|---:|---:|---:|")
     for row in rows:
         if row["accuracy"] is None:
             shown = "diverged | | "
         else:
             shown = f"{100 * row['accuracy']:.2f} % | {100 * row['deviation']:.2f} | {row['points_from_dense']:+.2f}"
-        print(f"| `{row['scheme']}` | {row['lr']} | {shown} | {row['ratio']:.0f}x |")
+        print(f"| `{escaped(row['scheme'])}` | {row['lr']} | {row['momentum']} | {shown} | {row['ratio']:.0f}x |")
 
 
 def print_matrix(results, task, ranks, shards):
     of_setting = scored(results, task=task, ranks=ranks, shards=shards, seed=1)
-    dense = mean_score(scored(of_setting, scheme=DENSE))
+    dense = mean_score(with_tuning(scored(of_setting, scheme=DENSE), DENSE_TUNING[task]))
     print(f"\n{task}, {ranks} ranks, {shards}, {SCORES[task]}; dense: {format_score(task, dense)}\n")
     print("| rule | " + " | ".join(f"`{c}`" for c in COMPRESSORS) + " |\n|---|" + "---:|" * len(COMPRESSORS))
     ratios = {}
@@ -162,7 +173,7 @@ def print_matrix(results, task, ranks, shards):
         cells = []
         for compressor in COMPRESSORS:
             scheme = matrix_scheme(compressor, rule)
-            runs = scored(of_setting, scheme=scheme, lr=LEARNING_RATES[task][rule])
+            runs = with_tuning(scored(of_setting, scheme=scheme), tuning(task, rule, compressor))
             cells.append(format_score(task, mean_score(runs)) if runs else "")
             ratios.setdefault(compressor, []).extend(r["ratio"] for r in runs)
         print(f"| {rule} | " + " | ".join(cells) + " |")
@@ -185,12 +196,14 @@ def draw(results, task, ranks, shards, path):
     figure, axes = pyplot.subplots(figsize=(8, 5.5))
     factor = 100 if task == "fashion" else 1
     for number, rule in enumerate(RULES):
-        schemes = {matrix_scheme(c, rule) for c in COMPRESSORS}
-        runs = [r for r in of_setting if r["scheme"] in schemes and r["lr"] == LEARNING_RATES[task][rule]]
+        runs = []
+        for compressor in COMPRESSORS:
+            of_scheme = scored(of_setting, scheme=matrix_scheme(compressor, rule))
+            runs += with_tuning(of_scheme, tuning(task, rule, compressor))
         points = sorted((r["wire_bytes_per_step"], factor * r[SCORES[task]]) for r in runs if r[SCORES[task]] is not None)
         if points:
             axes.plot(*zip(*points), marker="osD^v<>"[number], markersize=5, linewidth=1, label=rule)
-    dense = scored(of_setting, scheme=DENSE)
+    dense = with_tuning(scored(of_setting, scheme=DENSE), DENSE_TUNING[task])
     if dense:
         level = factor * dense[0][SCORES[task]]
         axes.axhline(level, color="black", linewidth=0.8, linestyle="--")
