@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <random>
 
-#include "dataset.hpp"
+#include "examples/train_fashion_mnist/dataset.hpp"
 #include "perceptron.hpp"
 #include "task.hpp"
 

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <iostream>
 
-#include "fail.hpp"
+#include "examples/train_fashion_mnist/fail.hpp"
 
 namespace training {
 namespace {

@@ -6,7 +6,7 @@
 #include <numbers>
 #include <random>
 
-#include "fail.hpp"
+#include "examples/train_fashion_mnist/fail.hpp"
 #include "lstm.hpp"
 #include "task.hpp"
 

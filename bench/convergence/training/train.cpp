@@ -11,7 +11,7 @@
 #include <numbers>
 #include <thread>
 
-#include "fail.hpp"
+#include "examples/train_fashion_mnist/fail.hpp"
 
 #include "gradwire/error.hpp"
 #include "gradwire/hook.hpp"
