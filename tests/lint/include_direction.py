@@ -21,7 +21,7 @@ LEFT_OF = {
 }
 LIBRARY = set(LEFT_OF)
 LEFT_OF["tools"] = LIBRARY
-LEFT_OF["bench"] = LIBRARY | {"tools"}
+LEFT_OF["bench"] = LIBRARY | {"tools", "examples"}
 LEFT_OF["examples"] = LIBRARY
 LEFT_OF["tests"] = LIBRARY | {"tools", "bench", "examples"}
 

@@ -1,0 +1,89 @@
+#include "options.hpp"
+
+#include <boost/program_options.hpp>
+#include <fmt/format.h>
+
+#include <cmath>
+#include <iostream>
+
+#include "examples/train_fashion_mnist/fail.hpp"
+
+namespace training {
+namespace {
+
+using demo::require;
+namespace po = boost::program_options;
+
+constexpr const char* kIntroduction =
+    R"(Trains a small network data-parallel, ranks as threads of one process, with gradients sent by gradwire's hook, and prints
+one line of JSON: what was asked for, the score on held-out data, and the bytes one rank sent a step (mean over ranks and
+steps; dense: what an optimal uncompressed allreduce sends).
+
+  fashion   Fashion-MNIST, a perceptron of one hidden layer, 64 images a rank and step; score: accuracy
+  kjv       the King James Bible, an LSTM over characters, 8 pieces of 32 characters a rank and step;
+            score: bits_per_char
+
+Options)";
+
+/// Rules that have the momentum themselves (docs/feedback.md).
+bool has_momentum(const std::string& scheme) {
+  return scheme.find("dgc") != std::string::npos || scheme.find("ef21_sgdm") != std::string::npos;
+}
+
+}  // namespace
+
+std::optional<Options> parse_options(int argc, const char* const* argv) {
+  Options o;
+  std::string shards = "iid";
+  po::options_description description(kIntroduction, 120);
+  auto add = description.add_options();
+  add("help,h", "print this");
+  add("task", po::value(&o.task)->default_value(o.task), "fashion or kjv");
+  add("data", po::value(&o.data),
+      "fashion: directory of the data set (default: where Debian's package puts it); kjv: a file of the text alone");
+  add("ranks", po::value(&o.ranks)->default_value(o.ranks), "threads that train together");
+  add("shards", po::value(&shards)->default_value(shards),
+      "iid: each rank draws from all data; skew: from 2 or 3 classes, or from its own books");
+  add("scheme", po::value(&o.scheme)->default_value(o.scheme),
+      "dense, or COMPRESSOR[+RULE][+SCHEDULE...] (no rule: none)");
+  add("lr", po::value(&o.learning_rate)->default_value(o.learning_rate, fmt::format("{}", o.learning_rate)),
+      "highest learning rate: a linear warm-up over 5 % of the steps, then a cosine down to 0");
+  add("momentum", po::value<double>(), "of the optimiser; default 0.9, and 0 with dgc and ef21_sgdm");
+  add("hidden", po::value(&o.hidden), "hidden units; default: fashion 256, kjv 128");
+  add("steps", po::value(&o.steps), "default: fashion 6000 / ranks (6.4 epochs), kjv 400");
+  add("seed", po::value(&o.seed)->default_value(o.seed), "of the initial weights and the order of the data");
+  po::variables_map values;
+  po::store(po::command_line_parser(argc, argv).options(description).positional({}).run(), values);
+  po::notify(values);
+  if (values.count("help") > 0) {
+    std::cout << description << '\n';
+    return std::nullopt;
+  }
+  require(o.task == "fashion" || o.task == "kjv", "--task {}: expected fashion or kjv", o.task);
+  require(shards == "iid" || shards == "skew", "--shards {}: expected iid or skew", shards);
+  require(o.ranks >= 1 && o.ranks <= 64, "--ranks {}: expected 1 to 64", o.ranks);
+  require(std::isfinite(o.learning_rate) && o.learning_rate > 0, "--lr {}: expected a number above 0", o.learning_rate);
+  require(o.is_fashion() || !o.data.empty(), "--task kjv needs --data FILE: the text");
+  o.is_skewed = shards == "skew";
+  o.momentum = values.count("momentum") > 0 ? values["momentum"].as<double>() : has_momentum(o.scheme) ? 0 : 0.9;
+  if (values.count("steps") == 0) o.steps = o.is_fashion() ? 6000 / o.ranks : 400;
+  if (values.count("hidden") == 0) o.hidden = o.is_fashion() ? 256 : 128;
+  require(o.momentum >= 0 && o.momentum < 1, "--momentum {}: expected 0 or more and less than 1", o.momentum);
+  require(o.hidden >= 1, "--hidden {}: expected at least 1", o.hidden);
+  require(o.steps >= 1, "--steps {}: expected at least 1", o.steps);
+  if (o.is_fashion() && o.data.empty()) o.data = "/usr/share/datasets/fashion-mnist";
+  return o;
+}
+
+gradwire::HookOptions hook_options(const Options& options) {
+  const bool is_dense = options.scheme == "dense";
+  gradwire::HookOptions hook;
+  hook.compressor = is_dense ? "none" : options.scheme;
+  hook.rule = "none";
+  hook.algorithm = is_dense ? "dense" : "auto";
+  hook.seed = options.seed;
+  hook.library_thread = false;  // nothing to overlap with: ranks outnumber processors
+  return hook;
+}
+
+}  // namespace training
