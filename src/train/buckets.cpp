@@ -44,7 +44,7 @@ Scheme read_scheme(const ParamInfo& param, const HookOptions& options) {
           "the scheme \"{}\" names a rule, and so does `rule`: {}", param.compressor, param.rule);
   if (!scheme.rule.empty() && param.rule.empty()) return scheme;
   const std::string& rule = param.rule.empty() ? options.rule : param.rule;
-  (void)make_rule(rule, {});  // a term such as warmup(5) is none
+  (void)make_rule(rule, {});                    // a term such as warmup(5) is none
   if (scheme.compressor == Schedule::kDense) {  // nothing that a schedule of the rule's could be about
     scheme.rule = rule;
     return scheme;
