@@ -100,10 +100,10 @@ int abort_and_exit() {
   for (int peer = 0; peer < comm.size(); ++peer) {
     if (peer != comm.rank()) sends.push_back({{unwanted.data(), unwanted.size()}, peer});
   }
-  const Work work = comm.transport().exchange(sends, {}, Slot{0}, StreamRef::host());
-  (void)work.done();
-  if (comm.rank() == 0) comm.transport().abort("that will do");
-  try {
+  try {  // rank 0 may be through before another rank begins
+    const Work work = comm.transport().exchange(sends, {}, Slot{0}, StreamRef::host());
+    (void)work.done();
+    if (comm.rank() == 0) comm.transport().abort("that will do");
     work.wait(seconds_from_now(60));
   } catch (const Error& error) {
     if (error.code() != Errc::aborted) return complain(error.what());
