@@ -146,7 +146,8 @@ class GRADWIRE_API GradientHook {
   [[nodiscard]] StepReport report() const;
   /// Scratch held for communication, known before the first step: at most twice the largest bucket (its elements as
   /// f32). Buckets under 64 KiB a rank may need more, as segments are not cut below 4 KiB, and so may low rank with
-  /// ranks that are a large part of the matrices' sides.
+  /// ranks that are a large part of the matrices' sides, sparsifiers that keep a quarter of the elements and more
+  /// (`threshold` may keep all: 8 times a bucket and more), and rules that need scratch (FeedbackRule::needs_scratch).
   [[nodiscard]] std::size_t workspace_bytes() const noexcept;
   /// Memory of the feedback rules: for `ef`, 8 bytes an element (the residual and the pending one).
   [[nodiscard]] std::size_t state_bytes() const noexcept;
