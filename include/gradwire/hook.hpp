@@ -74,8 +74,9 @@ struct StepReport {
 /// Parameters are grouped into buckets in backward (reverse registration) order, and buckets are launched in that one
 /// order on every rank, each as soon as its gradients are ready, so that communication overlaps backward.
 ///
-/// A step is a transaction: if it fails with Errc::non_finite or Errc::invalid_argument on one rank it fails so on all
-/// of them, no residual has changed, and the next step may follow. Gradients then hold unspecified values.
+/// A step is a transaction: if it fails with Errc::invalid_argument (a gradient that never came) or, under
+/// NonFinite::error, with Errc::non_finite on one rank, it fails so on all of them, no state has changed, and the next
+/// step may follow. Gradients then hold unspecified values.
 ///
 /// After any other failure (Errc::timeout, Errc::aborted, ...) the communicator is spent, and the backend may go on
 /// using the gradients that were in flight: they must stay allocated. The hook sees to its own memory.

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/fail.hpp"
+#include "collectives/operation.hpp"
 #include "compress/vector_ops.hpp"
 
 namespace gradwire {
@@ -25,10 +26,6 @@ void scale_in_place(const Tensor& tensor, float scale) {
   }
 }
 
-double us_since(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
-}
-
 }  // namespace
 
 StepEngine::StepEngine(const Communicator& comm, std::span<const ParamInfo> params, const HookOptions& options)
@@ -39,11 +36,9 @@ StepEngine::StepEngine(const Communicator& comm, std::span<const ParamInfo> para
     const ParamPlan& plan = param.plan;
     param.rule = make_rule(plan.rule, {plan.count, comm.size(), plan.always_dense});
     param.asks_dense = param.rule->dense_steps_left() > 0;
-    may_ask_dense_ = may_ask_dense_ || param.asks_dense;
     const bool may_be_sent_again = options.non_finite == NonFinite::dense;
     param.plain = plan.always_dense && plan.rule == "none" && !may_be_sent_again;
     param.staged = !param.plain && (param.info.dtype != DType::f32 || may_be_sent_again);
-    dense_every_ = std::max(dense_every_, plan.schedule.dense_every);
     params_.push_back(std::move(param));
   }
   plan_sets();
@@ -65,7 +60,9 @@ void StepEngine::plan_sets() {
   phases_.clear();
   sets_.clear();
   for (const std::uint64_t first : firsts) {
-    const bool has_dense = dense_every_ > 0 || may_ask_dense_;
+    const bool has_dense = std::any_of(params_.begin(), params_.end(), [](const Param& param) {
+      return param.asks_dense || param.plan.schedule.dense_every > 0;
+    });
     phases_.push_back({first, add_set(first, false, keys), has_dense ? add_set(first, true, keys) : 0});
   }
   std::array<std::size_t, BucketSet::kMaxInFlight> sizes{};
@@ -89,7 +86,7 @@ std::size_t StepEngine::add_set(std::uint64_t step, bool all_dense, std::vector<
   for (const Param& param : params_) {
     const Schedule& schedule = param.plan.schedule;
     const bool can_be_dense = schedule.dense_every > 0 || param.asks_dense;
-    const bool dense = step < schedule.dense_steps || (all_dense && can_be_dense);
+    const bool dense = schedule.warms_up(step) || (all_dense && can_be_dense);
     BucketParam made{param.plan.scheme(param.info, step, dense), param.staged, param.rule->needs_scratch()};
     if (param.frozen) made.scheme.count = 0;
     key += made.scheme.dense() ? "dense\n" : made.scheme.compressor + '\n';
@@ -107,10 +104,10 @@ std::size_t StepEngine::add_set(std::uint64_t step, bool all_dense, std::vector<
 void StepEngine::choose_set() {
   auto phase = phases_.begin();
   while (phase + 1 != phases_.end() && step_ >= (phase + 1)->first) ++phase;
-  const bool asked = std::any_of(params_.begin(), params_.end(), [](const Param& param) {
-    return !param.frozen && param.asks_dense && param.rule->dense_steps_left() > 0;
+  const bool dense = std::any_of(params_.begin(), params_.end(), [this](const Param& param) {
+    const bool asked = !param.frozen && param.asks_dense && param.rule->dense_steps_left() > 0;
+    return asked || param.plan.schedule.is_nth_step(step_);
   });
-  const bool dense = asked || (dense_every_ > 0 && step_ % dense_every_ == dense_every_ - 1);
   set_ = dense ? phase->dense : phase->ordinary;
 }
 
@@ -165,16 +162,17 @@ void StepEngine::prepare_input(const Bucket& bucket, std::size_t place, ItemBuff
 void StepEngine::launch(const std::optional<Verdict>& refusal) {
   if (next_ == 0) totals_ = {};
   Bucket& bucket = set().buckets()[next_];
-  const auto begin = std::chrono::steady_clock::now();
-  for (std::size_t place = 0; place < bucket.params.size(); ++place) {
-    const Param& param = params_[bucket.params[place]];
-    if (refusal) {
-      bucket.buffers[place] = {{nullptr, param.plan.count, param.staged ? DType::f32 : param.info.dtype}, {}};
-    } else {
-      prepare_input(bucket, place, bucket.buffers[place]);
+  {
+    const Stopwatch watch(totals_.encode_us);
+    for (std::size_t place = 0; place < bucket.params.size(); ++place) {
+      const Param& param = params_[bucket.params[place]];
+      if (refusal) {
+        bucket.buffers[place] = {{nullptr, param.plan.count, param.staged ? DType::f32 : param.info.dtype}, {}};
+      } else {
+        prepare_input(bucket, place, bucket.buffers[place]);
+      }
     }
   }
-  totals_.encode_us += us_since(begin);
   Work work = bucket.operation->start(bucket.buffers, workspace(bucket), step_, StreamRef::host(), refusal);
   const std::lock_guard lock(mutex_);
   bucket.done = false;

@@ -127,8 +127,6 @@ class StepEngine {
   std::vector<Param> params_;
   std::vector<std::unique_ptr<BucketSet>> sets_;
   std::vector<Phase> phases_;
-  std::uint64_t dense_every_ = 0;
-  bool may_ask_dense_ = false;  // some parameter asks_dense
   std::size_t set_ = 0;
   std::size_t last_set_ = 0;  // the last step's
   std::array<Buffer, BucketSet::kMaxInFlight> arenas_;
