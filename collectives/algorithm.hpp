@@ -58,6 +58,7 @@ class Algorithm {
 [[nodiscard]] std::unique_ptr<Algorithm> make_ring(Operation& op, std::size_t segment_bytes);
 [[nodiscard]] std::unique_ptr<Algorithm> make_gather_sum(Operation& op, std::size_t segment_bytes);
 [[nodiscard]] std::unique_ptr<Algorithm> make_hierarchical(Operation& op, std::size_t segment_bytes);
+[[nodiscard]] std::unique_ptr<Algorithm> make_hierarchical_gather(Operation& op, std::size_t segment_bytes);
 [[nodiscard]] std::unique_ptr<Algorithm> make_sparse_scatter(Operation& op);
 [[nodiscard]] std::unique_ptr<Algorithm> make_integer_sum(Operation& op);
 [[nodiscard]] std::unique_ptr<Algorithm> make_lowrank(Operation& op, std::size_t segment_bytes);

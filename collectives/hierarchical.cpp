@@ -1,5 +1,5 @@
-// scatter_reduce between nodes. Chunk c is owned by rank c; in every other node one rank is its agent (the foreign
-// chunks are dealt out to a node's ranks in turn), in its own node the owner is. Five stages a segment:
+// scatter_reduce between nodes. Chunk c is owned by rank c, and has an agent in every node (node_map.hpp), in its own
+// the owner. Five stages a segment:
 //   0  send my input to each chunk to its agent in my node, coded by the inner compressor
 //   1  as an agent of another node's chunk: add my node's inputs to it, encode their sum once, send it to the owner
 //   2  as an owner: add my node's inputs and the other nodes' sums, encode once, send it to my node and to the agents
@@ -12,6 +12,7 @@
 
 #include "collectives/algorithm.hpp"
 #include "collectives/message.hpp"
+#include "collectives/node_map.hpp"
 
 namespace gradwire {
 namespace {
@@ -23,17 +24,10 @@ class Hierarchical final : public Algorithm {
         layout_(op.items, op.size(), segment_bytes, &*op.inner),
         rank_(op.rank()),
         size_(op.size()),
-        home_(node_of(rank_)) {
-    for (int rank = 0; rank < size_; ++rank) {
-      if (rank != rank_ && node_of(rank) == home_) mates_.push_back(rank);
-    }
-    for (int chunk = 0; chunk < size_; ++chunk) agents_.push_back(find_agent(home_, chunk));
-    for (int other = 0; other < size_; ++other) {
-      const bool first_of_node = lowest_of(node_of(other)) == other;
-      if (first_of_node && node_of(other) != home_) my_agents_.push_back(find_agent(node_of(other), rank_));
-    }
+        map_(op.nodes, op.rank()),
+        my_agents_(map_.foreign_agents(op.rank())) {
     place_messages();
-    sends_.reserve(static_cast<std::size_t>(size_) * mates_.size() + agents_.size());
+    sends_.reserve(static_cast<std::size_t>(size_) * (map_.mates().size() + 1));
     recvs_.reserve(sends_.capacity());
   }
 
@@ -62,30 +56,6 @@ class Hierarchical final : public Algorithm {
   }
 
  private:
-  [[nodiscard]] int node_of(int rank) const noexcept { return op_.nodes[static_cast<std::size_t>(rank)]; }
-  [[nodiscard]] int lowest_of(int node) const noexcept {
-    return static_cast<int>(std::find(op_.nodes.begin(), op_.nodes.end(), node) - op_.nodes.begin());
-  }
-  [[nodiscard]] bool is_agent(int chunk) const noexcept { return agents_[static_cast<std::size_t>(chunk)] == rank_; }
-  [[nodiscard]] bool is_foreign(int chunk) const noexcept { return node_of(chunk) != home_; }
-
-  [[nodiscard]] std::vector<int> ranks_of(int node) const {
-    std::vector<int> ranks;
-    for (int rank = 0; rank < size_; ++rank) {
-      if (node_of(rank) == node) ranks.push_back(rank);
-    }
-    return ranks;
-  }
-  [[nodiscard]] int find_agent(int node, int chunk) const {
-    if (node_of(chunk) == node) return chunk;
-    std::size_t foreign = 0;  // chunks before this one
-    for (int rank = 0; rank < chunk; ++rank) {
-      if (node_of(rank) != node) ++foreign;
-    }
-    const std::vector<int> ranks = ranks_of(node);
-    return ranks[foreign % ranks.size()];
-  }
-
   /// A lane holds, for each chunk, a message that goes out or that holds the final sum in the end, and beside it what
   /// arrives here to be summed: from mates where this rank is the agent, from other nodes where it is the owner.
   void place_messages() {
@@ -93,10 +63,10 @@ class Hierarchical final : public Algorithm {
     for (int chunk = 0; chunk < size_; ++chunk) {
       const std::size_t inner = layout_.max_other_bytes(chunk);
       const std::size_t coded = layout_.max_message_bytes(chunk);
-      chunk_bytes_.push_back(is_agent(chunk) ? coded : std::max(inner, coded));
+      chunk_bytes_.push_back(map_.is_agent(chunk) ? coded : std::max(inner, coded));
       chunk_first_.push_back(place(chunk_bytes_.back()));
-      mate_first_.push_back(is_agent(chunk) ? place(inner * mates_.size()) : 0);
-      if (is_agent(chunk)) scratch_bytes = std::max(scratch_bytes, layout_.max_scratch_bytes(chunk));
+      mate_first_.push_back(map_.is_agent(chunk) ? place(inner * map_.mates().size()) : 0);
+      if (map_.is_agent(chunk)) scratch_bytes = std::max(scratch_bytes, layout_.max_scratch_bytes(chunk));
     }
     node_first_ = place(layout_.max_message_bytes(rank_) * my_agents_.size());
     scratch_bytes_ = scratch_bytes;
@@ -108,14 +78,12 @@ class Hierarchical final : public Algorithm {
     const auto n = static_cast<std::size_t>(size_);
     std::vector<std::size_t> lanes(n);
     std::vector<std::size_t> scratches(n);
-    const int nodes = 1 + *std::max_element(op_.nodes.begin(), op_.nodes.end());
-    for (int node = 0; node < nodes; ++node) {
-      const std::vector<int> ranks = ranks_of(node);
-      std::size_t foreign = 0;
+    for (int node = 0; node < map_.nodes(); ++node) {
+      const std::vector<int>& ranks = map_.ranks_of(node);
       for (int chunk = 0; chunk < size_; ++chunk) {
         const std::size_t inner = layout_.max_other_bytes(chunk);
         const std::size_t coded = layout_.max_message_bytes(chunk);
-        const int agent = node_of(chunk) == node ? chunk : ranks[foreign++ % ranks.size()];
+        const int agent = map_.agent(node, chunk);
         for (const int rank : ranks) {
           lanes[static_cast<std::size_t>(rank)] +=
               rank == agent ? coded + inner * (ranks.size() - 1) : std::max(inner, coded);
@@ -127,7 +95,7 @@ class Hierarchical final : public Algorithm {
     std::size_t largest = 0;
     for (std::size_t rank = 0; rank < n; ++rank) {
       const std::size_t from_nodes =
-          layout_.max_message_bytes(static_cast<int>(rank)) * (static_cast<std::size_t>(nodes) - 1);
+          layout_.max_message_bytes(static_cast<int>(rank)) * (static_cast<std::size_t>(map_.nodes()) - 1);
       largest = std::max(largest, lanes[rank] + scratches[rank] + from_nodes);
     }
     return largest;
@@ -155,19 +123,20 @@ class Hierarchical final : public Algorithm {
   }
 
   void bring(int chunk, int segment, std::span<const Piece> pieces) {
-    if (is_agent(chunk)) {
-      for (std::size_t i = 0; i < mates_.size(); ++i) recvs_.push_back({mate_message(segment, chunk, i), mates_[i]});
+    if (map_.is_agent(chunk)) {
+      for (std::size_t i = 0; i < map_.mates().size(); ++i)
+        recvs_.push_back({mate_message(segment, chunk, i), map_.mates()[i]});
       return;
     }
     const Bytes out = chunk_message(segment, chunk);
     const std::size_t size = pack_input(op_, {0, segment}, pieces, out, &*op_.inner);
-    sends_.push_back({out.slice(0, size), agents_[static_cast<std::size_t>(chunk)]});
+    sends_.push_back({out.slice(0, size), map_.home_agent(chunk)});
   }
 
   void add_mates(const Sums& sums, int chunk, int segment, std::span<const Piece> pieces) {
     sums.load(pieces);
-    for (std::size_t i = 0; i < mates_.size(); ++i) {
-      unpack_into_sums(op_, {{0, segment}, pieces, mate_message(segment, chunk, i), mates_[i], &*op_.inner}, sums,
+    for (std::size_t i = 0; i < map_.mates().size(); ++i) {
+      unpack_into_sums(op_, {{0, segment}, pieces, mate_message(segment, chunk, i), map_.mates()[i], &*op_.inner}, sums,
                        Write::add);
     }
   }
@@ -176,7 +145,7 @@ class Hierarchical final : public Algorithm {
     if (chunk == rank_) {
       for (std::size_t i = 0; i < my_agents_.size(); ++i) recvs_.push_back({node_message(segment, i), my_agents_[i]});
     }
-    if (!is_foreign(chunk) || !is_agent(chunk)) return;
+    if (!map_.is_foreign(chunk) || !map_.is_agent(chunk)) return;
     const Sums node_sums = sums(segment);
     add_mates(node_sums, chunk, segment, pieces);
     const Bytes out = chunk_message(segment, chunk);
@@ -186,7 +155,7 @@ class Hierarchical final : public Algorithm {
   void sum_nodes(int chunk, int segment, std::span<const Piece> pieces) {
     const Bytes message = chunk_message(segment, chunk);
     if (chunk != rank_) {
-      if (!is_foreign(chunk) || is_agent(chunk)) recvs_.push_back({message, chunk});
+      if (!map_.is_foreign(chunk) || map_.is_agent(chunk)) recvs_.push_back({message, chunk});
       return;
     }
     const Sums all = sums(segment);
@@ -203,30 +172,28 @@ class Hierarchical final : public Algorithm {
   void pass_on(int chunk, int segment, std::span<const Piece> pieces) {
     const Bytes message = chunk_message(segment, chunk);
     if (chunk == rank_) return;
-    if (is_foreign(chunk) && !is_agent(chunk)) {
-      recvs_.push_back({message, agents_[static_cast<std::size_t>(chunk)]});
+    if (map_.is_foreign(chunk) && !map_.is_agent(chunk)) {
+      recvs_.push_back({message, map_.home_agent(chunk)});
       return;
     }
     unpack_into_results(op_, {{2, segment}, pieces, message, chunk});
-    if (is_foreign(chunk)) send_to_mates(message.slice(0, restamp(message, {3, segment})));
+    if (map_.is_foreign(chunk)) send_to_mates(message.slice(0, restamp(message, {3, segment})));
   }
 
   void take(int chunk, int segment, std::span<const Piece> pieces) {
-    if (!is_foreign(chunk) || is_agent(chunk)) return;
-    const int agent = agents_[static_cast<std::size_t>(chunk)];
+    if (!map_.is_foreign(chunk) || map_.is_agent(chunk)) return;
+    const int agent = map_.home_agent(chunk);
     unpack_into_results(op_, {{3, segment}, pieces, chunk_message(segment, chunk), agent});
   }
 
   void send_to_mates(Bytes message) {
-    for (const int mate : mates_) sends_.push_back({message, mate});
+    for (const int mate : map_.mates()) sends_.push_back({message, mate});
   }
 
   Layout layout_;
   int rank_;
   int size_;
-  int home_;
-  std::vector<int> mates_;      // the other ranks of my node, ascending
-  std::vector<int> agents_;     // in my node, of each chunk
+  NodeMap map_;
   std::vector<int> my_agents_;  // of my chunk, in the other nodes
   std::vector<std::size_t> chunk_bytes_;
   std::vector<std::size_t> chunk_first_;  // offsets in a lane

@@ -38,7 +38,7 @@ class LowRankSum final : public Algorithm {
  public:
   LowRankSum(Operation& op, std::size_t segment_bytes)
       : Algorithm(op),
-        memory_(op.items),
+        memory_(op.items, op.inner && !op.inner->traits().lossless),
         projection_(memory_.scheme().kind == LowRank::Kind::projection),
         max_rounds_(memory_.scheme().rounds == 1 ? 1 : std::size_t{2} * memory_.scheme().iterations),
         kept_left_(zeros(projection_ || memory_.scheme().rounds == 1 ? memory_.left_elems() : 0)),

@@ -21,7 +21,7 @@ std::size_t append(std::size_t& elems, std::size_t count) {
 
 }  // namespace
 
-LowRankMemory::LowRankMemory(std::span<const BucketItem> items) {
+LowRankMemory::LowRankMemory(std::span<const BucketItem> items, bool lossy_rounds) : lossy_rounds_(lossy_rounds) {
   for (std::size_t i = 0; i < items.size(); ++i) {
     if (items[i].count > 0) add(items, i);
   }
@@ -34,16 +34,16 @@ void LowRankMemory::add(std::span<const BucketItem> items, std::size_t i) {
   const LowRank& scheme = *item.compressor.low_rank();
   Matrix matrix{.item = i, .view = matrix_view(item.shape)};
   if (!matrix.view.is_matrix()) {
-    fail(Errc::unsupported, "algorithm 'lowrank' cannot carry {}, which is no matrix: its shape has {} dimensions",
+    fail(Errc::unsupported, "low rank cannot carry {}, which is no matrix: its shape has {} dimensions",
          item.name, std::max<std::size_t>(item.shape.size(), 1));
   }
   if (matrices_.empty()) scheme_ = scheme;
   if (scheme.schedule() != scheme_.schedule()) {
-    fail(Errc::unsupported, "algorithm 'lowrank' cannot carry {} ({}) in one bucket with {} ({})", item.name,
+    fail(Errc::unsupported, "low rank cannot carry {} ({}) in one bucket with {} ({})", item.name,
          scheme.schedule(), items[matrices_.front().item].name, scheme_.schedule());
   }
   matrix.rank = scheme.rank_for(matrix.view);
-  matrix.lossy = !make_compressor(scheme.factors).traits().lossless;
+  matrix.lossy = lossy_rounds_ || !make_compressor(scheme.factors).traits().lossless;
   matrix.staged = item.dtype != DType::f32;
   const std::size_t longer = std::max(matrix.view.rows, matrix.view.cols);
   matrix.left_first = append(left_elems_, matrix.view.rows * matrix.rank);

@@ -22,7 +22,7 @@ struct Matrix {
   std::size_t item = 0;
   MatrixView view;
   std::size_t rank = 0;
-  bool lossy = false;   ///< the frames of its factors
+  bool lossy = false;   ///< what a round makes of its factors
   bool staged = false;  ///< a 16-bit tensor, worked on as f32
   std::size_t left_first = 0;
   std::size_t right_first = 0;
@@ -39,7 +39,8 @@ struct Matrix {
 class LowRankMemory {
  public:
   /// Throws Errc::unsupported for an item that is no matrix, and for schemes of different schedules.
-  explicit LowRankMemory(std::span<const BucketItem> items);
+  /// `lossy_rounds`: a round loses some of a factor whatever its frames.
+  LowRankMemory(std::span<const BucketItem> items, bool lossy_rounds);
 
   [[nodiscard]] std::span<const Matrix> matrices() const noexcept { return matrices_; }
   /// As far as all items share it: kind, iterations, rounds, start, refresh.
@@ -70,6 +71,7 @@ class LowRankMemory {
   void add(std::span<const BucketItem> items, std::size_t i);
   [[nodiscard]] float* floats(std::size_t byte) const noexcept { return reinterpret_cast<float*>(base_.data + byte); }
 
+  bool lossy_rounds_;
   std::vector<Matrix> matrices_;
   LowRank scheme_;
   std::size_t left_elems_ = 0;

@@ -31,7 +31,7 @@ struct Operation {
   Entry entry = Entry::allreduce;
   std::uint64_t seed = 0;
   std::vector<int> nodes{};           ///< of each rank
-  std::optional<Compressor> inner{};  ///< `hierarchical`: of what stays inside a node
+  std::optional<Compressor> inner{};  ///< of what stays inside a node; set where ranks are summed by nodes
   bool pass_non_finite = false;       ///< AllreduceOptions
   std::uint64_t fingerprint = 0;      ///< of everything ranks must have in common; in every envelope
 

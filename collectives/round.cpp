@@ -5,11 +5,22 @@ namespace gradwire {
 ReductionRound::ReductionRound(Operation& outer, std::vector<BucketItem> items, std::uint64_t kind,
                                std::size_t segment_bytes)
     : outer_(outer),
-      inner_{.comm = outer.comm, .items = std::move(items), .slot = outer.slot, .nodes = outer.nodes},
+      inner_{.comm = outer.comm,
+             .items = std::move(items),
+             .slot = outer.slot,
+             .nodes = outer.nodes,
+             .inner = outer.inner},
       kind_(kind) {
   inner_.buffers.resize(inner_.items.size());
-  // Between two ranks both send the same bytes, and gather_sum is done in one exchange instead of two.
-  algorithm_ = outer.size() == 2 ? make_gather_sum(inner_, segment_bytes) : make_scatter_reduce(inner_, segment_bytes);
+  // With an inner compressor between nodes. Between two ranks both send the same bytes, and gather_sum is done in one
+  // exchange instead of two.
+  if (outer.inner) {
+    algorithm_ = make_hierarchical(inner_, segment_bytes);
+  } else if (outer.size() == 2) {
+    algorithm_ = make_gather_sum(inner_, segment_bytes);
+  } else {
+    algorithm_ = make_scatter_reduce(inner_, segment_bytes);
+  }
   pipeline_.emplace(*algorithm_);
 }
 

@@ -155,7 +155,9 @@ Run::Run(Operation operation, const AllreduceOptions& options)
   if (name_ == "hierarchical") op_.inner = make_compressor(options.inner);
   agreement_ = describe_agreement(op_, name_, segment_bytes);
   op_.fingerprint = fingerprint(agreement_, op_.size());
-  compares_steps_ = name_ == "integer_sum" || name_ == "lowrank";
+  compares_steps_ = name_ == "integer_sum" || std::any_of(op_.items.begin(), op_.items.end(), [](const BucketItem& i) {
+                      return i.compressor.low_rank() != nullptr;
+                    });
   if (compares_steps_) agreement_.push_back({"step", ""});
   op_.buffers.reserve(op_.items.size());
   verdict_memory_ = Buffer(static_cast<std::size_t>(op_.size()) * sizeof(VerdictMessage));

@@ -46,6 +46,20 @@ const char* refuse_full_rank(const Compressor& compressor) {
   return compressor.low_rank() != nullptr ? nullptr : "it carries low-rank schemes only";
 }
 
+const char* refuse_nothing(const Compressor&) { return nullptr; }
+
+/// Quantised sums are encoded once more, sparse ones are not, and low rank has its own rounds.
+std::unique_ptr<Algorithm> make_between_nodes(Operation& op, std::size_t segment_bytes) {
+  const auto any = [&](auto property) { return std::any_of(op.items.begin(), op.items.end(), property); };
+  if (any([](const BucketItem& i) { return i.compressor.low_rank() != nullptr; })) {
+    return make_lowrank(op, segment_bytes);
+  }
+  if (any([](const BucketItem& i) { return i.compressor.sparsifier() != nullptr; })) {
+    return make_hierarchical_gather(op, segment_bytes);
+  }
+  return make_hierarchical(op, segment_bytes);
+}
+
 const char* refuse_inside_node(const Compressor& compressor) {
   if (compressor.sparsifier() != nullptr) return "inputs must reach the node's sum whole";
   if (compressor.low_rank() != nullptr) return "low rank makes no frames";
@@ -69,10 +83,9 @@ const auto& table() {
       Row{{"lowrank", "2(n-1)/n r(rows+cols)", "1", "matrices with powersgd or projection"},
           make_lowrank,
           refuse_full_rank},
-      Row{{"hierarchical", "2(N-1)/n S/ratio to other nodes", "2, or 3",
-           "several ranks on each of N nodes; quantisers"},
-          make_hierarchical,
-          refuse_sparse},
+      Row{{"hierarchical", "2(N-1)/n S/ratio to other nodes", "2, or 3", "several ranks on each of N nodes"},
+          make_between_nodes,
+          refuse_nothing},
       // Entry points, which list_algorithms() leaves out.
       Row{{"reduce_scatter", {}, {}, {}}, make_reduce_scatter, refuse_frameless, Entry::reduce_scatter},
       Row{{"all_gather", {}, {}, {}}, make_all_gather, refuse_frameless, Entry::all_gather},
@@ -92,8 +105,13 @@ const Row& find_row(std::string_view name, Entry entry) {
 
 /// Throws what makes `row` impossible for one of the items.
 void check_legal(const Row& row, std::span<const BucketItem> items) {
+  const bool all_low_rank =
+      std::all_of(items.begin(), items.end(), [](const BucketItem& i) { return i.compressor.low_rank() != nullptr; });
   for (const BucketItem& item : items) {
-    const char* const refusal = row.refusal(item.compressor);
+    const char* refusal = row.refusal(item.compressor);
+    if (refusal == nullptr && item.compressor.low_rank() != nullptr && !all_low_rank) {
+      refusal = "low rank shares its rounds with other low rank only";
+    }
     if (refusal == nullptr) continue;
     fail(Errc::unsupported, "algorithm '{}' cannot carry {}, whose compressor is {}: {}", row.info.name, item.name,
          item.compressor.spec(), refusal);
@@ -133,12 +151,15 @@ std::string_view choose_algorithm(const Choice& choice) {
   const auto any = [&](auto property) { return std::any_of(items.begin(), items.end(), property); };
   if (choice.entry != Entry::allreduce) return name(choice.entry);
   if (all([](const BucketItem& i) { return is_none(i.compressor); })) return "dense";
-  if (any([](const BucketItem& i) { return i.compressor.low_rank() != nullptr; })) return "lowrank";
+  const bool levels = has_levels(choice.nodes);
+  if (any([](const BucketItem& i) { return i.compressor.low_rank() != nullptr; })) {
+    return levels ? "hierarchical" : "lowrank";
+  }
   if (all([](const BucketItem& i) { return i.compressor.integer_coder() != nullptr; })) return "integer_sum";
+  if (levels) return "hierarchical";
   if (any([](const BucketItem& i) { return i.compressor.sparsifier() != nullptr; })) {
     return choose_sparse(items, choice.nodes.size());
   }
-  if (has_levels(choice.nodes)) return "hierarchical";
   // Both send S/ratio between two ranks; gather_sum does it in one round with one lossy step.
   return choice.nodes.size() == 2 ? "gather_sum" : "scatter_reduce";
 }

@@ -79,6 +79,12 @@ std::vector<Case> cases() {
          const double inside = (kRanksPerNode - 1.0) / kRanksPerNode * (w.dense + World::frame("q4"));
          return 2 * (nodes - 1) / w.n * World::frame("q4") + inside;
        }},
+      {"hierarchical", "powersgd(rank=4)",
+       [](const World& w) {
+         const double nodes = w.n / kRanksPerNode;
+         const double frames = 2 * kSide * 4.0 * 4;
+         return 2 * ((nodes - 1) / w.n + (kRanksPerNode - 1.0) / kRanksPerNode) * frames;
+       }},
       {"reduce_scatter", "q4", [=](const World& w) { return once(w) + 12 * (w.n - 1); }},
       {"all_gather", "q4", once},
   };

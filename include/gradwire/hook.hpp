@@ -34,7 +34,7 @@ struct HookOptions {
   /// (docs/feedback.md). A rule in it goes before `rule`.
   std::string compressor = "q4";
   std::string rule = "ef";
-  std::string algorithm = "auto";        ///< of the buckets of frames; low rank has its own, "lowrank"
+  std::string algorithm = "auto";        ///< of the buckets of frames; low rank has "lowrank" or "hierarchical"
   std::string inner = "none";            ///< `hierarchical`: the compressor of what stays inside a node
   std::size_t bucket_bytes = 4u << 20;   ///< f32 bytes after which a bucket is closed
   std::size_t dense_below_elems = 1024;  ///< smaller and 1-D parameters are grouped and sent dense

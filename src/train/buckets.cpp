@@ -184,7 +184,8 @@ std::vector<BucketPlan> plan_buckets(std::span<const ParamScheme> schemes, std::
 std::string algorithm_for(Family family, const std::string& option) {
   switch (family) {
     case Family::dense: return "dense";
-    case Family::low_rank: return option == "dense" ? option : "lowrank";  // dense: refused with the reason
+    case Family::low_rank:  // dense: refused with the reason
+      return option == "auto" || option == "dense" || option == "hierarchical" ? option : "lowrank";
     default: return option == "lowrank" ? "auto" : option;
   }
 }

@@ -26,6 +26,7 @@ bool is_legal(const std::string& algorithm, const Compressor& compressor) {
   if (algorithm == "integer_sum") return compressor.integer_coder() != nullptr;
   if (algorithm == "lowrank") return compressor.low_rank() != nullptr;
   if (compressor.low_rank() != nullptr) return false;
+  if (algorithm == "hierarchical") return true;
   return algorithm == "gather_sum" || compressor.sparsifier() == nullptr;
 }
 
@@ -88,8 +89,11 @@ std::vector<Param> params() {
     all.emplace_back(world, Case{"auto", "q4"});
     for (const AlgorithmInfo& algorithm : list_algorithms()) {
       for (const std::string& compressor : compressors) {
-        const bool needs_shapes = algorithm.name == "lowrank" && make_compressor(compressor).low_rank() != nullptr;
-        if (!needs_shapes) all.emplace_back(world, Case{algorithm.name, compressor});  // those: allreduce_lowrank_suite
+        const bool carries_low_rank = algorithm.name == "lowrank" || algorithm.name == "hierarchical";
+        const bool needs_shapes = carries_low_rank && make_compressor(compressor).low_rank() != nullptr;
+        if (!needs_shapes)
+          all.emplace_back(world,
+                           Case{algorithm.name, compressor});  // those: allreduce_lowrank_suite and hierarchical_suite
       }
     }
   }

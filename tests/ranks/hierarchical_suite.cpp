@@ -56,6 +56,105 @@ TEST_P(Hierarchical, KeepsTheLaw) {
   });
 }
 
+TestParam matrix(const std::string& spec, std::vector<std::size_t> shape, DType dtype = DType::f32) {
+  TestParam param(spec, shape[0] * shape[1], dtype);
+  param.shape = std::move(shape);
+  return param;
+}
+
+/// Sparse frames cross nodes once and are never encoded again; low rank sums its factors by nodes.
+TEST_P(Hierarchical, KeepsTheLawForSparseAndLowRank) {
+  run([](Communicator& comm) {
+    for (const char* inner : {"none", "q8(bucket=96,round=stochastic)"}) {
+      for (const char* spec : {"topk(0.05)", "topk(0.1)|q4", "block_topk(0.1)", "randomk(0.2)", "topk(0.01)|zstd",
+                               "adaptive_threshold(0.05,refresh=2)"}) {
+        for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+          std::vector<TestParam> params;
+          for (const std::size_t count : {0u, 1u, 997u, 20'011u}) params.emplace_back(spec, count, dtype);
+          params.emplace_back("q4", 3'001, dtype);
+          params.emplace_back("none", 17, dtype);
+          for (unsigned i = 0; i < params.size(); ++i) params[i].fill_random(comm.rank(), i);
+          reduce(comm, params, options_with(inner, 8192));
+          for (const TestParam& param : params) {
+            expect_law(comm, param, fmt::format("{} inside, {} in a bucket of {}", inner, param.spec, spec));
+          }
+        }
+      }
+      for (const char* spec : {"powersgd(rank=3)", "powersgd(rank=2,factors=q8)", "powersgd(rank=2,rounds=1)",
+                               "powersgd(rank=2,start=9)", "projection(rank=2,factors=f16)"}) {
+        std::vector<TestParam> params{matrix(spec, {40, 30}), matrix(spec, {1, 7}), matrix(spec, {70, 65}, DType::f16)};
+        for (unsigned i = 0; i < params.size(); ++i) params[i].fill_random(comm.rank(), i);
+        double magnitude = 0;  // of entries of products
+        for (const TestParam& param : params) {
+          for (const float x : param.input) magnitude = std::max(magnitude, 4 * std::fabs(static_cast<double>(x)));
+        }
+        reduce(comm, params, options_with(inner, 1024));
+        for (const TestParam& param : params) {
+          expect_law(comm, param, fmt::format("{} inside, {}", inner, param.spec), magnitude);
+        }
+      }
+    }
+  });
+}
+
+/// What each node sends is the best of its own sum, not of each rank's input: exact for ranks that cancel out.
+TEST_P(Hierarchical, SparsifiesTheSumsOfNodes) {
+  run([](Communicator& comm) {
+    const Nodes nodes(comm);
+    if (!nodes.equal || nodes.each % 2 != 0) return;
+    std::vector<TestParam> params;
+    params.emplace_back("topk(k=10)", 1000);
+    const float sign = comm.rank() % 2 == 0 ? 1.0F : -1.0F;
+    params[0].fill([&](std::size_t i) { return i % 100 == 7 ? 1.0F : sign * (100.0F + static_cast<float>(i)); });
+    reduce(comm, params, options_with("none", 0));
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < 1000; ++i) {
+      wrong += params[0].result(i) != (i % 100 == 7 ? static_cast<float>(comm.size()) : 0.0F) ? 1 : 0;
+      wrong += params[0].residual[i] != 0 ? 1 : 0;
+    }
+    EXPECT_EQ(wrong, 0u);
+  });
+}
+
+/// N equal nodes of L ranks: each sends the frames of its sums to the N - 1 others.
+TEST_P(Hierarchical, SendsSparseFramesOnceBetweenNodes) {
+  run([](Communicator& comm) {
+    const Nodes nodes(comm);
+    if (!nodes.equal) return;
+    const auto n = static_cast<std::size_t>(comm.size());
+    const std::size_t count = 20'000;
+    const Compressor compressor = make_compressor("topk(0.01)");
+    std::vector<BucketItem> items;
+    std::vector<TestParam> params;
+    std::vector<ItemBuffers> buffers;
+    for (unsigned i = 0; i < n; ++i) {  // one a chunk
+      items.push_back({ParamId{i}, count, DType::f32, compressor});
+      params.emplace_back("", count);
+      params.back().fill_random(comm.rank(), i);
+    }
+    for (TestParam& param : params) buffers.push_back({param.view(), param.residual_view()});
+    PersistentAllreduce operation(comm, items, Slot{1}, options_with("none", 1u << 20));
+    const Buffer workspace(operation.workspace_bytes());
+    operation.start(buffers, workspace.bytes(), 0, StreamRef::host()).wait(patience());
+    const double frame = 32.0 + static_cast<double>(compressor.max_frame_size(count, DType::f32));
+    const auto agents = static_cast<double>(nodes.count);  // of chunks, by a rank: n chunks over L ranks
+    const double most = agents * static_cast<double>(nodes.count - 1) * frame;
+    EXPECT_LE(static_cast<double>(operation.stats().inter_node_bytes), most);
+    EXPECT_GE(static_cast<double>(operation.stats().inter_node_bytes), 0.9 * most);
+  });
+}
+
+TEST_P(Hierarchical, LowRankSharesABucketWithLowRankOnly) {
+  run([](Communicator& comm) {
+    std::vector<BucketItem> items;
+    items.push_back({ParamId{0}, 1200, DType::f32, make_compressor("powersgd(2)"), "w", {40, 30}});
+    items.push_back({ParamId{1}, 100, DType::f32, make_compressor("q4"), "b"});
+    const Outcome outcome = outcome_of([&] { PersistentAllreduce(comm, items, Slot{0}, options_with("none", 0)); });
+    EXPECT_EQ(outcome.code, Errc::unsupported);
+    EXPECT_THAT(outcome.message, HasSubstr("cannot carry parameter 'w', whose compressor is powersgd"));
+  });
+}
+
 std::vector<TestParam> mixed_bucket(const Communicator& comm) {
   std::vector<TestParam> params;
   params.emplace_back("q4", 3001);
@@ -164,9 +263,10 @@ TEST_P(Hierarchical, AutoTakesItWhereNodesHaveSeveralRanks) {
 TEST_P(Hierarchical, NonFiniteInputIsAVerdictOnAllRanks) {
   run([](Communicator& comm) {
     for (int culprit = 0; culprit < comm.size(); ++culprit) {
-      for (const char* inner : {"none", "q8"}) {
+      for (const auto& [inner, spec] :
+           {std::pair("none", "q4"), std::pair("q8", "q4"), std::pair("none", "topk(0.1)")}) {
         std::vector<TestParam> params;
-        for (const std::size_t count : {100u, 30'000u, 5u}) params.emplace_back("q4", count);
+        for (const std::size_t count : {100u, 30'000u, 5u}) params.emplace_back(spec, count);
         for (TestParam& param : params) param.fill_random(comm.rank());
         const auto place = static_cast<std::size_t>(culprit * 1'700 + 7);
         if (comm.rank() == culprit) store_f32(params[1].tensor.data(), DType::f32, place, std::nanf(""));
@@ -187,6 +287,7 @@ TEST_P(Hierarchical, RefusalIsAVerdictOnAllRanks) {
   run([](Communicator& comm) {
     for (const std::size_t count : {3u, 3000u}) {  // some ranks own none of three elements
       expect_refusals<PersistentAllreduce>(comm, "q8", count, options_with("none", 1024));
+      expect_refusals<PersistentAllreduce>(comm, "topk(1.0)", count, options_with("none", 1024));
     }
   });
 }
@@ -238,23 +339,25 @@ TEST_P(Hierarchical, NodesThatRanksSeeDifferentlyAreAMismatch) {
 TEST_P(Hierarchical, AllocatesNothingInSteadyState) {
   run([](Communicator& comm) {
     if (is_checked(comm)) return;
-    std::vector<BucketItem> items;
-    items.push_back({ParamId{0}, 20'000, DType::f32, make_compressor("q4"), "a"});
-    items.push_back({ParamId{1}, 3'000, DType::f16, make_compressor("q4"), "b"});
-    PersistentAllreduce operation(comm, items, Slot{1}, options_with("q8", 8192));
-    const Buffer workspace(operation.workspace_bytes());
-    std::vector<TestParam> params;
-    params.emplace_back("", 20'000);
-    params.emplace_back("", 3'000, DType::f16);
-    const std::array<ItemBuffers, 2> buffers{
-        {{params[0].view(), params[0].residual_view()}, {params[1].view(), params[1].residual_view()}}};
-    std::uint64_t step = 0;
-    expect_steady(
-        [&] {
-          for (TestParam& param : params) param.fill([](std::size_t i) { return static_cast<float>(i % 100); });
-          operation.start(buffers, workspace.bytes(), ++step, StreamRef::host()).wait(patience());
-        },
-        "hierarchical");
+    for (const char* spec : {"q4", "topk(0.1)", "powersgd(rank=5)"}) {
+      std::vector<BucketItem> items;
+      items.push_back({ParamId{0}, 20'000, DType::f32, make_compressor(spec), "a", {200, 100}});
+      items.push_back({ParamId{1}, 3'000, DType::f16, make_compressor(spec), "b", {50, 60}});
+      PersistentAllreduce operation(comm, items, Slot{1}, options_with("q8", 8192));
+      const Buffer workspace(operation.workspace_bytes());
+      std::vector<TestParam> params;
+      params.emplace_back("", 20'000);
+      params.emplace_back("", 3'000, DType::f16);
+      const std::array<ItemBuffers, 2> buffers{
+          {{params[0].view(), params[0].residual_view()}, {params[1].view(), params[1].residual_view()}}};
+      std::uint64_t step = 0;
+      expect_steady(
+          [&] {
+            for (TestParam& param : params) param.fill([](std::size_t i) { return static_cast<float>(i % 100); });
+            operation.start(buffers, workspace.bytes(), ++step, StreamRef::host()).wait(patience());
+          },
+          fmt::format("hierarchical {}", spec));
+    }
   });
 }
 

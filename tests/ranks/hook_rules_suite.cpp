@@ -185,15 +185,16 @@ TEST_P(HookRules, FollowALossScaleThatChanges) {
 void train_over_nodes(Communicator& comm) {
   const ParamValues dense = train(comm, toy_options(comm, "none", "none"), 40, 0.1F);
   for (const char* inner : {"none", "q8"}) {
-    for (const char* rule : {"ef", "ef21"}) {
-      HookOptions options = toy_options(comm, "q4", rule);
+    for (const auto& [compressor, rule] : {std::pair("q4", "ef"), std::pair("q4", "ef21"), std::pair("topk(0.3)", "ef"),
+                                           std::pair("topk(0.3)", "ef21"), std::pair("powersgd(4)", "ef")}) {
+      HookOptions options = toy_options(comm, compressor, rule);
       options.algorithm = "hierarchical";
       options.inner = inner;
       const std::string bytes = std::to_string(GradientHook(comm, ToyModel(comm).params, options).workspace_bytes());
       EXPECT_NO_THROW(comm.agree(std::vector<Agreement>{{"workspace", bytes}}, patience()));
       const ParamValues weights = train(comm, options, 40, 0.1F);
       expect_equal_on_all_ranks(comm, weights, inner);
-      expect_near(weights, dense, 0.5F, fmt::format("{} inside, {}", inner, rule));
+      expect_near(weights, dense, 0.5F, fmt::format("{} inside, {} over {}", inner, rule, compressor));
     }
   }
 }

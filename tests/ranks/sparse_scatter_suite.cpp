@@ -261,7 +261,7 @@ TEST_P(SparseScatter, RefusesWhatIsNotSparse) {
       EXPECT_THAT(outcome.message, HasSubstr("use scatter_reduce"));
       EXPECT_EQ(PersistentAllreduce(comm, items, Slot{0}).algorithm(), "gather_sum");
     }
-    for (const char* algorithm : {"scatter_reduce", "ring", "hierarchical", "dense"}) {
+    for (const char* algorithm : {"scatter_reduce", "ring", "dense"}) {
       std::vector<BucketItem> items;
       items.push_back({ParamId{0}, 100, DType::f32, make_compressor("topk(0.1)")});
       EXPECT_EQ(outcome_of([&] { PersistentAllreduce(comm, items, Slot{0}, {.algorithm = algorithm}); }).code,

@@ -104,6 +104,12 @@ TEST(SelectAlgorithm, AutoGoesByNodesAndFacets) {
   const std::vector<int> one_each{0, 1, 2, 3};
   EXPECT_EQ(select_algorithm({.items = quantised, .nodes = two_by_two}), "hierarchical");
   EXPECT_EQ(select_algorithm({.items = quantised, .nodes = one_each}), "scatter_reduce");
+  const std::vector<BucketItem> sparse{item(0, 1 << 20, "topk(0.01)")};
+  EXPECT_EQ(select_algorithm({.items = sparse, .nodes = two_by_two}), "hierarchical");
+  EXPECT_NE(select_algorithm({.items = sparse, .nodes = one_each}), "hierarchical");
+  const std::vector<BucketItem> low_rank{item(0, 10, "powersgd")};
+  EXPECT_EQ(select_algorithm({.items = low_rank, .nodes = two_by_two}), "hierarchical");
+  EXPECT_EQ(select_algorithm({.items = low_rank, .nodes = one_each}), "lowrank");
   EXPECT_EQ(selected("auto", {item(0, 10, "thc")}, 4), "integer_sum");
   EXPECT_EQ(selected("auto", {item(0, 10, "randomk(0.1)")}, 4), "integer_sum");
   EXPECT_EQ(selected("auto", {item(0, 10, "thc"), item(1, 10, "randomk(0.1)")}, 4), "integer_sum");
