@@ -61,7 +61,7 @@ struct ZeroOneStep {
 /// first local rate (the source drops it).
 ///
 /// After each exchange weights are equal on all ranks, bit for bit; from their first step on they belong to the
-/// optimiser, which puts back what others change between two exchanges. It has no save and load.
+/// optimiser, which puts back what others change between two exchanges.
 class GRADWIRE_API ZeroOneAdam {
  public:
   /// Collective: all ranks compare what they registered. f32 parameters, with compressors of their own if they like,
@@ -79,6 +79,13 @@ class GRADWIRE_API ZeroOneAdam {
   ZeroOneStep step(std::span<const Tensor> weights, std::span<const Tensor> gradients, float learning_rate);
   /// Collective: an exchange ahead of its time, to evaluate or store the model; does nothing where weights are equal.
   void synchronise(std::span<const Tensor> weights);
+  /// Writes all that this rank keeps between steps, as GradientHook::save does. Weights are the caller's to save.
+  /// Throws Errc::invalid_argument between two exchanges (synchronise() first), Errc::io.
+  void save(const std::string& folder) const;
+  /// Collective: goes on from there, as GradientHook::load, also with another number of ranks: bit for bit with the
+  /// same options, ranks and weights. Throws Errc::invalid_argument between two exchanges, and what GradientHook::load
+  /// throws; this optimiser is then as it was.
+  void load(const std::string& folder);
   /// Whether weights are equal on all ranks.
   [[nodiscard]] bool synchronised() const noexcept;
   [[nodiscard]] std::uint64_t steps() const noexcept;

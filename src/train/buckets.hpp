@@ -58,9 +58,9 @@ struct BucketPlan {
 /// (frozen parameters) are in none.
 [[nodiscard]] std::vector<BucketPlan> plan_buckets(std::span<const ParamScheme> schemes, std::size_t bucket_bytes);
 
-/// The algorithm of a family's buckets. HookOptions::algorithm is for those whose compressors make frames; dense buckets
-/// have their own, and low rank takes "hierarchical" and "auto", else its own. With "lowrank" as the option, what is not
-/// low rank goes by "auto"; with "dense", low rank is refused like any other compressor.
+/// The algorithm of a family's buckets. HookOptions::algorithm is for those whose compressors make frames; dense
+/// buckets have their own, and low rank takes "hierarchical" and "auto", else its own. With "lowrank" as the option,
+/// what is not low rank goes by "auto"; with "dense", low rank is refused like any other compressor.
 [[nodiscard]] std::string algorithm_for(Family family, const std::string& option);
 
 /// "784x512".

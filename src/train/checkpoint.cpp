@@ -11,7 +11,7 @@ namespace {
 
 /// Runs what takes up stored bytes of a parameter: where they are none of its own, the error names it.
 template <class Action>
-void take_up(const SavedParam& param, Action&& action) {
+void naming(const SavedParam& param, Action&& action) {
   try {
     action();
   } catch (const Error& error) {
@@ -66,12 +66,12 @@ bool same_layout(const SavedParam& a, const SavedParam& b) {
 }
 
 void require_alike(const SavedState& first, const SavedState& other, const std::filesystem::path& folder) {
-  if (first.step != other.step) {
+  if (first.step != other.step || first.optimizer_steps != other.optimizer_steps) {
     fail(Errc::bad_state, "{}: rank 0 was saved after step {}, rank {} after step {}", folder.string(), first.step,
          other.rank, other.step);
   }
-  const bool alike =
-      std::equal(first.params.begin(), first.params.end(), other.params.begin(), other.params.end(), same_layout);
+  const bool alike = first.owner == other.owner && std::equal(first.params.begin(), first.params.end(),
+                                                              other.params.begin(), other.params.end(), same_layout);
   if (!alike || first.average != other.average) {
     fail(Errc::bad_state, "{}: the states of ranks 0 and {} are of different models", folder.string(), other.rank);
   }
@@ -93,15 +93,21 @@ std::string describe(const SavedParam& saved, const ParamInfo& info, const std::
 
 }  // namespace
 
-SavedState save_engine(StepEngine& engine, int rank, int ranks, bool average) {
-  const StepReport& totals = engine.totals();
-  SavedState saved{rank, ranks, engine.step(), totals.skipped_steps, totals.dense_fallbacks, average, {}};
-  for (std::size_t i = 0; i < engine.param_count(); ++i) {
-    const ParamInfo& info = engine.info(i);
-    require(engine.index_of(info.name) == i, "two parameters are called '{}', and state is saved and loaded by name",
+SavedState EngineState::save() {
+  const StepReport& totals = engine_.totals();
+  SavedState saved;
+  saved.rank = rank_;
+  saved.ranks = ranks_;
+  saved.step = engine_.step();
+  saved.skipped_steps = totals.skipped_steps;
+  saved.dense_fallbacks = totals.dense_fallbacks;
+  saved.average = average_;
+  for (std::size_t i = 0; i < engine_.param_count(); ++i) {
+    const ParamInfo& info = engine_.info(i);
+    require(engine_.index_of(info.name) == i, "two parameters are called '{}', and state is saved and loaded by name",
             info.name);
-    SavedParam param{info.name, info.shape, info.dtype, engine.plan(i).rule, {}, engine.memories(i)};
-    for (const NamedState& state : engine.state(i)) {
+    SavedParam param{info.name, info.shape, info.dtype, engine_.plan(i).rule, {}, engine_.memories(i)};
+    for (const NamedState& state : engine_.state(i)) {
       const Bytes bytes = state.values->stored();
       param.vectors.push_back({state.name, state.kind, std::string(state.values->storage()),
                                std::string(reinterpret_cast<const char*>(bytes.data), bytes.size)});
@@ -124,59 +130,66 @@ SavedState gather_state(const std::filesystem::path& folder, int rank, int ranks
     SavedParam& param = mine.params[p];
     for (std::size_t v = 0; v < param.vectors.size(); ++v) {
       if (param.vectors[v].kind == StateKind::replicated) continue;
-      take_up(param, [&] { share_out(param.vectors[v], count_of(param), all, p, v, ranks); });
+      naming(param, [&] { share_out(param.vectors[v], count_of(param), all, p, v, ranks); });
     }
   }
   return mine;
 }
 
-void check_state(const SavedState& state, const StepEngine& engine, bool average) {
+void EngineState::check(const SavedState& state) {
   std::string differences;
   const auto add = [&differences](const std::string& text) {
     if (!text.empty()) differences += (differences.empty() ? "" : "; ") + text;
   };
-  if (state.average != average) add(average ? "it is of sums, not means" : "it is of means, not sums");
-  std::vector<bool> found(engine.param_count());
+  if (state.average != average_) add(average_ ? "it is of sums, not means" : "it is of means, not sums");
+  if (state.owner != SavedState{}.owner) add("it is a " + state.owner + "'s");
+  std::vector<bool> found(engine_.param_count());
   for (const SavedParam& saved : state.params) {
-    const std::size_t i = engine.index_of(saved.name);
-    if (i == engine.param_count()) {
+    const std::size_t i = engine_.index_of(saved.name);
+    if (i == engine_.param_count()) {
       add(fmt::format("'{}' was saved and is not registered", saved.name));
       continue;
     }
     found[i] = true;
-    add(describe(saved, engine.info(i), engine.state(i)));
+    add(describe(saved, engine_.info(i), engine_.state(i)));
   }
   for (std::size_t i = 0; i < found.size(); ++i) {
-    if (!found[i]) add(fmt::format("'{}' is new", engine.info(i).name));
+    if (!found[i]) add(fmt::format("'{}' is new", engine_.info(i).name));
   }
   if (!differences.empty()) fail(Errc::bad_state, "the saved state is of another model: {}", differences);
 }
 
-void load_engine(StepEngine& engine, const SavedState& state) {
+void EngineState::take_up(const SavedState& state) {
   for (const SavedParam& saved : state.params) {
-    const std::size_t i = engine.index_of(saved.name);
-    const std::vector<NamedState> live = engine.state(i);
-    take_up(saved, [&] {
+    const std::size_t i = engine_.index_of(saved.name);
+    const std::vector<NamedState> live = engine_.state(i);
+    naming(saved, [&] {
       for (std::size_t v = 0; v < live.size(); ++v) live[v].values->restore(saved.vectors[v].bytes);
-      engine.set_memories(i, saved.memories);
+      engine_.set_memories(i, saved.memories);
     });
   }
-  engine.set_step(state.step, state.skipped_steps, state.dense_fallbacks);
+  engine_.set_step(state.step, state.skipped_steps, state.dense_fallbacks);
 }
 
-void load_together(const Communicator& comm, Deadline deadline, StepEngine& engine, const std::filesystem::path& folder,
-                   bool average) {
+void save_in(const std::filesystem::path& folder, const SavedState& state) {
+  write_state(folder / state_file_name(state.rank, state.ranks), state);
+}
+
+void load_together(const Communicator& comm, Deadline deadline, Checkpointed& target,
+                   const std::filesystem::path& folder) {
   std::optional<SavedState> before;
   try {
     prepare_together(comm, deadline, "the saved state", [&]() -> std::vector<Agreement> {
-      before = save_engine(engine, comm.rank(), comm.size(), average);
+      before = target.save();
       const SavedState state = gather_state(folder, comm.rank(), comm.size());
-      check_state(state, engine, average);
-      load_engine(engine, state);
-      return {{"ranks that saved it", std::to_string(state.ranks)}, {"its step", std::to_string(state.step)}};
+      target.check(state);
+      target.take_up(state);
+      return {{"ranks that saved it", std::to_string(state.ranks)},
+              {"its step", std::to_string(state.step)},
+              {"its optimiser's steps", std::to_string(state.optimizer_steps)}};
     });
   } catch (...) {
-    if (before) load_engine(engine, *before);  // this rank or another could not
+    if (before) target.take_up(*before);  // this rank or another could not
     throw;
   }
 }

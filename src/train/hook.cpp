@@ -106,13 +106,14 @@ class GradientHook::Impl final : public Completion {
 
   void save(const std::string& folder) {
     SavedState state;
-    between_steps("save", [&] { state = save_engine(*engine_, comm_.rank(), comm_.size(), options_.average); });
-    write_state(std::filesystem::path(folder) / state_file_name(comm_.rank(), comm_.size()), state);
+    between_steps("save", [&] { state = EngineState(*engine_, comm_, options_.average).save(); });
+    save_in(folder, state);
   }
 
   void load(const std::string& folder) {
     between_steps("load", [&] {
-      load_together(comm_, registration_deadline(), *engine_, folder, options_.average);
+      EngineState live(*engine_, comm_, options_.average);
+      load_together(comm_, registration_deadline(), live, folder);
       report_ = engine_->totals();
       report_.step = engine_->step();
       begin_step();

@@ -10,35 +10,15 @@
 #include "base/env.hpp"
 #include "base/fail.hpp"
 #include "compress/vector_ops.hpp"
+#include "train/checkpoint.hpp"
 #include "train/registration.hpp"
 #include "train/step_engine.hpp"
+#include "train/zero_one_state.hpp"
 
 #include "gradwire/compressor.hpp"
 
 namespace gradwire {
 namespace {
-
-/// When something happens whose interval doubles after each `period` counts.
-class Interval {
- public:
-  Interval(std::uint64_t period, std::uint64_t most) : period_(period), most_(most) {}
-  [[nodiscard]] bool hits(std::uint64_t step) const noexcept { return step % length_ == 0; }
-  void count() noexcept {
-    if (++counted_ < period_) return;
-    counted_ = 0;
-    if (length_ <= most_ / 2) {
-      length_ *= 2;
-    } else {
-      length_ = most_;
-    }
-  }
-
- private:
-  std::uint64_t period_;
-  std::uint64_t most_;
-  std::uint64_t length_ = 1;
-  std::uint64_t counted_ = 0;
-};
 
 HookOptions engine_options(const ZeroOneAdamOptions& options, std::string compressor, std::string rule) {
   HookOptions hook;
@@ -52,7 +32,7 @@ HookOptions engine_options(const ZeroOneAdamOptions& options, std::string compre
   return hook;
 }
 
-void check(const ZeroOneAdamOptions& o) {
+void check_options(const ZeroOneAdamOptions& o) {
   const auto in_unit = [](float value) { return value >= 0 && value <= 1; };
   require(in_unit(o.beta1) && in_unit(o.beta2), "ZeroOneAdam: beta1 and beta2 are from 0 to 1, given {} and {}",
           o.beta1, o.beta2);
@@ -74,16 +54,15 @@ std::string text_of(const ZeroOneAdamOptions& o) {
 
 }  // namespace
 
-class ZeroOneAdam::Impl {
+class ZeroOneAdam::Impl final : public Checkpointed {
  public:
   Impl(Communicator comm, const std::vector<ParamInfo>& params, const ZeroOneAdamOptions& options)
       : comm_(std::move(comm)),
         options_(options),
         claim_(comm_.claim("a ZeroOneAdam")),
-        variance_interval_(options.variance_updates, std::uint64_t{1} << 62),
+        variance_interval_(options.variance_updates, Interval::kUnlimited),
         local_interval_(options.local_doubling, options.most_local_steps) {
-    const auto patience = options.timeout.count() > 0 ? options.timeout : environment().timeout;
-    prepare_together(comm_, deadline_after(patience), "the registration", [&] { return prepare(params); });
+    prepare_together(comm_, deadline(), "the registration", [&] { return prepare(params); });
     for (std::size_t i = 0; i < params.size(); ++i) {
       const std::size_t count = exact_->plan(i).count;
       moments_.push_back({count, std::vector<float>(count), std::vector<float>(count)});
@@ -114,6 +93,42 @@ class ZeroOneAdam::Impl {
     return report;
   }
 
+  void save(const std::string& folder) {
+    require_between_exchanges("save");
+    save_in(folder, save());
+  }
+
+  void load(const std::string& folder) {
+    require_between_exchanges("load");
+    load_together(comm_, deadline(), *this, folder);
+  }
+
+  /// The residuals' engine, and with each of its parameters the moments, which are the same on all ranks.
+  [[nodiscard]] SavedState save() override {
+    SavedState state = EngineState(*compressed_, comm_, true).save();
+    state.optimizer_steps = steps_;
+    add_moments(state, moments_);
+    return state;
+  }
+
+  void check(const SavedState& state) override {
+    EngineState(*compressed_, comm_, true).check(split_moments(state).engine);
+  }
+
+  void take_up(const SavedState& state) override {
+    const SplitState parts = split_moments(state);
+    for (const SavedMoments& saved : parts.moments) {
+      Moments& mine = moments_[compressed_->index_of(saved.param)];
+      mine.restore(saved);
+      mine.base.clear();  // the weights that the next step is given
+    }
+    EngineState(*compressed_, comm_, true).take_up(parts.engine);
+    steps_ = state.optimizer_steps;
+    local_steps_ = 0;
+    rate_sum_ = 0;
+    rewind_intervals();
+  }
+
   [[nodiscard]] bool synchronised() const noexcept { return local_steps_ == 0; }
   [[nodiscard]] std::uint64_t steps() const noexcept { return steps_; }
   [[nodiscard]] std::size_t state_bytes() const noexcept {
@@ -125,17 +140,27 @@ class ZeroOneAdam::Impl {
   }
 
  private:
-  struct Moments {
-    std::size_t count = 0;
-    std::vector<float> m;
-    std::vector<float> v;
-    // In local steps:
-    std::vector<float> base = {};  // weights of the last exchange
-    Buffer way = {};               // f32, the sum of rate m since then
-  };
+  void require_between_exchanges(const char* what) const {
+    if (failed_) fail(Errc::aborted, "ZeroOneAdam: an earlier step failed");
+    require(synchronised(), "ZeroOneAdam: {} {} steps after an exchange: synchronise first", what, local_steps_);
+  }
+
+  [[nodiscard]] Deadline deadline() const {
+    return deadline_after(options_.timeout.count() > 0 ? options_.timeout : environment().timeout);
+  }
+
+  /// Where they are after so many steps.
+  void rewind_intervals() {
+    variance_interval_ = Interval(options_.variance_updates, Interval::kUnlimited);
+    local_interval_ = Interval(options_.local_doubling, options_.most_local_steps);
+    for (std::uint64_t step = 1; step <= std::min(steps_, options_.freeze); ++step) {
+      if (variance_interval_.hits(step)) variance_interval_.count();
+    }
+    for (std::uint64_t step = options_.freeze; step < steps_; ++step) local_interval_.count();
+  }
 
   std::vector<Agreement> prepare(const std::vector<ParamInfo>& params) {
-    check(options_);
+    check_options(options_);
     std::vector<ParamInfo> plain = params;
     for (ParamInfo& param : plain) {
       require(param.rule.empty(), "ZeroOneAdam: parameter '{}' has the rule {}, and takes none", param.name,
@@ -239,7 +264,8 @@ class ZeroOneAdam::Impl {
   }
 
   ZeroOneStep local_step(std::span<const Tensor> weights, std::span<const Tensor> gradients, float rate) {
-    if (moments_.front().base.empty()) begin_local_steps(weights, rate);
+    if (steps_ == options_.freeze + 1) compressed_->rescale(rate);
+    if (synchronised()) leave(weights);
     const bool finite =
         std::all_of(gradients.begin(), gradients.end(), [](const Tensor& g) { return ops::all_finite(g); });
     for (std::size_t i = 0; finite && i < moments_.size(); ++i) {
@@ -255,13 +281,15 @@ class ZeroOneAdam::Impl {
     return {ZeroOneStep::Kind::synchronise, !finite || report.skipped, 0, report.wire_bytes};
   }
 
-  void begin_local_steps(std::span<const Tensor> weights, float rate) {
-    compressed_->rescale(rate);
+  /// Where ranks part.
+  void leave(std::span<const Tensor> weights) {
     for (std::size_t i = 0; i < moments_.size(); ++i) {
+      Moments& moments = moments_[i];
       const auto* const w = static_cast<const float*>(weights[i].data);
-      moments_[i].base.assign(w, w + moments_[i].count);
-      moments_[i].way = Buffer(moments_[i].count * sizeof(float));
-      moments_[i].way.fill_zero();
+      if (moments.base.empty()) moments.base.assign(w, w + moments.count);
+      if (moments.way.size() > 0) continue;
+      moments.way = Buffer(moments.count * sizeof(float));
+      moments.way.fill_zero();
     }
   }
 
@@ -311,6 +339,8 @@ ZeroOneStep ZeroOneAdam::step(std::span<const Tensor> weights, std::span<const T
   return impl_->step(weights, gradients, learning_rate);
 }
 void ZeroOneAdam::synchronise(std::span<const Tensor> weights) { impl_->synchronise(weights); }
+void ZeroOneAdam::save(const std::string& folder) const { impl_->save(folder); }
+void ZeroOneAdam::load(const std::string& folder) { impl_->load(folder); }
 bool ZeroOneAdam::synchronised() const noexcept { return impl_->synchronised(); }
 std::uint64_t ZeroOneAdam::steps() const noexcept { return impl_->steps(); }
 std::size_t ZeroOneAdam::state_bytes() const noexcept { return impl_->state_bytes(); }

@@ -34,7 +34,7 @@ struct SavedParam {
   std::vector<SavedMemory> memories;
 };
 
-/// All that one rank of a hook keeps from step to step.
+/// All that one rank of a hook, or of an optimiser, keeps from step to step.
 struct SavedState {
   int rank = 0;
   int ranks = 1;
@@ -42,6 +42,8 @@ struct SavedState {
   std::uint64_t skipped_steps = 0;
   std::uint64_t dense_fallbacks = 0;
   bool average = true;
+  std::string owner = "GradientHook";  ///< whose it is: or "ZeroOneAdam"
+  std::uint64_t optimizer_steps = 0;   ///< of an optimiser, whose exchanges are fewer
   std::vector<SavedParam> params;
 };
 

@@ -1,7 +1,9 @@
 // 0/1 Adam: its steps, their equations, what they send and where they end.
 #include <limits>
+#include <optional>
 
 #include "ranks/adam_suite.hpp"
+#include "ranks/hook_state.hpp"
 
 #include "gradwire/optimizer.hpp"
 
@@ -201,6 +203,74 @@ TEST_P(ZeroOne, SynchronisesOnRequest) {
     for (unsigned s = 91; s <= 96; ++s) step(adam, model, s, 0.01F);
     EXPECT_TRUE(adam.synchronised());
     EXPECT_TRUE(model.equal_on_all_ranks(comm));
+  });
+}
+
+/// At every kind of step, and after an exchange ahead of its time: 96 steps straight are the same bits as some, save, a
+/// new optimiser, load and the rest.
+TEST_P(ZeroOne, ResumesBitForBit) {
+  run([](Communicator& comm) {
+    StateFolder folder(comm);
+    for (const unsigned stop : {0u, 1u, 5u, 17u, 39u, 40u, 41u, 60u, 72u, 89u}) {
+      NoisyModel model(comm);
+      const std::string name = fmt::format("after-{}", stop);
+      std::vector<std::vector<float>> saved;
+      const auto train = [&](unsigned first, bool loads) {
+        ZeroOneAdam adam(comm, model.params, small_options());
+        if (loads) adam.load(folder / name);
+        for (unsigned s = first; s <= 96; ++s) {
+          if (s == stop + 1 && !loads) {
+            adam.synchronise(model.tensors(model.weights));
+            adam.save(folder / name);
+            saved = model.weights;
+          }
+          EXPECT_EQ(step(adam, model, s, 0.01F).kind, expected_kind(s)) << s;
+        }
+        EXPECT_EQ(adam.steps(), 96u);
+      };
+      train(1, false);
+      const std::vector<std::vector<float>> straight = std::exchange(model.weights, saved);
+      train(stop + 1, true);
+      EXPECT_EQ(model.weights, straight) << "stopped after step " << stop;
+    }
+    folder.remove();
+  });
+}
+
+TEST_P(ZeroOne, WhatCannotBeSavedOrLoadedIsNamedAndChangesNothing) {
+  run([](Communicator& comm) {
+    StateFolder folder(comm);
+    NoisyModel model(comm);
+    std::optional<ZeroOneAdam> adam(std::in_place, comm, model.params, small_options());
+    const auto refused = [&](const std::string& name) { return outcome_of([&] { adam->load(folder / name); }); };
+    for (unsigned s = 1; s <= 90; ++s) step(*adam, model, s, 0.01F);
+    const Outcome local = outcome_of([&] { adam->save(folder / "local"); });
+    EXPECT_EQ(local.code, Errc::invalid_argument);
+    EXPECT_THAT(local.message, HasSubstr("save 2 steps after an exchange: synchronise first"));
+    EXPECT_EQ(refused("local").code, Errc::invalid_argument);
+    adam->synchronise(model.tensors(model.weights));
+    adam->save(folder / "adam");
+    adam.reset();  // a communicator has one owner
+
+    HookOptions options;
+    options.compressor = "sign";
+    options.rule = "ef";
+    {
+      GradientHook hook(comm, model.params, options);
+      hook.save(folder / "hook");
+      const Outcome outcome = outcome_of([&] { hook.load(folder / "adam"); });
+      EXPECT_EQ(outcome.code, Errc::bad_state);
+      EXPECT_THAT(outcome.message, HasSubstr("it is a ZeroOneAdam's"));
+    }
+    adam.emplace(comm, model.params, small_options());
+    adam->load(folder / "adam");
+    EXPECT_EQ(refused("nowhere").code, Errc::io);
+    const Outcome foreign = refused("hook");
+    EXPECT_EQ(foreign.code, Errc::bad_state);
+    EXPECT_THAT(foreign.message, HasSubstr("a GradientHook's, not a ZeroOneAdam's"));
+    adam->save(folder / "untouched");
+    EXPECT_TRUE(same_files(folder.file("adam"), folder.file("untouched")));
+    folder.remove();
   });
 }
 
