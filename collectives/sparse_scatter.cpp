@@ -8,8 +8,9 @@
 // An owner sends 2 k / n entries at most, k being what the rank with the most has chosen: room for the union of
 // supports that differ, as a second choice of k / n would lose too much (docs/design.md section 1).
 //
-// Whatever the result has as zero was not delivered: every rank takes back its whole input. Elsewhere a sender owes
-// what the coding of its value lost, a rank that sent nothing its input, and the owner what its sum lost.
+// A sender owes what it did not send, and what the coding of its values lost; the owner what its sum has and the result
+// has not. (Ok-Topk gives entries that an owner does not choose back to their senders: there they stay large, also
+// where those of several ranks would cancel, and come again: bench/convergence/README.md.)
 
 #include <cstring>
 #include <numeric>
@@ -215,8 +216,16 @@ class SparseScatter final : public Algorithm {
       const std::size_t bytes = sparsifier(op_.items[piece.item])
                                     .encode_entries(entries, piece.count, frame, random_key(op_, piece, Draw::input));
       for (std::size_t e = 0; e < entries.count; ++e) entries.index[e] += offset;
+      settle_sent(piece, entries);
       return bytes;
     });
+  }
+
+  void settle_sent(const Piece& piece, const Entries& entries) const {
+    const Tensor& owed = op_.buffers[piece.item].residual;
+    if (owed.data == nullptr) return;
+    auto* const residual = static_cast<float*>(owed.data);
+    for (std::size_t e = 0; e < entries.count; ++e) residual[entries.index[e]] -= entries.value[e];
   }
 
   // --- stage 2
@@ -275,21 +284,27 @@ class SparseScatter final : public Algorithm {
       const std::size_t wanted = SparseWorkspace::room(item, piece.count, static_cast<std::size_t>(share));
       const Tensor sum = sums.of(piece);
       const Entries entries = ops::select_largest(sum, memory_.choice(wanted));
+      keep(piece, sum);
       const std::size_t bytes =
           sparsifier(item).encode_entries(entries, piece.count, frame, random_key(op_, piece, Draw::sum));
-      settle_own(piece, entries, static_cast<const float*>(sum.data));
+      settle_chosen(piece, entries);
       return bytes;
     });
   }
 
-  /// The owner owes what its sum lost where it delivers, and has its input back elsewhere.
-  void settle_own(const Piece& piece, const Entries& entries, const float* sum) const {
+  /// What the owner has of its region, own and sent.
+  void keep(const Piece& piece, const Tensor& sum) const {
+    const ItemBuffers& buffers = op_.buffers[piece.item];
+    if (buffers.residual.data == nullptr) return;
+    std::memcpy(static_cast<float*>(buffers.residual.data) + piece.first, sum.data, sum.bytes());
+  }
+
+  void settle_chosen(const Piece& piece, const Entries& entries) const {
     const ItemBuffers& buffers = op_.buffers[piece.item];
     if (buffers.residual.data == nullptr) return;
     auto* const residual = static_cast<float*>(buffers.residual.data) + piece.first;
     for (std::size_t e = 0; e < entries.count; ++e) {
-      const float result = rounded(entries.value[e], buffers.tensor.dtype);
-      if (result != 0) residual[entries.index[e]] = sum[entries.index[e]] - result;
+      residual[entries.index[e]] -= rounded(entries.value[e], buffers.tensor.dtype);
     }
   }
 
@@ -317,22 +332,6 @@ class SparseScatter final : public Algorithm {
       const auto pieces = region(owner);
       if (owner == static_cast<std::size_t>(rank_) || pieces.empty()) continue;
       unpack_into_results(op_, {{2, 0}, pieces, owner_message(owner), static_cast<int>(owner)});
-      if (op_.verdict) continue;
-      for (const Piece& piece : pieces) settle_sent(piece);
-    }
-  }
-
-  /// What arrived of my entries is no longer owed.
-  void settle_sent(const Piece& piece) {
-    const Stopwatch watch(op_.stats.decode_us);
-    const auto& [tensor, owed] = op_.buffers[piece.item];
-    if (owed.data == nullptr) return;
-    const Sent& sent = sent_[static_cast<std::size_t>(&piece - pieces_.data())];
-    const Entries entries = memory_.mine(sent.first, sent.count);
-    auto* const residual = static_cast<float*>(owed.data);
-    for (std::size_t e = 0; e < entries.count; ++e) {
-      const std::size_t i = entries.index[e];
-      if (load_f32(tensor.data, tensor.dtype, i) != 0) residual[i] -= entries.value[e];
     }
   }
 

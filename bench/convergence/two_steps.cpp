@@ -51,8 +51,8 @@ struct Table {
 Json reselected(const Settings& settings) {
   print_title(
       "A sum chosen again by its owner: distance^2 at the end, rate 0.1, zeta = 1, 16 workers, d = 1024",
-      "same k: the owner sends as many as a rank did and keeps the rest; sparse_scatter: room for twice as many, the "
-      "rest goes back to the senders. Owed: square root of all ranks' ||residual||^2");
+      "same k: the owner sends as many as a rank did and keeps the rest; sparse_scatter: room for twice as many, and "
+      "keeps the rest too. Owed: square root of all ranks' ||residual||^2");
   print_head("compressor", "rule",
              std::array<std::string, 6>{"one step", "sparse_sc.", "same k", "dropped", "owed one", "owed sparse"});
   const auto problem = make_quadratic({.workers = 16, .dimension = 1024, .seed = settings.seed});

@@ -79,8 +79,8 @@ TEST_P(SparseScatter, KeepsTheLawWhateverTheSupports) {
   });
 }
 
-/// Opposite inputs cancel: a sum of zero is not delivered, and everyone keeps what it put in.
-TEST_P(SparseScatter, ZeroSumsGoBack) {
+/// Opposite inputs cancel in the owner's hands, and nobody owes them any more.
+TEST_P(SparseScatter, WhatCancelsIsGone) {
   run([](Communicator& comm) {
     std::vector<TestParam> params;
     params.emplace_back("topk(0.1)", 5000);
@@ -90,8 +90,30 @@ TEST_P(SparseScatter, ZeroSumsGoBack) {
     reduce(comm, params, kOptions);
     if (comm.size() > 1) {
       EXPECT_EQ(params[0].results(), std::vector<float>(5000, 0.0F));
-      EXPECT_EQ(params[0].residual, params[0].input);
+      EXPECT_EQ(params[0].residual, std::vector<float>(5000, 0.0F));
     }
+  });
+}
+
+/// Ranks choose different places, more than owners may send on: what is left is the owner's, and whole.
+TEST_P(SparseScatter, OwnersKeepWhatTheyDoNotSend) {
+  run([](Communicator& comm) {
+    const auto n = static_cast<std::size_t>(comm.size());
+    const auto rank = static_cast<std::size_t>(comm.rank());
+    std::vector<TestParam> params;
+    params.emplace_back("topk(0.02)", 10'000);  // 200 of 10000; below 2 n of them are not zero on any rank
+    params[0].fill([&](std::size_t i) { return i % (50 * n) == 50 * rank ? static_cast<float>(i + 1) : 0.0F; });
+    reduce(comm, params, kOptions);
+    expect_law(comm, params[0], "disjoint");
+    const auto residuals = gather_slices(comm, params[0].residual);
+    const auto results = gather_slices(comm, params[0].results());
+    std::size_t torn = 0;
+    for (std::size_t i = 0; i < results[0].size(); ++i) {
+      std::size_t holders = results[0][i] != 0 ? 1 : 0;
+      for (const auto& each : residuals) holders += each[i] != 0 ? 1 : 0;
+      torn += holders > 1 ? 1 : 0;
+    }
+    EXPECT_EQ(torn, 0u);
   });
 }
 
