@@ -64,6 +64,13 @@ void unpack(Operation& op, const Arrival& arrival, ConstBytes frames, Target&& t
   }
 }
 
+[[noreturn]] void refuse_fingerprint(const Operation& op, int from, std::uint64_t theirs) {
+  fail(Errc::rank_mismatch,
+       "rank {} runs a different operation in slot {} (fingerprint {:016x}, here {:016x}): counts, dtypes, names, "
+       "compressors, algorithm, seed, segment size or a low-rank scheme's step differ; GRADWIRE_CHECK=1 tells which",
+       from, static_cast<std::uint32_t>(op.slot), theirs, op.fingerprint);
+}
+
 }  // namespace
 
 std::size_t seal_message(const Operation& op, MessageId id, Bytes out, std::size_t size) {
@@ -87,9 +94,11 @@ ConstBytes open_message(Operation& op, const Arrival& arrival) {
   const auto& [id, pieces, message, from, compressor] = arrival;
   Envelope envelope;
   std::memcpy(&envelope, message.data, sizeof envelope);
-  if (envelope.magic != Envelope{}.magic || envelope.fingerprint != op.fingerprint) {
-    refuse_fingerprint(op, from, envelope.fingerprint);
+  if (envelope.magic != Envelope{}.magic) {
+    fail(Errc::rank_mismatch, "rank {} sent something else than a message in slot {}: it begins with {:04x}", from,
+         static_cast<std::uint32_t>(op.slot), envelope.magic);
   }
+  if (envelope.fingerprint != op.fingerprint) refuse_fingerprint(op, from, envelope.fingerprint);
   if (envelope.operation != op.number || envelope.stage != id.stage ||
       envelope.segment != static_cast<std::uint32_t>(id.segment)) {
     fail(Errc::rank_mismatch,
@@ -116,13 +125,6 @@ RandomKey random_key(const Operation& op, const Piece& piece, Draw draw) {
   const auto rank = static_cast<std::uint64_t>(op.rank());
   const std::uint64_t number = draw == Draw::shared ? ~std::uint64_t{0} : 2 * rank + (draw == Draw::sum ? 1 : 0);
   return {op.seed + number * 0x9e3779b97f4a7c15ULL, op.step, op.items[piece.item].param, piece.first};
-}
-
-void refuse_fingerprint(const Operation& op, int from, std::uint64_t theirs) {
-  fail(Errc::rank_mismatch,
-       "rank {} runs a different operation in slot {} (fingerprint {:016x}, here {:016x}): counts, dtypes, names, "
-       "compressors, algorithm, seed, segment size or a low-rank scheme's step differ; GRADWIRE_CHECK=1 tells which",
-       from, static_cast<std::uint32_t>(op.slot), theirs, op.fingerprint);
 }
 
 Tensor Sums::of(const Piece& piece) const {

@@ -26,9 +26,6 @@ struct Arrival {
   const Compressor* compressor = nullptr;  ///< of its frames; null: the items' own
 };
 
-/// Throws Errc::rank_mismatch: `from` runs something else.
-[[noreturn]] void refuse_fingerprint(const Operation& op, int from, std::uint64_t theirs);
-
 /// Completes a message whose content ends at `size`, or cuts it down to the envelope where there is a verdict; returns
 /// its size.
 std::size_t seal_message(const Operation& op, MessageId id, Bytes out, std::size_t size);

@@ -30,7 +30,7 @@ TEST_P(HookRules, DescendAlikeOnAllRanks) {
         }
         const std::string what = rule.example + " over " + compressor;
         expect_equal_on_all_ranks(comm, model.weights, what);
-        EXPECT_LT(model.distance(), 0.9 * start) << what;
+        EXPECT_LT(model.distance(), (rule.name == "none" ? 1.0 : 0.9) * start) << what;  // which forgets most of it
       }
     }
   });
