@@ -38,8 +38,8 @@ class GRADWIRE_API StateVector {
   /// Replaces the values in force by what stored() gave. Throws Errc::bad_state, and changes nothing, for bytes that
   /// are no values of this count and storage.
   void restore(std::string_view stored);
-  /// Multiplies the values in force, between steps.
-  void scale(float factor);
+  /// Multiplies the values in force, between steps. `scratch`: count() floats, not used where values are f32.
+  void scale(float factor, float* scratch);
 
   /// The values in force, as they are stored.
   [[nodiscard]] Bytes stored() const noexcept { return current_.bytes(); }

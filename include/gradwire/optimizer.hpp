@@ -40,7 +40,8 @@ struct ZeroOneStep {
     synchronise,  ///< a local step, and then the exchange of all local steps since the last one
   };
   Kind kind = Kind::variance;
-  bool skipped = false;           ///< NaN or Inf: no weight moved (a local step: none of this rank's)
+  bool skipped = false;           ///< NaN or Inf in the gradients: they moved no weight (local steps: this rank's own)
+  bool undone = false;            ///< the exchange overflowed: all ranks are back at the last one, with momentum 0
   std::uint64_t dense_bytes = 0;  ///< what an optimal dense allreduce of the gradients would have sent
   std::uint64_t wire_bytes = 0;   ///< what was sent
 };
@@ -52,7 +53,7 @@ struct ZeroOneStep {
 /// Until step `freeze`, m = b1 m + (1 - b1) g and w -= rate m / (sqrt(v) + eps) on all ranks alike, where g is the mean
 /// of the gradients: dense every k steps, and there v = b2 v + (1 - b2) g^2; in between compressed, with error
 /// feedback. k is 1 and doubles after each `variance_updates` updates. An element that has never had a gradient (v = 0)
-/// does not move, as a code of one bit cannot say 0.
+/// moves by weight decay alone, as a code of one bit cannot say 0.
 ///
 /// After it, v stays, and each rank goes its own way with its own gradients. Every k steps the ranks exchange,
 /// compressed and with error feedback, the sum of rate m since the last exchange: its mean s replaces their ways, w =
@@ -73,18 +74,20 @@ class GRADWIRE_API ZeroOneAdam {
 
   /// Collective, and blocks until the exchange, if the step has one, is done. `weights` and `gradients` are in the
   /// order of the parameters, f32 in host memory; the weights the same on all ranks at first, and `learning_rate` (0 or
-  /// more) in every step. Gradients are scratch afterwards. Throws Errc::invalid_argument for tensors that do not fit,
-  /// before anything is sent. After any other failure the communicator is spent, every later call throws Errc::aborted,
-  /// and the gradients must stay allocated.
+  /// more, and above 0 in the first local step) in every step: over a `checked` communicator ranks compare it.
+  /// Gradients are scratch afterwards. Throws Errc::invalid_argument for tensors that do not fit, before anything is
+  /// sent. After any other failure the communicator is spent, every later call throws Errc::aborted, and the gradients
+  /// must stay allocated.
   ZeroOneStep step(std::span<const Tensor> weights, std::span<const Tensor> gradients, float learning_rate);
   /// Collective: an exchange ahead of its time, to evaluate or store the model; does nothing where weights are equal.
-  void synchronise(std::span<const Tensor> weights);
+  ZeroOneStep synchronise(std::span<const Tensor> weights);
   /// Writes all that this rank keeps between steps, as GradientHook::save does. Weights are the caller's to save.
   /// Throws Errc::invalid_argument between two exchanges (synchronise() first), Errc::io.
   void save(const std::string& folder) const;
   /// Collective: goes on from there, as GradientHook::load, also with another number of ranks: bit for bit with the
-  /// same options, ranks and weights. Throws Errc::invalid_argument between two exchanges, and what GradientHook::load
-  /// throws; this optimiser is then as it was.
+  /// same options, ranks and weights. Throws Errc::invalid_argument between two exchanges, Errc::bad_state for a state
+  /// that has had local steps where `freeze` is still to come, and what GradientHook::load throws; this optimiser is
+  /// then as it was.
   void load(const std::string& folder);
   /// Whether weights are equal on all ranks.
   [[nodiscard]] bool synchronised() const noexcept;

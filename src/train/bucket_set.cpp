@@ -39,7 +39,6 @@ void BucketSet::add_bucket(const BucketPlan& plan, std::span<const ParamInfo> in
                            std::span<const BucketParam> params, const HookOptions& options) {
   Bucket bucket;
   bucket.params = plan.params;
-  bucket.dense = plan.family == Family::dense;
   std::vector<BucketItem> items;
   std::vector<BucketItem> raw;
   for (const std::size_t i : plan.params) {

@@ -23,7 +23,6 @@ struct Bucket {
   std::vector<std::size_t> params;         ///< by index of registration
   std::vector<std::size_t> staging_first;  ///< of each, byte in the arena
   std::vector<std::size_t> scratch_first;  ///< likewise
-  bool dense = false;
   std::size_t workspace_first = 0;
   std::size_t arena_bytes = 0;
   std::optional<PersistentAllreduce> operation;

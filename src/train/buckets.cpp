@@ -139,17 +139,11 @@ std::vector<ParamPlan> plan_params(std::span<const ParamInfo> params, const Hook
   (void)parse_scheme(options.compressor);
   std::set<ParamId> ids;
   std::vector<ParamPlan> plans;
-  std::uint64_t dense_every = 0;
   for (const ParamInfo& param : params) {
     require(ids.insert(param.id).second, "parameter '{}' has the id {} of another one", param.name,
             static_cast<std::uint32_t>(param.id));
     try {
       plans.push_back(plan_param(param, options));
-      const std::uint64_t every = plans.back().schedule.dense_every;
-      require(every == 0 || dense_every == 0 || every == dense_every,
-              "it is dense every {} steps, an earlier one every {}: dense steps are for all parameters at once", every,
-              dense_every);
-      dense_every = std::max(dense_every, every);
     } catch (const Error& error) {
       fail(error.code(), "parameter '{}': {}", param.name, error.what());
     }

@@ -66,12 +66,13 @@ bool same_layout(const SavedParam& a, const SavedParam& b) {
 }
 
 void require_alike(const SavedState& first, const SavedState& other, const std::filesystem::path& folder) {
-  if (first.step != other.step || first.optimizer_steps != other.optimizer_steps) {
+  if (first.step != other.step) {
     fail(Errc::bad_state, "{}: rank 0 was saved after step {}, rank {} after step {}", folder.string(), first.step,
          other.rank, other.step);
   }
-  const bool alike = first.owner == other.owner && std::equal(first.params.begin(), first.params.end(),
-                                                              other.params.begin(), other.params.end(), same_layout);
+  const bool alike =
+      first.owner == other.owner && first.numbers == other.numbers &&
+      std::equal(first.params.begin(), first.params.end(), other.params.begin(), other.params.end(), same_layout);
   if (!alike || first.average != other.average) {
     fail(Errc::bad_state, "{}: the states of ranks 0 and {} are of different models", folder.string(), other.rank);
   }
@@ -142,7 +143,7 @@ void EngineState::check(const SavedState& state) {
     if (!text.empty()) differences += (differences.empty() ? "" : "; ") + text;
   };
   if (state.average != average_) add(average_ ? "it is of sums, not means" : "it is of means, not sums");
-  if (state.owner != SavedState{}.owner) add("it is a " + state.owner + "'s");
+  if (state.owner != SavedState::kHook) add("it is a " + state.owner + "'s");
   std::vector<bool> found(engine_.param_count());
   for (const SavedParam& saved : state.params) {
     const std::size_t i = engine_.index_of(saved.name);
@@ -184,9 +185,10 @@ void load_together(const Communicator& comm, Deadline deadline, Checkpointed& ta
       const SavedState state = gather_state(folder, comm.rank(), comm.size());
       target.check(state);
       target.take_up(state);
-      return {{"ranks that saved it", std::to_string(state.ranks)},
-              {"its step", std::to_string(state.step)},
-              {"its optimiser's steps", std::to_string(state.optimizer_steps)}};
+      std::vector<Agreement> entries{{"ranks that saved it", std::to_string(state.ranks)},
+                                     {"its step", std::to_string(state.step)}};
+      for (const auto& [name, number] : state.numbers) entries.push_back({"its " + name, std::to_string(number)});
+      return entries;
     });
   } catch (...) {
     if (before) target.take_up(*before);  // this rank or another could not

@@ -20,6 +20,9 @@
 namespace gradwire {
 namespace {
 
+constexpr const char* kSteps = "steps";
+constexpr const char* kOwesUpdates = "owes_updates";
+
 HookOptions engine_options(const ZeroOneAdamOptions& options, std::string compressor, std::string rule) {
   HookOptions hook;
   hook.compressor = std::move(compressor);
@@ -74,6 +77,8 @@ class ZeroOneAdam::Impl final : public Checkpointed {
     check_tensors(gradients, "gradients");
     require(std::isfinite(rate) && rate >= 0, "ZeroOneAdam: the learning rate is 0 or more, given {}", rate);
     if (failed_) fail(Errc::aborted, "ZeroOneAdam: an earlier step failed");
+    require(rate > 0 || steps_ < options_.freeze || owes_updates_,
+            "ZeroOneAdam: the learning rate of the first local step is above 0, given {}", rate);
     ++steps_;
     ZeroOneStep made =
         steps_ <= options_.freeze ? common_step(weights, gradients, rate) : local_step(weights, gradients, rate);
@@ -82,15 +87,21 @@ class ZeroOneAdam::Impl final : public Checkpointed {
     return made;
   }
 
-  StepReport synchronise(std::span<const Tensor> weights) {
+  ZeroOneStep synchronise(std::span<const Tensor> weights) {
     check_tensors(weights, "weights");
     if (failed_) fail(Errc::aborted, "ZeroOneAdam: an earlier step failed");
-    if (synchronised()) return {};
-    const StepReport report = exchange(*compressed_, ways());
-    for (std::size_t i = 0; i < moments_.size(); ++i) meet(i, static_cast<float*>(weights[i].data));
+    ZeroOneStep made{.kind = ZeroOneStep::Kind::synchronise};
+    if (synchronised()) return made;
+    const StepReport report = exchange(*compressed_, ways(), rate_sum_);
+    made.wire_bytes = report.wire_bytes;
+    made.undone = report.skipped;
+    for (std::size_t i = 0; i < moments_.size(); ++i) {
+      auto* const w = static_cast<float*>(weights[i].data);
+      made.undone ? go_back(i, w) : meet(i, w);
+    }
     rate_sum_ = 0;
     local_steps_ = 0;
-    return report;
+    return made;
   }
 
   void save(const std::string& folder) {
@@ -106,13 +117,20 @@ class ZeroOneAdam::Impl final : public Checkpointed {
   /// The residuals' engine, and with each of its parameters the moments, which are the same on all ranks.
   [[nodiscard]] SavedState save() override {
     SavedState state = EngineState(*compressed_, comm_, true).save();
-    state.optimizer_steps = steps_;
+    state.numbers = {{kSteps, steps_}, {kOwesUpdates, owes_updates_ ? 1 : 0}};
     add_moments(state, moments_);
     return state;
   }
 
   void check(const SavedState& state) override {
     EngineState(*compressed_, comm_, true).check(split_moments(state).engine);
+    for (const char* const number : {kSteps, kOwesUpdates}) {
+      if (!state.numbers.contains(number)) fail(Errc::bad_state, "the saved state does not tell its {}", number);
+    }
+    if (state.numbers.at(kOwesUpdates) != 0 && state.numbers.at(kSteps) < options_.freeze) {
+      fail(Errc::bad_state, "the saved state has had local steps after step {}, and freeze is {}",
+           state.numbers.at(kSteps), options_.freeze);
+    }
   }
 
   void take_up(const SavedState& state) override {
@@ -123,7 +141,8 @@ class ZeroOneAdam::Impl final : public Checkpointed {
       mine.base.clear();  // the weights that the next step is given
     }
     EngineState(*compressed_, comm_, true).take_up(parts.engine);
-    steps_ = state.optimizer_steps;
+    steps_ = state.numbers.at(kSteps);
+    owes_updates_ = state.numbers.at(kOwesUpdates) != 0;
     local_steps_ = 0;
     rate_sum_ = 0;
     rewind_intervals();
@@ -193,11 +212,13 @@ class ZeroOneAdam::Impl final : public Checkpointed {
     }
   }
 
-  /// Replaces the tensors by their means over ranks.
-  StepReport exchange(StepEngine& engine, std::span<const Tensor> tensors) {
+  /// Replaces the tensors by their means over ranks, which took this learning rate, or the sum of these.
+  StepReport exchange(StepEngine& engine, std::span<const Tensor> tensors, double rates) {
     for (std::size_t i = 0; i < tensors.size(); ++i) engine.set_gradient(i, tensors[i]);
     Backoff backoff;
     try {
+      const Agreement rate{"learning rate since the last exchange", fmt::format("{}", rates)};
+      comm_.transport().announce({&rate, 1}, Slot{0}, deadline());
       while (!engine.step_done()) {
         bool moved = false;
         for (; engine.has_room(); moved = true) engine.launch({});
@@ -225,16 +246,16 @@ class ZeroOneAdam::Impl final : public Checkpointed {
   ZeroOneStep common_step(std::span<const Tensor> weights, std::span<const Tensor> gradients, float rate) {
     const bool learns = variance_interval_.hits(steps_);
     if (learns) variance_interval_.count();
-    const StepReport report = exchange(learns ? *exact_ : *compressed_, gradients);
+    const StepReport report = exchange(learns ? *exact_ : *compressed_, gradients, rate);
     const auto kind = learns ? ZeroOneStep::Kind::variance : ZeroOneStep::Kind::gradient;
-    if (report.skipped) return {kind, true, 0, report.wire_bytes};
+    if (report.skipped) return {.kind = kind, .skipped = true, .wire_bytes = report.wire_bytes};
     for (std::size_t i = 0; i < moments_.size(); ++i) {
       const auto* const g = static_cast<const float*>(gradients[i].data);
       if (learns) learn(moments_[i].v, g);
       advance(i, g, rate, static_cast<float*>(weights[i].data));
       if (!learns) forget_unused(i);
     }
-    return {kind, false, 0, report.wire_bytes};
+    return {.kind = kind, .wire_bytes = report.wire_bytes};
   }
 
   void learn(std::vector<float>& v, const float* g) const {
@@ -264,7 +285,8 @@ class ZeroOneAdam::Impl final : public Checkpointed {
   }
 
   ZeroOneStep local_step(std::span<const Tensor> weights, std::span<const Tensor> gradients, float rate) {
-    if (steps_ == options_.freeze + 1) compressed_->rescale(rate);
+    if (!owes_updates_) compressed_->rescale(rate);
+    owes_updates_ = true;
     if (synchronised()) leave(weights);
     const bool finite =
         std::all_of(gradients.begin(), gradients.end(), [](const Tensor& g) { return ops::all_finite(g); });
@@ -276,9 +298,9 @@ class ZeroOneAdam::Impl final : public Checkpointed {
     ++local_steps_;
     const bool meets = local_interval_.hits(steps_);
     local_interval_.count();
-    if (!meets) return {ZeroOneStep::Kind::local, !finite, 0, 0};
-    const StepReport report = synchronise(weights);
-    return {ZeroOneStep::Kind::synchronise, !finite || report.skipped, 0, report.wire_bytes};
+    ZeroOneStep made = meets ? synchronise(weights) : ZeroOneStep{.kind = ZeroOneStep::Kind::local};
+    made.skipped = !finite;
+    return made;
   }
 
   /// Where ranks part.
@@ -315,6 +337,14 @@ class ZeroOneAdam::Impl final : public Checkpointed {
     forget_unused(i);
   }
 
+  /// After an exchange that overflowed: what made it do so must not come again.
+  void go_back(std::size_t i, float* w) {
+    Moments& moments = moments_[i];
+    std::copy(moments.base.begin(), moments.base.end(), w);
+    std::fill(moments.m.begin(), moments.m.end(), 0.0F);
+    moments.way.fill_zero();
+  }
+
   Communicator comm_;
   const ZeroOneAdamOptions options_;
   std::shared_ptr<void> claim_;
@@ -326,6 +356,7 @@ class ZeroOneAdam::Impl final : public Checkpointed {
   std::uint64_t steps_ = 0;
   std::uint64_t local_steps_ = 0;  // since the last exchange
   double rate_sum_ = 0;            // of them
+  bool owes_updates_ = false;      // and no more gradients: local steps have begun
   bool failed_ = false;
 };
 
@@ -338,7 +369,7 @@ ZeroOneAdam::~ZeroOneAdam() = default;
 ZeroOneStep ZeroOneAdam::step(std::span<const Tensor> weights, std::span<const Tensor> gradients, float learning_rate) {
   return impl_->step(weights, gradients, learning_rate);
 }
-void ZeroOneAdam::synchronise(std::span<const Tensor> weights) { impl_->synchronise(weights); }
+ZeroOneStep ZeroOneAdam::synchronise(std::span<const Tensor> weights) { return impl_->synchronise(weights); }
 void ZeroOneAdam::save(const std::string& folder) const { impl_->save(folder); }
 void ZeroOneAdam::load(const std::string& folder) { impl_->load(folder); }
 bool ZeroOneAdam::synchronised() const noexcept { return impl_->synchronised(); }

@@ -33,7 +33,6 @@ struct Schedule {
   [[nodiscard]] bool is_nth_step(std::uint64_t step) const noexcept {
     return dense_every > 0 && step % dense_every == dense_every - 1;
   }
-  [[nodiscard]] bool is_dense(std::uint64_t step) const noexcept { return warms_up(step) || is_nth_step(step); }
   /// The compressor's spec; in dense steps too, the one it would have otherwise.
   [[nodiscard]] const std::string& compressor_at(std::uint64_t step) const noexcept;
   [[nodiscard]] bool drops_residual() const noexcept { return decay != 1 || reset_every > 0; }

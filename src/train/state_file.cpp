@@ -73,7 +73,7 @@ std::string compose(const SavedState& state, const fs::path& path) {
                   {"dense_fallbacks", state.dense_fallbacks},
                   {"average", state.average},
                   {"owner", state.owner},
-                  {"optimizer_steps", state.optimizer_steps},
+                  {"numbers", state.numbers},
                   {"params", params}};
   std::string text;
   try {
@@ -219,7 +219,7 @@ SavedState read_state(const fs::path& path) {
                      head.at("dense_fallbacks").get<std::uint64_t>(),
                      head.at("average").get<bool>(),
                      head.at("owner").get<std::string>(),
-                     head.at("optimizer_steps").get<std::uint64_t>(),
+                     head.at("numbers").get<std::map<std::string, std::uint64_t>>(),
                      {}};
     for (const Json& row : head.at("params")) state.params.push_back(parse(row, body.substr(kHead + text_size)));
     return state;

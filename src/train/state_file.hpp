@@ -1,7 +1,9 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "gradwire/feedback.hpp"
@@ -42,8 +44,11 @@ struct SavedState {
   std::uint64_t skipped_steps = 0;
   std::uint64_t dense_fallbacks = 0;
   bool average = true;
-  std::string owner = "GradientHook";  ///< whose it is: or "ZeroOneAdam"
-  std::uint64_t optimizer_steps = 0;   ///< of an optimiser, whose exchanges are fewer
+  std::string owner{kHook};  ///< whose it is: or "ZeroOneAdam"
+  /// What an owner other than a hook keeps in numbers.
+  std::map<std::string, std::uint64_t> numbers;
+
+  static constexpr std::string_view kHook = "GradientHook";
   std::vector<SavedParam> params;
 };
 

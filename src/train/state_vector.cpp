@@ -74,15 +74,14 @@ void StateVector::restore(std::string_view stored) {
   if (!stored.empty()) std::memcpy(place.data, stored.data(), stored.size());
 }
 
-void StateVector::scale(float factor) {
+void StateVector::scale(float factor, float* scratch) {
   if (is_f32()) {
     for (std::size_t i = 0; i < count_; ++i) current()[i] *= factor;
     return;
   }
-  std::vector<float> values(count_);
-  read(values.data());
-  for (float& value : values) value *= factor;
-  assign(values.data());
+  read(scratch);
+  for (std::size_t i = 0; i < count_; ++i) scratch[i] *= factor;
+  assign(scratch);
 }
 
 }  // namespace gradwire

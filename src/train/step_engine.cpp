@@ -35,18 +35,45 @@ StepEngine::StepEngine(const Communicator& comm, std::span<const ParamInfo> para
     Param param{.info = params[i], .plan = std::move(plans[i]), .rule = nullptr};
     const ParamPlan& plan = param.plan;
     param.rule = make_rule(plan.rule, {plan.count, comm.size(), plan.always_dense});
-    param.asks_dense = param.rule->dense_steps_left() > 0;
     const bool may_be_sent_again = options.non_finite == NonFinite::dense;
     param.plain = plan.always_dense && plan.rule == "none" && !may_be_sent_again;
     param.staged = !param.plain && (param.info.dtype != DType::f32 || may_be_sent_again);
+    if (plan.schedule.drops_residual()) {
+      for (const NamedState& state : param.rule->state()) {
+        if (state.kind != StateKind::residual) continue;
+        param.residuals.push_back(state.values);
+        if (!state.values->is_f32()) decay_scratch_.resize(std::max(decay_scratch_.size(), plan.count));
+      }
+    }
     params_.push_back(std::move(param));
   }
+  find_reasons();
   plan_sets();
 }
 
 StepEngine::~StepEngine() {
   // Buckets still in flight: their transport may go on writing to these.
   for (std::size_t i = oldest_; i < next_; ++i) arenas_[i % set().in_flight_limit()].abandon();
+}
+
+/// Parameters that share one share its steps.
+void StepEngine::find_reasons() {
+  const auto add = [this](const DenseReason& reason) {
+    const auto same = [&](const DenseReason& other) {
+      return other.every == reason.every && other.rule == reason.rule;
+    };
+    const auto found = std::find_if(reasons_.begin(), reasons_.end(), same);
+    const auto place = static_cast<unsigned>(found - reasons_.begin());
+    if (found == reasons_.end()) reasons_.push_back(reason);
+    return 1U << place;
+  };
+  for (Param& param : params_) {
+    if (param.plan.schedule.dense_every > 0) param.dense_in |= add({param.plan.schedule.dense_every, {}});
+    if (param.rule->dense_steps_left() > 0) param.dense_in |= add({0, param.plan.rule});
+    require(reasons_.size() <= kMaxReasons,
+            "parameter '{}': the hook has more than {} different every() and rules that begin with dense steps",
+            param.info.name, kMaxReasons);
+  }
 }
 
 /// All sets that a step can need, and arenas for the largest of their buckets.
@@ -60,10 +87,8 @@ void StepEngine::plan_sets() {
   phases_.clear();
   sets_.clear();
   for (const std::uint64_t first : firsts) {
-    const bool has_dense = std::any_of(params_.begin(), params_.end(), [](const Param& param) {
-      return param.asks_dense || param.plan.schedule.dense_every > 0;
-    });
-    phases_.push_back({first, add_set(first, false, keys), has_dense ? add_set(first, true, keys) : 0});
+    Phase& phase = phases_.emplace_back(Phase{first, {}});
+    for (unsigned mask = 0; mask < 1U << reasons_.size(); ++mask) phase.sets.push_back(add_set(first, mask, keys));
   }
   std::array<std::size_t, BucketSet::kMaxInFlight> sizes{};
   for (const std::unique_ptr<BucketSet>& made : sets_) {
@@ -79,14 +104,12 @@ void StepEngine::plan_sets() {
   last_set_ = set_;
 }
 
-std::size_t StepEngine::add_set(std::uint64_t step, bool all_dense, std::vector<std::string>& keys) {
+std::size_t StepEngine::add_set(std::uint64_t step, unsigned mask, std::vector<std::string>& keys) {
   std::vector<ParamInfo> infos;
   std::vector<BucketParam> params;
   std::string key;
   for (const Param& param : params_) {
-    const Schedule& schedule = param.plan.schedule;
-    const bool can_be_dense = schedule.dense_every > 0 || param.asks_dense;
-    const bool dense = schedule.warms_up(step) || (all_dense && can_be_dense);
+    const bool dense = param.plan.schedule.warms_up(step) || (mask & param.dense_in) != 0;
     BucketParam made{param.plan.scheme(param.info, step, dense), param.staged, param.rule->needs_scratch()};
     if (param.frozen) made.scheme.count = 0;
     key += made.scheme.dense() ? "dense\n" : made.scheme.compressor + '\n';
@@ -104,11 +127,17 @@ std::size_t StepEngine::add_set(std::uint64_t step, bool all_dense, std::vector<
 void StepEngine::choose_set() {
   auto phase = phases_.begin();
   while (phase + 1 != phases_.end() && step_ >= (phase + 1)->first) ++phase;
-  const bool dense = std::any_of(params_.begin(), params_.end(), [this](const Param& param) {
-    const bool asked = !param.frozen && param.asks_dense && param.rule->dense_steps_left() > 0;
-    return asked || param.plan.schedule.is_nth_step(step_);
-  });
-  set_ = dense ? phase->dense : phase->ordinary;
+  unsigned mask = 0;
+  for (const Param& param : params_) {
+    if (param.frozen) continue;
+    for (std::size_t r = 0; r < reasons_.size(); ++r) {
+      if ((param.dense_in >> r & 1U) == 0) continue;
+      const bool holds =
+          reasons_[r].every > 0 ? param.plan.schedule.is_nth_step(step_) : param.rule->dense_steps_left() > 0;
+      if (holds) mask |= 1U << r;
+    }
+  }
+  set_ = phase->sets[mask];
 }
 
 std::size_t StepEngine::workspace_bytes() const noexcept {
@@ -263,8 +292,8 @@ void StepEngine::commit() {
     const Schedule& schedule = param.plan.schedule;
     if (!schedule.drops_residual()) continue;
     const bool reset = schedule.reset_every > 0 && step_ % schedule.reset_every == 0;
-    for (const NamedState& state : param.rule->state()) {
-      if (state.kind == StateKind::residual) state.values->scale(reset ? 0 : schedule.decay);
+    for (StateVector* const residual : param.residuals) {
+      residual->scale(reset ? 0 : schedule.decay, decay_scratch_.data());
     }
   }
 }
@@ -314,9 +343,12 @@ void StepEngine::end_step() {
 }
 
 void StepEngine::rescale(float factor) {
+  std::vector<float> scratch;
   for (Param& param : params_) {
+    scratch.resize(std::max(scratch.size(), param.plan.count));
     for (const NamedState& state : param.rule->state()) {
-      if (state.degree != 0) state.values->scale(std::pow(factor, static_cast<float>(state.degree)));
+      if (state.degree == 0) continue;
+      state.values->scale(std::pow(factor, static_cast<float>(state.degree)), scratch.data());
     }
   }
 }
@@ -355,9 +387,11 @@ void StepEngine::set_memories(std::size_t param, std::span<const SavedMemory> me
 void StepEngine::set_step(std::uint64_t step, std::uint64_t skipped_steps, std::uint64_t dense_fallbacks) {
   const std::lock_guard lock(mutex_);
   step_ = step;
+  totals_ = {};
   skipped_steps_ = totals_.skipped_steps = skipped_steps;
   dense_fallbacks_ = totals_.dense_fallbacks = dense_fallbacks;
   choose_set();
+  last_set_ = set_;
 }
 
 }  // namespace gradwire

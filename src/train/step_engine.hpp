@@ -89,6 +89,14 @@ class StepEngine {
   [[nodiscard]] const StepReport& totals() const noexcept { return totals_; }
 
  private:
+  /// Why some parameters are sent dense in some steps that their schedules do not fix beforehand: every N-th step, or
+  /// as long as their rule says (FeedbackRule::dense_steps_left()).
+  struct DenseReason {
+    std::uint64_t every = 0;
+    std::string rule;  ///< with every = 0
+  };
+  static constexpr std::size_t kMaxReasons = 6;
+
   struct Param {
     ParamInfo info;
     ParamPlan plan;
@@ -96,19 +104,20 @@ class StepEngine {
     bool plain = false;   // always dense and without a rule: travels as it is, in its own memory
     bool staged = false;  // BucketParam
     bool frozen = false;
-    bool asks_dense = false;   // its rule was made with FeedbackRule::dense_steps_left()
-    bool keeps_state = false;  // in this step: its bucket was sent dense as it was not finite
+    unsigned dense_in = 0;                  // mask of its reasons: in which steps it is sent dense
+    bool keeps_state = false;               // in this step: its bucket was sent dense as it was not finite
+    std::vector<StateVector*> residuals{};  // of the rule, where the schedule drops some of them
     Tensor gradient{};
   };
-  /// From step `first` on: the sets of its ordinary and its dense steps.
+  /// From step `first` on: the set of a step, by the mask of the reasons that hold in it.
   struct Phase {
     std::uint64_t first = 0;
-    std::size_t ordinary = 0;
-    std::size_t dense = 0;
+    std::vector<std::size_t> sets;
   };
 
+  void find_reasons();
   void plan_sets();
-  [[nodiscard]] std::size_t add_set(std::uint64_t step, bool all_dense, std::vector<std::string>& keys);
+  [[nodiscard]] std::size_t add_set(std::uint64_t step, unsigned mask, std::vector<std::string>& keys);
   void choose_set();
   [[nodiscard]] BucketSet& set() noexcept { return *sets_[set_]; }
   [[nodiscard]] const BucketSet& set() const noexcept { return *sets_[set_]; }
@@ -126,6 +135,7 @@ class StepEngine {
   float scale_;
   std::vector<Param> params_;
   std::vector<std::unique_ptr<BucketSet>> sets_;
+  std::vector<DenseReason> reasons_;
   std::vector<Phase> phases_;
   std::size_t set_ = 0;
   std::size_t last_set_ = 0;  // the last step's
@@ -137,6 +147,7 @@ class StepEngine {
   std::exception_ptr agreed_failure_;
   std::pair<bool, std::size_t> agreed_failure_order_;  // whether it is Errc::non_finite, and its bucket
   StepReport totals_;
+  std::vector<float> decay_scratch_;  // StateVector::scale
   std::uint64_t skipped_steps_ = 0;
   std::uint64_t dense_fallbacks_ = 0;
 };

@@ -39,7 +39,7 @@ void add_moments(SavedState& state, std::span<const Moments> moments) {
 SplitState split_moments(const SavedState& state) {
   if (state.owner != kOwner) fail(Errc::bad_state, "the saved state is a {}'s, not a {}'s", state.owner, kOwner);
   SplitState parts{state, {}};
-  parts.engine.owner = SavedState{}.owner;
+  parts.engine.owner = SavedState::kHook;
   for (SavedParam& param : parts.engine.params) {
     std::vector<SavedVector>& vectors = param.vectors;
     const std::size_t n = vectors.size();

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "ranks/hook_state.hpp"
 #include "train/checkpoint.hpp"
 
 namespace gradwire::test {
@@ -127,6 +128,25 @@ TEST_P(OneBitAdam, FollowsTheLossScale) {
       return model.weights;
     };
     EXPECT_EQ(train(8), train(1));
+  });
+}
+
+/// Under a rule that freezes earlier than the saved one did, the variance stays from the first step on.
+TEST_P(OneBitAdam, LoadsWhatFrozeLater) {
+  run([](Communicator& comm) {
+    StateFolder folder(comm);
+    NoisyModel model(comm);
+    {
+      GradientHook hook(comm, model.params, options_for(comm, "sign", "onebit_adam(6)"));
+      for (unsigned step = 0; step < 5; ++step) model.step(hook, step);
+      hook.save(folder / "later");
+    }
+    comm.barrier(patience());
+    GradientHook hook(comm, model.params, options_for(comm, "sign", "onebit_adam(3)"));
+    hook.load(folder / "later");
+    for (unsigned step = 5; step < 8; ++step) model.step(hook, step);
+    EXPECT_EQ(std::string(hook.report().params[0].compressor), make_compressor("sign").spec());
+    folder.remove();
   });
 }
 

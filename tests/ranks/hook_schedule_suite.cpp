@@ -1,5 +1,6 @@
 // Schedules in training: which step is dense, which compressor it has, and what becomes of residuals.
 #include "ranks/hook_suite.hpp"
+#include "ranks/steady.hpp"
 
 namespace gradwire::test {
 namespace {
@@ -140,7 +141,6 @@ TEST_P(HookSchedule, WhatCannotBeScheduledIsRefused) {
       EXPECT_EQ(outcome.code, Errc::invalid_argument) << first << " and " << second;
       return outcome.message;
     };
-    EXPECT_THAT(complaint("q4+every(3)", "q4+every(4)", "ef"), HasSubstr("'layer2.weight': it is dense every 4 steps"));
     for (const char* rule : {"none", "ef21", "ef21_sgdm(0.1)", "diana(0.1)"}) {
       EXPECT_THAT(complaint("q4+decay(0.5)", "q4", rule),
                   HasSubstr("decay and reset need a rule that keeps a residual"));
@@ -149,6 +149,14 @@ TEST_P(HookSchedule, WhatCannotBeScheduledIsRefused) {
     EXPECT_THAT(complaint("q4+dgc(0.9,warmup=3)", "q4", "ef"),
                 HasSubstr("'layer0.weight': rule \"dgc(0.9,warmup=3)\""));
     EXPECT_THAT(complaint("q4+ef+ef21", "q4", "ef"), HasSubstr("names two rules"));
+    std::vector<ParamInfo> many(7);
+    for (unsigned i = 0; i < many.size(); ++i) {
+      many[i] = {ParamId{i}, fmt::format("p{}", i), {2000}};
+      many[i].compressor = fmt::format("q4+every({})", i + 2);
+    }
+    const Outcome reasons = outcome_of([&] { GradientHook(comm, many, toy_options(comm, "q4", "ef")); });
+    EXPECT_EQ(reasons.code, Errc::invalid_argument);
+    EXPECT_THAT(reasons.message, HasSubstr("'p6': the hook has more than 6 different every()"));
     std::vector<ParamInfo> params = model.params;
     params[0].compressor = "q4+ef";
     params[0].rule = "ef21";
@@ -189,6 +197,53 @@ TEST_P(HookSchedule, ParametersHaveSchedulesOfTheirOwn) {
       EXPECT_EQ(report.params[4].compressor == "dense", step % 3 == 2) << step;
     }
     expect_equal_on_all_ranks(comm, model.weights, "mixed");
+  });
+}
+
+/// What makes one parameter's steps dense, its schedule or its rule, is not the others' affair; nor a frozen one's.
+TEST_P(HookSchedule, DenseStepsAreAParametersOwn) {
+  run([](Communicator& comm) {
+    ToyModel model(comm);
+    std::vector<ParamInfo> params = model.params;
+    params[0].compressor = "sign+onebit_adam(6)";
+    params[2].compressor = "q4+ef+every(4)";
+    params[4].compressor = "sign+onebit_adam(3)";
+    params[5].compressor = "q4+ef+every(3)";
+    GradientHook hook(comm, params, toy_options(comm, "q4", "ef"));
+    for (unsigned step = 0; step < 16; ++step) {
+      if (step == 10) hook.set_frozen(model.id(5), true);
+      const bool frozen = step >= 10;
+      for (std::size_t p = model.params.size(); p-- > 0;) {
+        if (frozen && p == 5) continue;
+        model.compute_gradient(p);
+        hook.ready(model.id(p), model.gradient(p));
+      }
+      wait(hook.finish_step());
+      const StepReport report = hook.report();
+      EXPECT_EQ(report.params[0].compressor == "dense", step < 6) << step;
+      EXPECT_EQ(report.params[2].compressor == "dense", step % 4 == 3) << step;
+      EXPECT_EQ(report.params[4].compressor == "dense", step < 3) << step;
+      EXPECT_EQ(report.params[5].compressor == "dense", step % 3 == 2 && !frozen) << step;
+    }
+  });
+}
+
+/// Dropping residuals takes no memory either, in whatever storage.
+TEST_P(HookSchedule, AllocatesNothingInSteadyState) {
+  run([](Communicator& comm) {
+    if (is_checked(comm)) return;
+    for (const char* scheme : {"q4+ef+decay(0.9)", "q4+ef(storage=bf16)+decay(0.9)", "q4+ef+every(2)+reset(3)"}) {
+      ToyModel model(comm);
+      HookOptions options = toy_options(comm, scheme, "ef");
+      options.library_thread = false;  // so that all work is this thread's, and counted
+      GradientHook hook(comm, model.params, options);
+      expect_steady(
+          [&] {
+            for (std::size_t p = model.params.size(); p-- > 0;) hook.ready(model.id(p), model.gradient(p));
+            hook.finish_step().wait(patience());
+          },
+          scheme);
+    }
   });
 }
 

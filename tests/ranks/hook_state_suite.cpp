@@ -199,6 +199,11 @@ TEST_P(HookState, CountersComeBack) {
       for (std::size_t p = 0; p < after.params.size(); ++p) {
         EXPECT_EQ(after.params[p].residual_norm, before.params[p].residual_norm);
       }
+      training.step(3, comm.rank() == 0);
+      training.hook->load(folder / name);  // after a step that was dropped
+      EXPECT_FALSE(training.hook->skipped());
+      EXPECT_EQ(training.hook->report().wire_bytes, 0u);
+      EXPECT_EQ(training.hook->report().skipped_steps, before.skipped_steps);
       training.step(3);
       EXPECT_EQ(training.hook->report().step, 4u);
       EXPECT_EQ(training.hook->report().skipped_steps, before.skipped_steps);

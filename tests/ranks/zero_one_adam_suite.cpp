@@ -4,6 +4,7 @@
 
 #include "ranks/adam_suite.hpp"
 #include "ranks/hook_state.hpp"
+#include "ranks/steady.hpp"
 
 #include "gradwire/optimizer.hpp"
 
@@ -271,6 +272,79 @@ TEST_P(ZeroOne, WhatCannotBeSavedOrLoadedIsNamedAndChangesNothing) {
     adam->save(folder / "untouched");
     EXPECT_TRUE(same_files(folder.file("adam"), folder.file("untouched")));
     folder.remove();
+  });
+}
+
+/// What is owed changes its unit once, whenever the saved run's and this one's local steps begin.
+TEST_P(ZeroOne, LoadsUnderAnotherFreeze) {
+  run([](Communicator& comm) {
+    StateFolder folder(comm);
+    const auto with_freeze = [](std::uint64_t freeze) {
+      ZeroOneAdamOptions options = small_options();
+      options.freeze = freeze;
+      return options;
+    };
+    NoisyModel model(comm);
+    std::optional<ZeroOneAdam> adam(std::in_place, comm, model.params, with_freeze(40));
+    for (unsigned s = 1; s <= 30; ++s) step(*adam, model, s, 0.01F);
+    adam->save(folder / "common");
+    const auto common = model.weights;
+    for (unsigned s = 31; s <= 50; ++s) step(*adam, model, s, 0.01F);
+    adam->save(folder / "local");
+    adam.reset();
+
+    adam.emplace(comm, model.params, with_freeze(20));
+    adam->load(folder / "common");
+    model.weights = common;
+    const double before = model.distance();
+    for (unsigned s = 31; s <= 56; ++s) {
+      const Kind kind = step(*adam, model, s, 0.01F).kind;
+      EXPECT_TRUE(kind == Kind::local || kind == Kind::synchronise) << s;
+    }
+    adam->synchronise(model.tensors(model.weights));
+    EXPECT_LT(model.distance(), 2 * before);  // gradients taken for updates would be 100 times too large
+    EXPECT_TRUE(model.equal_on_all_ranks(comm));
+    adam.reset();
+
+    adam.emplace(comm, model.params, with_freeze(60));
+    const Outcome outcome = outcome_of([&] { adam->load(folder / "local"); });
+    EXPECT_EQ(outcome.code, Errc::bad_state);
+    EXPECT_THAT(outcome.message, HasSubstr("has had local steps after step 50, and freeze is 60"));
+    folder.remove();
+  });
+}
+
+/// Momenta that overflow: all ranks are back where they last met, and go on.
+TEST_P(ZeroOne, AnExchangeThatOverflowsIsUndone) {
+  run([](Communicator& comm) {
+    NoisyModel model(comm);
+    ZeroOneAdam adam(comm, model.params, small_options());
+    for (unsigned s = 1; s <= 88; ++s) step(adam, model, s, 0.01F);
+    const auto met = model.weights;
+    bool undone = false;
+    for (unsigned s = 89; s <= 96; ++s) {
+      model.compute_gradients(s);
+      if (comm.rank() == comm.size() - 1) std::fill(model.gradients[0].begin(), model.gradients[0].end(), 3e38F);
+      const ZeroOneStep made = adam.step(model.tensors(model.weights), model.tensors(model.gradients), 100.0F);
+      undone = undone || made.undone;
+    }
+    EXPECT_TRUE(undone);
+    EXPECT_TRUE(adam.synchronised());
+    EXPECT_EQ(model.weights, met);
+    for (unsigned s = 97; s <= 104; ++s) EXPECT_FALSE(step(adam, model, s, 0.01F).undone);
+    EXPECT_TRUE(model.equal_on_all_ranks(comm));
+    EXPECT_NE(model.weights, met);
+  });
+}
+
+TEST_P(ZeroOne, LearningRatesThatDifferAreNamed) {
+  run([](Communicator& comm) {
+    if (!is_checked(comm)) return;
+    NoisyModel model(comm);
+    ZeroOneAdam adam(comm, model.params, small_options());
+    const Outcome outcome = outcome_of([&] { step(adam, model, 1, comm.rank() == 0 ? 0.01F : 0.02F); });
+    EXPECT_EQ(outcome.code, Errc::rank_mismatch);
+    EXPECT_THAT(outcome.message, HasSubstr("learning rate"));
   });
 }
 

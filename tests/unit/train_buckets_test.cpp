@@ -16,7 +16,7 @@ std::vector<ParamScheme> first_schemes(const std::vector<ParamInfo>& params, con
   std::vector<ParamScheme> schemes;
   const std::vector<ParamPlan> plans = plan_params(params, options);
   for (std::size_t i = 0; i < params.size(); ++i) {
-    const bool dense = plans[i].schedule.is_dense(0);
+    const bool dense = plans[i].schedule.warms_up(0);
     schemes.push_back(plans[i].scheme(params[i], 0, dense));
   }
   return schemes;

@@ -72,9 +72,10 @@ TEST(Scheme, ARampGoesThroughItsCompressors) {
 TEST(Scheme, EveryNthStepIsDense) {
   const Scheme scheme = parse_scheme("q4+every(5)+warmup(2)");
   for (std::uint64_t step = 0; step < 40; ++step) {
-    EXPECT_EQ(scheme.schedule.is_dense(step), step < 2 || step % 5 == 4) << step;
+    EXPECT_EQ(scheme.schedule.warms_up(step), step < 2) << step;
+    EXPECT_EQ(scheme.schedule.is_nth_step(step), step % 5 == 4) << step;
   }
-  EXPECT_TRUE(parse_scheme("q4+every(1)").schedule.is_dense(17));
+  EXPECT_TRUE(parse_scheme("q4+every(1)").schedule.is_nth_step(17));
 }
 
 /// The paper's sparsities of 75, 93.75, 98.4375 and 99.6 %, then the scheme's own.

@@ -24,7 +24,8 @@ class Moments {
       : options_(options), m_(m), v_(v), steps_(steps) {}
 
   [[nodiscard]] std::uint64_t steps_left() const noexcept {
-    return options_.freeze - static_cast<std::uint64_t>(*steps_.current());
+    const auto learned = static_cast<std::uint64_t>(*steps_.current());
+    return learned < options_.freeze ? options_.freeze - learned : 0;  // more: loaded from a run that froze later
   }
   [[nodiscard]] const float* m() const noexcept { return m_.current(); }
   [[nodiscard]] const float* v() const noexcept { return v_.current(); }
