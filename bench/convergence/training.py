@@ -30,7 +30,7 @@ from matplotlib import pyplot  # noqa: E402
 
 from training_matrix import COMPRESSORS, DENSE_TUNING, RULES, TARGETS, matrix_scheme, tuning  # noqa: E402
 
-SEEDS = (1, 2, 3)
+SEEDS = (2, 3, 4)  # rates were found with 1
 SCORES = {"fashion": "accuracy", "kjv": "bits_per_char"}
 DENSE = "dense"
 
@@ -192,10 +192,27 @@ def format_ratios(ratios):
     return f"{low}x" if low == high else f"{low}x to {high}x"
 
 
+def mark_beyond(axes, lines, edge):
+    """Points that lie beyond the worse edge of the picture, in words at that edge."""
+    below = edge < sum(axes.get_ylim()) / 2
+    beyond = {}
+    for line in lines:
+        for x, y in zip(*line.get_data()):
+            if (y < edge) if below else (y > edge):
+                beyond.setdefault(x, []).append((y, line))
+    for x, points in beyond.items():
+        for row, (y, line) in enumerate(sorted(points, key=lambda point: point[0], reverse=below)):
+            offset = (4 + 9 * (len(points) - 1 - row)) * (1 if below else -1)
+            text = f"{line.get_label()} {y:.1f} {'↓' if below else '↑'}"
+            axes.annotate(text, (x, edge), (3, offset), textcoords="offset points", fontsize=7, color=line.get_color(),
+                          va="bottom" if below else "top")  # fmt: skip
+
+
 def draw(results, task, ranks, shards, path):
     of_setting = scored(results, task=task, ranks=ranks, shards=shards, seed=1)
     figure, axes = pyplot.subplots(figsize=(8, 5.5))
     factor = 100 if task == "fashion" else 1
+    lines = []
     for number, rule in enumerate(RULES):
         runs = []
         for compressor in COMPRESSORS:
@@ -203,13 +220,15 @@ def draw(results, task, ranks, shards, path):
             runs += with_tuning(of_scheme, tuning(task, rule, compressor))
         points = sorted((r["wire_bytes_per_step"], factor * r[SCORES[task]]) for r in runs if r[SCORES[task]] is not None)
         if points:
-            axes.plot(*zip(*points), marker="osD^v<>"[number], markersize=5, linewidth=1, label=rule)
+            lines += axes.plot(*zip(*points), marker="osD^v<>"[number], markersize=5, linewidth=1, label=rule)
     dense = with_tuning(scored(of_setting, scheme=DENSE), DENSE_TUNING[task])
     if dense:
         level = factor * dense[0][SCORES[task]]
         axes.axhline(level, color="black", linewidth=0.8, linestyle="--")
         axes.plot([dense[0]["dense_bytes_per_step"]], [level], marker="*", color="black", markersize=11, linestyle="", label=DENSE)
-        axes.set_ylim((level - 14, level + 1) if task == "fashion" else (level - 0.1, level + 1.5))
+        limits = (level - 14, level + 1) if task == "fashion" else (level - 0.1, level + 1.5)
+        axes.set_ylim(limits)
+        mark_beyond(axes, lines, limits[0] if task == "fashion" else limits[1])
     axes.set_xscale("log")
     axes.set_xlabel("bytes a rank sends in a step")
     axes.set_ylabel("accuracy on test images, percent" if task == "fashion" else "bits a character, held-out text")

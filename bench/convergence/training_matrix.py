@@ -7,9 +7,12 @@ SPECS = {"ef21_sgdm": "ef21_sgdm(0.1)", "econtrol": "econtrol(0.05)", "diana": "
 
 
 def matrix_scheme(compressor, rule):
-    """diana is for unbiased compressors: its quantisers round stochastically."""
-    if rule == "diana" and compressor in ("q4", "q2"):
-        compressor += "(round=stochastic)"
+    """diana is for unbiased compressors: its quantisers round stochastically. Masking is for sparse ones (docs/feedback.md)."""
+    if compressor in ("q4", "q2"):
+        if rule == "diana":
+            compressor += "(round=stochastic)"
+        if rule == "dgc":
+            return f"{compressor}+dgc(0.9,masking=no)"
     return f"{compressor}+{SPECS.get(rule, rule)}"
 
 
@@ -56,11 +59,13 @@ TARGETS = {
         ("topk(0.0125)|q4+ef", (0.6, 0)),
         ("topk(0.001)+ef", (0.2, 0)),
         ("topk(0.001)+dgc(0.9)", (0.03, 0)),
+        ("sign+onebit_adam(150)", (0.002, 0)),
     ],
     "skew": [
         ("dense", (0.1, 0.9)),
         ("powersgd(rank=4)+ef", (0.3, 0)),
         ("topk(0.05)|q4+ef", (0.4, 0)),
         ("topk(0.01)+ef", (0.4, 0)),
+        ("sign+onebit_adam(150)", (0.002, 0)),
     ],
 }

@@ -27,7 +27,8 @@ Options)";
 
 /// Rules that have the momentum themselves (docs/feedback.md).
 bool has_momentum(const std::string& scheme) {
-  return scheme.find("dgc") != std::string::npos || scheme.find("ef21_sgdm") != std::string::npos;
+  const auto has = [&](const char* rule) { return scheme.find(rule) != std::string::npos; };
+  return has("dgc") || has("ef21_sgdm") || has("onebit_adam");
 }
 
 }  // namespace
