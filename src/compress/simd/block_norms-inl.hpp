@@ -27,6 +27,7 @@ class BlockNormer {
   std::uint32_t run() {
     const auto* const x = static_cast<const Raw*>(job_.x.data);
     VU most = hn::Zero(DU());
+    std::uint32_t* norm = job_.norms;
     for (std::size_t first = 0; first < job_.x.count; first += job_.block) {
       const std::size_t n = std::min(job_.block, job_.x.count - first);
       HWY_ALIGN float sums[kRow] = {};
@@ -38,7 +39,7 @@ class BlockNormer {
         largest = hn::Max(largest, add_rows(tail.data, 1, copy.data, sums));
         if constexpr (kCopy) copy.copy_to(job_.residual + whole, rest);
       }
-      job_.norms[first / job_.block] = kLargest ? hn::GetLane(hn::MaxOfLanes(DU(), largest)) : l2(sums);
+      *norm++ = kLargest ? hn::GetLane(hn::MaxOfLanes(DU(), largest)) : l2(sums);
       most = hn::Max(most, largest);
     }
     return hn::GetLane(hn::MaxOfLanes(DU(), most));
@@ -60,7 +61,7 @@ class BlockNormer {
     return most;
   }
 
-  static std::uint32_t l2(float* sums) {
+  static std::uint32_t l2(const float* sums) {
     const float norm = norm_from_partial_sums(sums);
     std::uint32_t bits;
     std::memcpy(&bits, &norm, sizeof bits);

@@ -93,7 +93,7 @@ Parsed parse(ConstBytes in, const frame::Expected& expected) {
     parsed.entries = expected.count;
     return parsed;
   }
-  std::uint32_t* const places = place_scratch(parsed.index.units);
+  std::uint32_t* const places = word_scratch(parsed.index.units);
   read_places(parsed.index, places);
   parsed.places = places;
   parsed.entries = n;
