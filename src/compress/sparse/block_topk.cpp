@@ -11,6 +11,8 @@
 namespace gradwire::sparse {
 namespace {
 
+/// Of so many the last-level cache keeps no residual until its next use: 32 MiB.
+constexpr std::size_t kStreamedElems = std::size_t{1} << 23;
 constexpr std::size_t kAhead = 8;  ///< blocks, each of which is too short for the hardware's own prefetchers
 
 void prefetch(const ConstTensor& block) {
@@ -46,7 +48,7 @@ const std::uint32_t* BlockTopK::norms(const Choice& choice) const {
   std::uint32_t* const norms = word_scratch(n);
   const bool in_place = static_cast<const void*>(choice.residual) == x.data;
   const std::uint32_t most = isa::kernels<SparseKernels>().block_norms(
-      {x, block_, norm_ == Norm::linf, norms, in_place ? nullptr : choice.residual});
+      {x, block_, norm_ == Norm::linf, norms, in_place ? nullptr : choice.residual, x.count >= kStreamedElems});
   if (most >= kInfinity) refuse_non_finite(x, {0, x.count, choice.spec});
   // Sums of squares beyond f32 could not be told from each other.
   for (std::size_t b = 0; b < n; ++b) {
