@@ -300,7 +300,7 @@ TEST(Sparsifier, DecodingAllocatesByTheTensorAlone) {
   std::vector<float> y(x.size());
   const Compressor compressor = make_compressor("topk(0.01)");
   std::vector<Encoded> frames;
-  for (const char* spec : {"topk(0.001)", "topk(0.03)", "topk(0.3)", "block_topk(0.3)", "topk(1)"})
+  for (const char* spec : {"topk(0.001)", "topk(0.1)", "topk(0.9)", "block_topk(0.3)", "topk(1)"})
     frames.push_back(encode(make_compressor(spec), {x.data(), x.size()}));
   const auto decode = [&](const Encoded& encoded) {
     compressor.decode({encoded.frame.data(), encoded.frame.size()}, {y.data(), y.size()}, Write::assign);
