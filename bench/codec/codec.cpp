@@ -247,10 +247,10 @@ void rice(benchmark::State& state, const sparse::Selection& selection, std::size
   select();
   const sparse::IndexPlan plan = write_places();
   if (plan.coding != sparse::IndexCoding::rice) return state.SkipWithError("Rice is not the shortest coding here");
+  std::vector<std::uint32_t> read(entries.count);
   const auto read_places = [&] {
-    std::uint32_t batch[sparse::IndexReader::kBatch];
-    sparse::IndexReader reader({plan, memory.frame.data(), entries.count, memory.count, "codec_bench"});
-    while (reader.next(batch) != 0) benchmark::DoNotOptimize(batch);
+    sparse::read_places({plan, memory.frame.data(), entries.count, memory.count, "codec_bench"}, read.data());
+    benchmark::DoNotOptimize(read.data());
   };
   const Compared seconds = write ? compare(state, select, write_places) : compare(state, select, read_places);
   state.counters["of_selection"] = seconds.operation / seconds.base;

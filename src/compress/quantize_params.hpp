@@ -139,18 +139,20 @@ inline constexpr float kFlatSquares = 0x1p-60f;
   return true;
 }
 
-/// 16 partial sums, pairwise. Destroys them.
-[[nodiscard]] inline float add_partial_sums(float* sums) noexcept {
-  for (std::size_t half = 8; half != 0; half /= 2)
-    for (std::size_t j = 0; j < half; ++j) sums[j] += sums[j + half];
-  return sums[0];
+/// 16 partial sums, pairwise: 8 of them to the other 8, and so on.
+[[nodiscard]] inline float add_partial_sums(const float* sums) noexcept {
+  float halves[8];
+  float quarters[4];
+  for (std::size_t j = 0; j < 8; ++j) halves[j] = sums[j] + sums[j + 8];
+  for (std::size_t j = 0; j < 4; ++j) quarters[j] = halves[j] + halves[j + 4];
+  return (quarters[0] + quarters[2]) + (quarters[1] + quarters[3]);
 }
 
-/// The last steps of the norms that are sums over a bucket of n elements; their partial sums are destroyed.
-[[nodiscard]] inline float norm_from_partial_sums(float* squares) noexcept {
+/// The last steps of the norms that are sums over a bucket of n elements.
+[[nodiscard]] inline float norm_from_partial_sums(const float* squares) noexcept {
   return std::sqrt(add_partial_sums(squares));
 }
-[[nodiscard]] inline float mean_from_partial_sums(float* magnitudes, std::size_t n) noexcept {
+[[nodiscard]] inline float mean_from_partial_sums(const float* magnitudes, std::size_t n) noexcept {
   return add_partial_sums(magnitudes) / static_cast<float>(n);
 }
 [[nodiscard]] inline float clipped_norm(float clip, float linf, float l2, std::size_t n) noexcept {

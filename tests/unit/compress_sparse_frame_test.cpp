@@ -28,10 +28,8 @@ std::vector<std::uint32_t> read(const sparse::IndexPlan& plan, const std::byte* 
                                 std::size_t units) {
   const sparse::IndexSection section{plan, data, count, units, "test"};
   sparse::check_index_section(section);
-  sparse::IndexReader reader(section);
-  std::vector<std::uint32_t> places;
-  std::uint32_t batch[sparse::IndexReader::kBatch];
-  while (const std::size_t n = reader.next(batch)) places.insert(places.end(), batch, batch + n);
+  std::vector<std::uint32_t> places(count);
+  sparse::read_places(section, places.data());
   return places;
 }
 
@@ -115,7 +113,7 @@ TEST(SparseIndices, RiceCodesOfEveryParameter) {
     sparse::RiceWriter writer(bytes.data(), parameter);
     for (const std::uint32_t v : values) writer.put(v);
     ASSERT_EQ(writer.finish(), bytes.data() + bytes.size());
-    sparse::RiceReader reader(bytes.data(), bytes.size(), parameter, 0);
+    sparse::RiceReader reader(bytes.data(), bytes.size(), parameter);
     for (const std::uint32_t v : values) {
       std::uint64_t value = 0;
       ASSERT_TRUE(reader.next(value));

@@ -4,6 +4,8 @@
 #include "compress/sparse/kernels.hpp"
 #include "unit/compress_support.hpp"
 
+#include "gradwire/buffer.hpp"
+
 namespace gradwire::testing {
 namespace {
 
@@ -74,7 +76,8 @@ TEST(SparseKernels, ScanSeesNonFiniteElements) {
           const auto& kernels = isa::kernels_of<SparseKernels>(isa);
           EXPECT_GE(scan(kernels, input, sparse::kMagnitudeMask, false).most, sparse::kInfinity) << isa << " " << where;
           std::vector<std::uint32_t> norms(4);
-          EXPECT_GE(kernels.block_norms({input.x.tensor(), 32, false, norms.data(), nullptr}), sparse::kInfinity);
+          EXPECT_GE(kernels.block_norms({input.x.tensor(), 32, false, norms.data(), nullptr, false}),
+                    sparse::kInfinity);
         }
       }
 }
@@ -108,14 +111,35 @@ TEST(SparseKernels, MeasureBlocksAsTheReference) {
             std::vector<std::uint32_t> norms((input.count + block - 1) / block + 1, 7);
             Values copy(input.count, DType::f32, 1);
             auto* const residual = static_cast<float*>(copy.tensor().data);
-            norms.push_back(
-                kernels.block_norms({input.x.tensor(), block, largest, norms.data(), copied ? residual : nullptr}));
+            norms.push_back(kernels.block_norms(
+                {input.x.tensor(), block, largest, norms.data(), copied ? residual : nullptr, false}));
             return std::pair(norms, copy.bytes());
           };
           const auto expected = measure(isa::scalar_kernels<SparseKernels>());
           for (const std::string_view isa : isa::list())
             ASSERT_EQ(measure(isa::kernels_of<SparseKernels>(isa)), expected) << input.describe(isa) << " " << block;
         }
+  });
+}
+
+/// At addresses that streaming stores take, and at others.
+TEST(SparseKernels, StreamedCopiesAreTheSame) {
+  for_all_inputs([](const Input& input) {
+    for (const std::size_t shift : {0u, 1u})
+      for (const std::size_t block : {32u, 96u}) {
+        const auto measure = [&](const SparseKernels& kernels, bool streamed) {
+          const Buffer memory(sizeof(float) * (input.count + 33));
+          std::memset(memory.data(), 0xA5, memory.size());
+          auto* const residual = static_cast<float*>(memory.tensor(0).data) + shift;
+          std::vector<std::uint32_t> norms((input.count + block - 1) / block);
+          norms.push_back(kernels.block_norms({input.x.tensor(), block, false, norms.data(), residual, streamed}));
+          return std::pair(norms, std::vector<std::byte>(memory.data(), memory.data() + memory.size()));
+        };
+        const auto expected = measure(isa::scalar_kernels<SparseKernels>(), false);
+        for (const std::string_view isa : isa::list())
+          ASSERT_EQ(measure(isa::kernels_of<SparseKernels>(isa), true), expected)
+              << input.describe(isa) << " " << shift;
+      }
   });
 }
 

@@ -173,7 +173,7 @@ TEST(RandomK, UnbiasedValuesBeyondF32AreRefused) {
 
 TEST(BlockTopK, TakesWholeBlocksOfLargestNorm) {
   constexpr std::size_t kBlock = 32;
-  for (const std::size_t count : {1000u, 1024u, 40'000u})
+  for (const std::size_t count : {1000u, 1024u, 40'000u, 1'280'005u})  // of the last, norms enough to be sampled
     for (const bool linf : {false, true}) {
       const std::vector<float> x = normal_gradients(count, 8);
       std::vector<float> norms((count + kBlock - 1) / kBlock, 0.0f);
@@ -292,6 +292,23 @@ TEST(Sparsifier, AllocatesNothingInSteadyState) {
     for (std::uint64_t number = 1; number < 8; ++number) step(number);
     EXPECT_EQ(allocations.value(), 0u) << spec;
   }
+}
+
+/// Not even for a frame of more entries than any before.
+TEST(Sparsifier, DecodingAllocatesByTheTensorAlone) {
+  const std::vector<float> x = normal_gradients(100'000, 5);
+  std::vector<float> y(x.size());
+  const Compressor compressor = make_compressor("topk(0.01)");
+  std::vector<Encoded> frames;
+  for (const char* spec : {"topk(0.001)", "topk(0.1)", "topk(0.9)", "block_topk(0.3)", "topk(1)"})
+    frames.push_back(encode(make_compressor(spec), {x.data(), x.size()}));
+  const auto decode = [&](const Encoded& encoded) {
+    compressor.decode({encoded.frame.data(), encoded.frame.size()}, {y.data(), y.size()}, Write::assign);
+  };
+  decode(frames.front());
+  const test::AllocationCount allocations;
+  for (const Encoded& encoded : frames) decode(encoded);
+  EXPECT_EQ(allocations.value(), 0u);
 }
 
 TEST(Sparsifier, MisuseIsRefused) {

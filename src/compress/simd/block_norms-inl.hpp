@@ -6,18 +6,22 @@
 #define GRADWIRE_SIMD_BLOCK_NORMS_INL_
 #endif
 
+#include <hwy/cache_control.h>
+
 #include <algorithm>
 
-#include "compress/quantize_params.hpp"
 #include "compress/simd/elementwise-inl.hpp"
 #include "compress/sparse/kernels.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace gradwire::HWY_NAMESPACE {
 
+/// What becomes of the elements that are read: nothing, or a copy, which `streamed` writes around the caches.
+enum class Copy { none, stored, streamed };
+
 /// One pass: a block's rows are visited column by column, which keeps its sums in registers while it is in the
 /// first-level cache.
-template <DType dtype, bool kCopy, bool kLargest>
+template <DType dtype, Copy kCopy, bool kLargest>
 class BlockNormer {
  public:
   using Raw = typename Element<dtype>::Raw;
@@ -27,20 +31,22 @@ class BlockNormer {
   std::uint32_t run() {
     const auto* const x = static_cast<const Raw*>(job_.x.data);
     VU most = hn::Zero(DU());
+    std::uint32_t* norm = job_.norms;
     for (std::size_t first = 0; first < job_.x.count; first += job_.block) {
       const std::size_t n = std::min(job_.block, job_.x.count - first);
       HWY_ALIGN float sums[kRow] = {};
-      VU largest = add_rows(x + first, n / kRow, job_.residual + (kCopy ? first : 0), sums);
+      VU largest = add_rows(x + first, n / kRow, job_.residual + (kCopy != Copy::none ? first : 0), sums);
       if (const std::size_t rest = n % kRow; rest != 0) {
         const std::size_t whole = first + n - rest;
         const PaddedRow<Raw> tail(x + whole, rest);
         PaddedRow<float> copy;
         largest = hn::Max(largest, add_rows(tail.data, 1, copy.data, sums));
-        if constexpr (kCopy) copy.copy_to(job_.residual + whole, rest);
+        if constexpr (kCopy != Copy::none) copy.copy_to(job_.residual + whole, rest);
       }
-      job_.norms[first / job_.block] = kLargest ? hn::GetLane(hn::MaxOfLanes(DU(), largest)) : l2(sums);
+      *norm++ = kLargest ? hn::GetLane(hn::MaxOfLanes(DU(), largest)) : l2(sums);
       most = hn::Max(most, largest);
     }
+    if constexpr (kCopy == Copy::streamed) hwy::FlushStream();
     return hn::GetLane(hn::MaxOfLanes(DU(), most));
   }
 
@@ -51,7 +57,8 @@ class BlockNormer {
       VF sum = hn::Load(DF(), sums + j);
       for (std::size_t i = j; i < rows * kRow; i += kRow) {
         const VF v = load<dtype>(x + i);
-        if constexpr (kCopy) hn::StoreU(v, DF(), copy + i);
+        if constexpr (kCopy == Copy::stored) hn::StoreU(v, DF(), copy + i);
+        if constexpr (kCopy == Copy::streamed) hn::Stream(v, DF(), copy + i);
         most = hn::Max(most, magnitude_bits(v));
         if constexpr (!kLargest) sum = hn::Add(sum, hn::Mul(v, v));
       }
@@ -60,25 +67,31 @@ class BlockNormer {
     return most;
   }
 
-  static std::uint32_t l2(float* sums) {
-    const float norm = norm_from_partial_sums(sums);
-    std::uint32_t bits;
-    std::memcpy(&bits, &norm, sizeof bits);
-    return bits & sparse::kMagnitudeMask;
+  /// norm_from_partial_sums, which compilers make less of; a block is short.
+  static HWY_INLINE std::uint32_t l2(const float* sums) {
+    const hn::FixedTag<float, 4> d;
+    const auto quarters = hn::Add(hn::Add(hn::Load(d, sums), hn::Load(d, sums + 8)),
+                                  hn::Add(hn::Load(d, sums + 4), hn::Load(d, sums + 12)));
+    const auto pairs = hn::Add(quarters, hn::Shuffle1032(quarters));
+    const auto norm = hn::Sqrt(hn::Add(pairs, hn::Shuffle2301(pairs)));
+    return hn::GetLane(hn::BitCast(hn::RebindToUnsigned<decltype(d)>(), hn::Abs(norm)));
   }
 
   const sparse::BlockNorms& job_;
 };
 
-template <DType dtype, bool kCopy>
+template <DType dtype, Copy kCopy>
 std::uint32_t block_norms_of(const sparse::BlockNorms& job) {
   return job.largest ? BlockNormer<dtype, kCopy, true>(job).run() : BlockNormer<dtype, kCopy, false>(job).run();
 }
 
 inline std::uint32_t sparse_block_norms(const sparse::BlockNorms& job) {
+  const bool aligned = reinterpret_cast<std::uintptr_t>(job.residual) % (sizeof(float) * hn::Lanes(DF())) == 0;
   return visit_dtype(job.x.dtype, [&](auto tag) HWY_ATTR {
     constexpr DType kDType = decltype(tag)::value;
-    return job.residual == nullptr ? block_norms_of<kDType, false>(job) : block_norms_of<kDType, true>(job);
+    if (job.residual == nullptr) return block_norms_of<kDType, Copy::none>(job);
+    if (job.streamed && aligned) return block_norms_of<kDType, Copy::streamed>(job);
+    return block_norms_of<kDType, Copy::stored>(job);
   });
 }
 

@@ -18,6 +18,8 @@ class BlockTopK final : public Selection {
 
  private:
   [[nodiscard]] std::size_t blocks(std::size_t count) const noexcept { return (count + block_ - 1) / block_; }
+  [[nodiscard]] const std::uint32_t* norms(const Choice& choice) const;
+  std::size_t expand(const ConstTensor& x, std::size_t chosen, const Entries& out) const;
 
   Density density_;
   std::size_t block_;

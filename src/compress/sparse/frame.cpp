@@ -9,6 +9,7 @@
 #include "compress/isa.hpp"
 #include "compress/kernels.hpp"
 #include "compress/sparse/index_coding.hpp"
+#include "compress/sparse/selection.hpp"
 
 namespace gradwire::sparse {
 namespace {
@@ -58,9 +59,10 @@ void from_blocks(const Entries& entries, std::size_t blocks, std::size_t block) 
   }
 }
 
-/// The parts of a frame whose header and sizes have been checked.
+/// The parts of a frame before its values, which have been checked.
 struct Parsed {
   IndexSection index;
+  const std::uint32_t* places = nullptr;  ///< null: all there are
   std::size_t block = 0;
   std::size_t entries = 0;
   std::size_t frame_bytes = 0;
@@ -86,14 +88,19 @@ Parsed parse(ConstBytes in, const frame::Expected& expected) {
                   units_of(expected.count, parsed.block),
                   spec};
   check_index_section(parsed.index);
-  std::uint32_t places[IndexReader::kBatch];
-  std::size_t last = 0;
-  IndexReader reader(parsed.index);
-  while (const std::size_t n = reader.next(places)) last = places[n - 1];
-  parsed.entries = sub.chosen;
-  if (parsed.block != 0 && sub.chosen != 0) {
+  const std::size_t n = parsed.index.count;
+  if (sub.coding == IndexCoding::all) {
+    parsed.entries = expected.count;
+    return parsed;
+  }
+  std::uint32_t* const places = word_scratch(parsed.index.units);
+  read_places(parsed.index, places);
+  parsed.places = places;
+  parsed.entries = n;
+  if (parsed.block != 0 && n != 0) {
     parsed.entries *= parsed.block;
-    if (last + 1 == parsed.index.units) parsed.entries -= parsed.index.units * parsed.block - expected.count;
+    if (places[n - 1] + std::size_t{1} == parsed.index.units)
+      parsed.entries -= parsed.index.units * parsed.block - expected.count;
   }
   return parsed;
 }
@@ -106,15 +113,23 @@ class Scatter {
 
   void run() {
     if (write_ == Write::assign && parsed_.entries != y_.count) std::memset(y_.data, 0, y_.bytes());
-    IndexReader reader(parsed_.index);
-    std::uint32_t places[IndexReader::kBatch];
-    while (const std::size_t n = reader.next(places))
-      parsed_.block == 0 ? put_entries(places, n) : put_blocks(places, n);
+    if (parsed_.places == nullptr) return put_run(0, y_.count);
+    const std::size_t n = parsed_.index.count;
+    if (parsed_.block == 0) {
+      for (std::size_t i = 0; i < n; i += kBatch) put_entries(parsed_.places + i, std::min(kBatch, n - i));
+    } else {
+      for (std::size_t i = 0; i < n; ++i) {
+        const std::size_t first = parsed_.places[i] * parsed_.block;
+        put_run(first, std::min(parsed_.block, y_.count - first));
+      }
+    }
   }
 
  private:
+  static constexpr std::size_t kBatch = 1024;
+
   void put_entries(const std::uint32_t* places, std::size_t n) {
-    float scratch[IndexReader::kBatch];
+    float scratch[kBatch];
     const float* const values = values_.read(done_, n, scratch);
     done_ += n;
     if (y_.dtype == DType::f32) {
@@ -132,15 +147,16 @@ class Scatter {
     }
   }
 
-  void put_blocks(const std::uint32_t* places, std::size_t n) {
+  /// The next values, to elements that follow each other.
+  void put_run(std::size_t first, std::size_t size) {
     const auto& kernels = isa::kernels<ElementKernels>();
-    float scratch[8 * kBlockStep];
-    for (std::size_t i = 0; i < n; ++i) {
-      const std::size_t first = places[i] * parsed_.block;
-      const std::size_t size = std::min(parsed_.block, y_.count - first);
-      const float* const values = values_.read(done_, size, scratch);
-      kernels.cast_decode({reinterpret_cast<const std::byte*>(values), DType::f32, y_.slice(first, size), write_});
-      done_ += size;
+    float scratch[kBatch];
+    for (const std::size_t end = first + size; first != end;) {
+      const std::size_t n = std::min(kBatch, end - first);
+      const float* const values = values_.read(done_, n, scratch);
+      kernels.cast_decode({reinterpret_cast<const std::byte*>(values), DType::f32, y_.slice(first, n), write_});
+      done_ += n;
+      first += n;
     }
   }
 

@@ -95,36 +95,12 @@ struct IndexSection {
   std::string_view spec;  ///< names the reader in messages
 };
 
-/// Throws Errc::bad_frame unless plan.bytes is what coding, count and units imply. For Rice codes only the reader can
-/// tell.
+/// Throws Errc::bad_frame unless plan.bytes is what coding, count and units imply, which for Rice codes only reading
+/// them can tell, and count is at most units.
 void check_index_section(const IndexSection& section);
 
-/// Reads a section in batches, and proves on the way that its places ascend and are below `units`.
-class IndexReader {
- public:
-  static constexpr std::size_t kBatch = 1024;
-
-  /// check_index_section must have passed, and plan.bytes bytes be there.
-  explicit IndexReader(const IndexSection& section) noexcept : section_(section) {}
-
-  /// The next min(kBatch, what is left) places; 0 at the end. Throws Errc::bad_frame.
-  std::size_t next(std::uint32_t* out);
-
- private:
-  void read_all(std::uint32_t* out, std::size_t n) noexcept;
-  void read_words(std::uint32_t* out, std::size_t n) noexcept;
-  void read_offsets(std::uint32_t* out, std::size_t n);
-  void read_bitmap(std::uint32_t* out, std::size_t n);
-  void read_rice(std::uint32_t* out, std::size_t n);
-  void read_seeded(std::uint32_t* out, std::size_t n) noexcept;
-  [[nodiscard]] bool is_zero(std::size_t first, std::size_t last) const noexcept;
-  void check_end() const;
-
-  const IndexSection section_;
-  std::size_t done_ = 0;
-  std::size_t next_place_ = 0;  ///< the least that may follow
-  std::uint64_t position_ = 0;  ///< rice: bit; offsets: block; bitmap: word
-  std::uint64_t pending_ = 0;   ///< offsets: places left in the block; bitmap: bits left of the word
-};
+/// Writes the section's places, proven to ascend and to be below `units`; nothing else is in the section. `out` has
+/// room for `count`. check_index_section must have passed, and plan.bytes bytes be there. Throws Errc::bad_frame.
+void read_places(const IndexSection& section, std::uint32_t* out);
 
 }  // namespace gradwire::sparse

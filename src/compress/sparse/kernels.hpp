@@ -43,6 +43,7 @@ struct BlockNorms {
   bool largest;       ///< max |x|, else the l2 norm as docs/wire-format.md 1.2 sums it
   std::uint32_t* norms;
   float* residual;  ///< as in Scan
+  bool streamed;    ///< the residual is written around the caches, where its address allows
 };
 
 }  // namespace gradwire::sparse

@@ -48,4 +48,18 @@ Scratch scratch(Use use, std::size_t room) {
   return {memory.index.get(), memory.value.get(), memory.keys.get()};
 }
 
+std::uint32_t* word_scratch(std::size_t room) {
+  struct Memory {
+    std::size_t room = 0;
+    std::unique_ptr<std::uint32_t[]> words;
+  };
+  static thread_local Memory memory;
+  if (memory.room < room) {
+    memory.room = 0;
+    memory.words = std::make_unique_for_overwrite<std::uint32_t[]>(room);
+    memory.room = room;
+  }
+  return memory.words.get();
+}
+
 }  // namespace gradwire::sparse

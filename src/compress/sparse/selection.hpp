@@ -74,5 +74,7 @@ struct Scratch {
 /// Two of them, so that one holds what is chosen from the other. Each has room for `room` of everything.
 enum class Use { survivors, entries };
 [[nodiscard]] Scratch scratch(Use use, std::size_t room);
+/// Such memory for words: the norms of blocks, or the places of a frame that is read.
+[[nodiscard]] std::uint32_t* word_scratch(std::size_t room);
 
 }  // namespace gradwire::sparse
