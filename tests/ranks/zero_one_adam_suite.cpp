@@ -1,12 +1,9 @@
 // 0/1 Adam: its steps, their equations, what they send and where they end.
+#include "ranks/zero_one_adam_suite.hpp"
+
 #include <limits>
-#include <optional>
 
-#include "ranks/adam_suite.hpp"
-#include "ranks/hook_state.hpp"
 #include "ranks/steady.hpp"
-
-#include "gradwire/optimizer.hpp"
 
 namespace gradwire::test {
 namespace {
@@ -16,34 +13,6 @@ using ::testing::HasSubstr;
 
 class ZeroOne : public WorldTest {};
 INSTANTIATE_TEST_SUITE_P(Worlds, ZeroOne, ::testing::ValuesIn(worlds()), world_name);
-
-ZeroOneAdamOptions small_options() {
-  ZeroOneAdamOptions options;
-  options.beta2 = 0.95F;
-  options.freeze = 40;
-  options.variance_updates = 4;
-  options.local_doubling = 16;
-  options.most_local_steps = 8;
-  options.bucket_bytes = 50'000;
-  options.timeout = std::chrono::seconds(50);
-  return options;
-}
-
-ZeroOneStep step(ZeroOneAdam& adam, NoisyModel& model, unsigned number, float rate) {
-  model.compute_gradients(number);
-  return adam.step(model.tensors(model.weights), model.tensors(model.gradients), rate);
-}
-
-/// Steps from 1 on: variance updates at 1, 2, 3, 4 (interval 1), 6, 8, 10, 12 (2), 16, 20, 24, 28 (4), 32, 40 (8);
-/// then exchanges in every step up to 56, every second up to 72, every fourth up to 88, every eighth from there.
-Kind expected_kind(unsigned s) {
-  for (const unsigned learns : {1u, 2u, 3u, 4u, 6u, 8u, 10u, 12u, 16u, 20u, 24u, 28u, 32u, 40u}) {
-    if (s == learns) return Kind::variance;
-  }
-  if (s <= 40) return Kind::gradient;
-  const unsigned interval = s <= 56 ? 1 : s <= 72 ? 2 : s <= 88 ? 4 : 8;
-  return s % interval == 0 ? Kind::synchronise : Kind::local;
-}
 
 TEST_P(ZeroOne, StepsFollowTheirIntervals) {
   run([](Communicator& comm) {
@@ -204,113 +173,6 @@ TEST_P(ZeroOne, SynchronisesOnRequest) {
     for (unsigned s = 91; s <= 96; ++s) step(adam, model, s, 0.01F);
     EXPECT_TRUE(adam.synchronised());
     EXPECT_TRUE(model.equal_on_all_ranks(comm));
-  });
-}
-
-/// At every kind of step, and after an exchange ahead of its time: 96 steps straight are the same bits as some, save, a
-/// new optimiser, load and the rest.
-TEST_P(ZeroOne, ResumesBitForBit) {
-  run([](Communicator& comm) {
-    StateFolder folder(comm);
-    for (const unsigned stop : {0u, 1u, 5u, 17u, 39u, 40u, 41u, 60u, 72u, 89u}) {
-      NoisyModel model(comm);
-      const std::string name = fmt::format("after-{}", stop);
-      std::vector<std::vector<float>> saved;
-      const auto train = [&](unsigned first, bool loads) {
-        ZeroOneAdam adam(comm, model.params, small_options());
-        if (loads) adam.load(folder / name);
-        for (unsigned s = first; s <= 96; ++s) {
-          if (s == stop + 1 && !loads) {
-            adam.synchronise(model.tensors(model.weights));
-            adam.save(folder / name);
-            saved = model.weights;
-          }
-          EXPECT_EQ(step(adam, model, s, 0.01F).kind, expected_kind(s)) << s;
-        }
-        EXPECT_EQ(adam.steps(), 96u);
-      };
-      train(1, false);
-      const std::vector<std::vector<float>> straight = std::exchange(model.weights, saved);
-      train(stop + 1, true);
-      EXPECT_EQ(model.weights, straight) << "stopped after step " << stop;
-    }
-    folder.remove();
-  });
-}
-
-TEST_P(ZeroOne, WhatCannotBeSavedOrLoadedIsNamedAndChangesNothing) {
-  run([](Communicator& comm) {
-    StateFolder folder(comm);
-    NoisyModel model(comm);
-    std::optional<ZeroOneAdam> adam(std::in_place, comm, model.params, small_options());
-    const auto refused = [&](const std::string& name) { return outcome_of([&] { adam->load(folder / name); }); };
-    for (unsigned s = 1; s <= 90; ++s) step(*adam, model, s, 0.01F);
-    const Outcome local = outcome_of([&] { adam->save(folder / "local"); });
-    EXPECT_EQ(local.code, Errc::invalid_argument);
-    EXPECT_THAT(local.message, HasSubstr("save 2 steps after an exchange: synchronise first"));
-    EXPECT_EQ(refused("local").code, Errc::invalid_argument);
-    adam->synchronise(model.tensors(model.weights));
-    adam->save(folder / "adam");
-    adam.reset();  // a communicator has one owner
-
-    HookOptions options;
-    options.compressor = "sign";
-    options.rule = "ef";
-    {
-      GradientHook hook(comm, model.params, options);
-      hook.save(folder / "hook");
-      const Outcome outcome = outcome_of([&] { hook.load(folder / "adam"); });
-      EXPECT_EQ(outcome.code, Errc::bad_state);
-      EXPECT_THAT(outcome.message, HasSubstr("it is a ZeroOneAdam's"));
-    }
-    adam.emplace(comm, model.params, small_options());
-    adam->load(folder / "adam");
-    EXPECT_EQ(refused("nowhere").code, Errc::io);
-    const Outcome foreign = refused("hook");
-    EXPECT_EQ(foreign.code, Errc::bad_state);
-    EXPECT_THAT(foreign.message, HasSubstr("a GradientHook's, not a ZeroOneAdam's"));
-    adam->save(folder / "untouched");
-    EXPECT_TRUE(same_files(folder.file("adam"), folder.file("untouched")));
-    folder.remove();
-  });
-}
-
-/// What is owed changes its unit once, whenever the saved run's and this one's local steps begin.
-TEST_P(ZeroOne, LoadsUnderAnotherFreeze) {
-  run([](Communicator& comm) {
-    StateFolder folder(comm);
-    const auto with_freeze = [](std::uint64_t freeze) {
-      ZeroOneAdamOptions options = small_options();
-      options.freeze = freeze;
-      return options;
-    };
-    NoisyModel model(comm);
-    std::optional<ZeroOneAdam> adam(std::in_place, comm, model.params, with_freeze(40));
-    for (unsigned s = 1; s <= 30; ++s) step(*adam, model, s, 0.01F);
-    adam->save(folder / "common");
-    const auto common = model.weights;
-    for (unsigned s = 31; s <= 50; ++s) step(*adam, model, s, 0.01F);
-    adam->save(folder / "local");
-    adam.reset();
-
-    adam.emplace(comm, model.params, with_freeze(20));
-    adam->load(folder / "common");
-    model.weights = common;
-    const double before = model.distance();
-    for (unsigned s = 31; s <= 56; ++s) {
-      const Kind kind = step(*adam, model, s, 0.01F).kind;
-      EXPECT_TRUE(kind == Kind::local || kind == Kind::synchronise) << s;
-    }
-    adam->synchronise(model.tensors(model.weights));
-    EXPECT_LT(model.distance(), 2 * before);  // gradients taken for updates would be 100 times too large
-    EXPECT_TRUE(model.equal_on_all_ranks(comm));
-    adam.reset();
-
-    adam.emplace(comm, model.params, with_freeze(60));
-    const Outcome outcome = outcome_of([&] { adam->load(folder / "local"); });
-    EXPECT_EQ(outcome.code, Errc::bad_state);
-    EXPECT_THAT(outcome.message, HasSubstr("has had local steps after step 50, and freeze is 60"));
-    folder.remove();
   });
 }
 

@@ -15,7 +15,7 @@ std::string canonical(const std::string& spec) { return std::string(make_compres
 
 /// The compressor of a step as the hook has it: "none" where the step is dense.
 std::string at(const Scheme& scheme, std::uint64_t step) {
-  return scheme.schedule.is_dense(step) ? "none" : scheme.schedule.compressor_at(step);
+  return scheme.schedule.warms_up(step) ? "none" : scheme.schedule.compressor_at(step);
 }
 
 /// Compressors with the first step of each, from step 0 until long after the last change.
