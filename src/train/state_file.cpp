@@ -218,9 +218,9 @@ SavedState read_state(const fs::path& path) {
                      head.at("skipped_steps").get<std::uint64_t>(),
                      head.at("dense_fallbacks").get<std::uint64_t>(),
                      head.at("average").get<bool>(),
+                     {},
                      head.at("owner").get<std::string>(),
-                     head.at("numbers").get<std::map<std::string, std::uint64_t>>(),
-                     {}};
+                     head.at("numbers").get<std::map<std::string, std::uint64_t>>()};
     for (const Json& row : head.at("params")) state.params.push_back(parse(row, body.substr(kHead + text_size)));
     return state;
   } catch (const Error&) {

@@ -44,12 +44,12 @@ struct SavedState {
   std::uint64_t skipped_steps = 0;
   std::uint64_t dense_fallbacks = 0;
   bool average = true;
+  std::vector<SavedParam> params;
   std::string owner{kHook};  ///< whose it is: or "ZeroOneAdam"
   /// What an owner other than a hook keeps in numbers.
-  std::map<std::string, std::uint64_t> numbers;
+  std::map<std::string, std::uint64_t> numbers{};
 
   static constexpr std::string_view kHook = "GradientHook";
-  std::vector<SavedParam> params;
 };
 
 /// "rank-2-of-4.gradwire": a rank's file in the folder of a saved hook.

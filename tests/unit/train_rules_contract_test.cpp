@@ -272,6 +272,7 @@ TEST(StateVector, KeepsPreparesAndScales) {
   const Floats values = normal_gradients(kCount, 3);
   for (const std::string storage : {"f32", "f16", "bf16", "q8"}) {
     StateVector vector(kCount, storage, Space::host);
+    std::vector<float> scratch(vector.count());
     const auto read = [&] {
       Floats all(kCount, 7);
       vector.read(all.data());
@@ -286,10 +287,10 @@ TEST(StateVector, KeepsPreparesAndScales) {
     Floats sum = stored;
     vector.read(sum.data(), Write::add);
     for (std::size_t i = 0; i < kCount; ++i) ASSERT_EQ(sum[i], 2 * stored[i]) << storage;
-    vector.scale(0.5F);
+    vector.scale(0.5F, scratch.data());
     for (std::size_t i = 0; i < kCount; ++i) sum[i] = 0.5F * stored[i];
     EXPECT_EQ(read(), sum) << "powers of two lose nothing in " << storage;
-    vector.scale(0);
+    vector.scale(0, scratch.data());
     EXPECT_EQ(read(), Floats(kCount)) << storage;
     vector.assign(values.data());
     EXPECT_EQ(read(), stored) << storage;
