@@ -194,7 +194,7 @@ def format_ratios(ratios):
 
 def mark_beyond(axes, lines, edge):
     """Points that lie beyond the worse edge of the picture, in words at that edge."""
-    below = edge < sum(axes.get_ylim()) / 2
+    below = bool(edge < sum(axes.get_ylim()) / 2)
     beyond = {}
     for line in lines:
         for x, y in zip(*line.get_data()):
