@@ -3,7 +3,7 @@
 
 usage: training.py --bench BUILD/bench/train_bench [--out FOLDER] [--parts PART,...] [--full] [--resume] [--jobs N]
 
-Parts, in this order: targets (Fashion-MNIST, 4 ranks, three seeds, schemes chosen for high ratios), fashion (every rule
+Parts, in this order: targets (Fashion-MNIST, 4 ranks, three seeds, schemes chosen for high ratios), fashion (seven rules
 over every compressor, one seed, 4 ranks; --full: and 8), kjv (the same over the King James text, 4 ranks; Debian's
 packages bible-kjv and bible-kjv-text). Each run is one process; N of them at a time (2).
 
@@ -193,19 +193,20 @@ def format_ratios(ratios):
 
 
 def mark_beyond(axes, lines, edge):
-    """Points that lie beyond the worse edge of the picture, in words at that edge."""
+    """Points that lie beyond the worse edge of the picture, in words at that edge; close ones above each other."""
     below = bool(edge < sum(axes.get_ylim()) / 2)
-    beyond = {}
-    for line in lines:
-        for x, y in zip(*line.get_data()):
-            if (y < edge) if below else (y > edge):
-                beyond.setdefault(x, []).append((y, line))
-    for x, points in beyond.items():
-        for row, (y, line) in enumerate(sorted(points, key=lambda point: point[0], reverse=below)):
-            offset = (4 + 9 * (len(points) - 1 - row)) * (1 if below else -1)
+    points = [(x, y, line) for line in lines for x, y in zip(*line.get_data()) if ((y < edge) if below else (y > edge))]
+    stacks = []
+    for point in sorted(points, key=lambda point: point[0]):
+        if not stacks or point[0] > 1.6 * stacks[-1][0][0]:
+            stacks.append([])
+        stacks[-1].append(point)
+    for stack in stacks:
+        for row, (_, y, line) in enumerate(sorted(stack, key=lambda point: point[1], reverse=not below)):
+            offset = (4 + 9 * row) * (1 if below else -1)
             text = f"{line.get_label()} {y:.1f} {'↓' if below else '↑'}"
-            axes.annotate(text, (x, edge), (3, offset), textcoords="offset points", fontsize=7, color=line.get_color(),
-                          va="bottom" if below else "top")  # fmt: skip
+            axes.annotate(text, (stack[0][0], edge), (3, offset), textcoords="offset points", fontsize=7,
+                          color=line.get_color(), va="bottom" if below else "top")  # fmt: skip
 
 
 def draw(results, task, ranks, shards, path):
