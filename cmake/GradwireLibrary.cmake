@@ -1,6 +1,6 @@
 # gradwire::gradwire and gradwire::mpi out of the layers' objects: static, or shared with BUILD_SHARED_LIBS.
 
-set(GRADWIRE_LAYERS base compress transport collectives train)
+set(GRADWIRE_LAYERS base compress transport collectives plan train)
 set(GRADWIRE_COMPONENTS "")
 
 # A version below 1 promises its ABI to the minor version only.

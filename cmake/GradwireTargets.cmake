@@ -25,7 +25,8 @@ set(GRADWIRE_LEFT_OF_compress base)
 set(GRADWIRE_LEFT_OF_transport base)
 set(GRADWIRE_LEFT_OF_mpi_objects base transport)
 set(GRADWIRE_LEFT_OF_collectives base compress transport)
-set(GRADWIRE_LEFT_OF_train base compress transport collectives)
+set(GRADWIRE_LEFT_OF_plan base compress)
+set(GRADWIRE_LEFT_OF_train base compress transport collectives plan)
 
 # gradwire_layer(NAME SOURCES ... LINKS ...): one box of docs/design.md as an object library.
 function(gradwire_layer name)
@@ -40,4 +41,11 @@ function(gradwire_layer name)
   target_include_directories(gradwire_${name} PUBLIC
     ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src ${PROJECT_BINARY_DIR}/include)
   target_link_libraries(gradwire_${name} PUBLIC ${arg_LINKS} PRIVATE gradwire_flags)
+endfunction()
+
+# gradwire_kernel_targets(TARGET): which instruction sets its kernels are compiled for. SSSE3 without SSE4 is of no
+# interest; vectors of a length unknown to the compiler cannot be members of classes.
+function(gradwire_kernel_targets target)
+  target_compile_definitions(${target} PRIVATE HWY_WANT_AVX3_DL
+    "HWY_DISABLED_TARGETS=(HWY_SSSE3|HWY_SVE|HWY_SVE2|HWY_SVE_256|HWY_SVE2_128|HWY_RVV)")
 endfunction()

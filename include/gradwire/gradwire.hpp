@@ -7,6 +7,7 @@
 #include "gradwire/feedback.hpp"
 #include "gradwire/hook.hpp"
 #include "gradwire/optimizer.hpp"
+#include "gradwire/plan.hpp"
 #include "gradwire/sharded.hpp"
 #include "gradwire/transport.hpp"
 #include "gradwire/types.hpp"

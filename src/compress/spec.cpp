@@ -18,6 +18,13 @@ bool is_word(std::string_view text) {
   });
 }
 
+/// Whether an option can have this name: a word, or a pattern of them.
+bool is_option_name(std::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
+    return is_word({&c, 1}) || c == '*' || c == '?' || c == '/';
+  });
+}
+
 /// Place of the first `wanted` outside parentheses, or npos.
 std::size_t find_outside(std::string_view text, char wanted) {
   int depth = 0;
@@ -42,8 +49,8 @@ SpecOption parse_option(std::string_view text, const Spec& spec) {
   require(named || (!text.empty() && !after_named), "{} \"{}\": \"{}\" is no option; options are name=value", spec.kind,
           spec.text, text);
   const SpecOption option{named ? text.substr(0, equals) : std::string_view(), named ? text.substr(equals + 1) : text};
-  require(!named || is_word(option.name), "{} \"{}\": \"{}\" has no valid option name before '='", spec.kind, spec.text,
-          text);
+  require(!named || is_option_name(option.name), "{} \"{}\": \"{}\" has no valid option name before '='", spec.kind,
+          spec.text, text);
   require(is_value(option.value), "{} \"{}\": option {} has the malformed value \"{}\"", spec.kind, spec.text,
           named ? option.name : "without a name", option.value);
   return option;

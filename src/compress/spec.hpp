@@ -28,7 +28,8 @@ struct Spec {
 [[nodiscard]] std::size_t nesting_depth(std::string_view text) noexcept;
 
 /// Throws Errc::invalid_argument naming what is malformed: no name, unbalanced parentheses, text after them, an option
-/// that is not key=value after one that is, or one given twice. A value is a word, or a spec.
+/// that is not key=value after one that is, or one given twice. A key is a word, or a pattern of words (`*`, `?`, `/`);
+/// a value is a word, or a spec.
 [[nodiscard]] Spec parse_spec(std::string_view text, std::string_view kind = "compressor");
 
 /// Reads the options of a spec by name; what is left at the end is unknown.

@@ -16,8 +16,9 @@ LEFT_OF = {
     "compress": {"base"},
     "transport": {"base"},
     "collectives": {"base", "compress", "transport"},
-    "train": {"base", "compress", "transport", "collectives"},
-    "umbrella": {"base", "compress", "transport", "collectives", "train"},
+    "plan": {"base", "compress"},
+    "train": {"base", "compress", "transport", "collectives", "plan"},
+    "umbrella": {"base", "compress", "transport", "collectives", "plan", "train"},
 }
 LIBRARY = set(LEFT_OF)
 LEFT_OF["tools"] = LIBRARY
@@ -30,6 +31,7 @@ PUBLIC = {
     "compress": "compressor",
     "transport": "transport mpi",
     "collectives": "allreduce sharded",
+    "plan": "plan",
     "train": "feedback hook optimizer",
     "umbrella": "gradwire",
 }

@@ -1,0 +1,101 @@
+// Time of the policies' solvers on one thread, on a table of the size of L-GreCo's largest published one:
+//
+//     solver_bench [LAYERS CANDIDATES BINS [POLICY...]]      default: 81 121 10000
+//
+// Layers are matrices, candidates ranks, singular values fall as a power of their number: errors and bytes as PowerSGD
+// would have them. With every instruction set there is, for lgreco.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <exception>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "compress/isa.hpp"
+
+#include "gradwire/plan.hpp"
+
+namespace gradwire {
+namespace {
+
+constexpr int kSamples = 21;
+
+Table low_rank_table(std::size_t layers, std::size_t candidates) {
+  std::mt19937 random(1);
+  std::uniform_real_distribution<double> power(0.4, 1.2);
+  std::normal_distribution<double> log_norm(0, 1);
+  const std::size_t sides[] = {384, 512, 1024, 1536, 2048};
+  Table table;
+  for (std::size_t l = 0; l < layers; ++l) {
+    const std::size_t rows = sides[l % 5];
+    const std::size_t cols = sides[l / 5 % 5];
+    TableLayer layer{fmt::format("layer{}", l), rows * cols, candidates / 4, {}};
+    const double decay = power(random);
+    const double norm = std::exp(log_norm(random));
+    double tail = 0;  // sum of squares of singular values from each rank on
+    std::vector<double> errors(candidates);
+    for (std::size_t r = std::min(rows, cols); r > 0; --r) {
+      if (r <= candidates) errors[r - 1] = norm * std::sqrt(tail);
+      tail += std::pow(static_cast<double>(r), -2 * decay);
+    }
+    for (std::size_t c = 0; c < candidates; ++c)
+      layer.candidates.push_back({fmt::format("powersgd(rank={})", c + 1), 4 * (c + 1) * (rows + cols), errors[c]});
+    table.layers.push_back(std::move(layer));
+  }
+  return table;
+}
+
+void measure(const Table& table, const std::string& spec) {
+  const Policy policy = make_policy(spec);
+  std::vector<double> ms;
+  Plan plan;
+  for (int i = 0; i < kSamples; ++i) {
+    plan = policy.plan(table);
+    ms.push_back(plan.solver_ms);
+  }
+  std::sort(ms.begin(), ms.end());
+  fmt::print("{:<34} {:>8} {:>9.2f} {:>9.2f} {:>12} {:>10.4f} {:>10.4f}", spec, isa::current(), ms.front(),
+             ms[ms.size() / 2], plan.bytes, plan.error, std::sqrt(plan.squared_error));
+  if (plan.bound) {
+    const double least = plan.limit == PlanLimit::bytes ? plan.squared_error : static_cast<double>(plan.bytes);
+    fmt::print(" {:>10.4f}", 100 * (least / *plan.bound - 1));
+  }
+  fmt::print("\n");
+}
+
+void run(std::size_t layers, std::size_t candidates, const std::string& bins, const std::vector<std::string>& more) {
+  const Table table = low_rank_table(layers, candidates);
+  fmt::print("{} layers x {} candidates; median of {}\n", layers, candidates, kSamples);
+  fmt::print("{:<34} {:>8} {:>9} {:>9} {:>12} {:>10} {:>10} {:>10}\n", "policy", "isa", "least ms", "ms", "bytes",
+             "error", "root sq.", "gap %");
+  const std::string best(isa::current());
+  for (const std::string_view isa : isa::list()) {
+    isa::select(isa);
+    measure(table, "lgreco(bins=" + bins + ")");
+  }
+  isa::select(best);
+  std::vector<std::string> policies{"uniform", "budget(error=1)", "budget(error=1,norm=plain)", "budget(ratio=8)"};
+  policies.insert(policies.end(), more.begin(), more.end());
+  for (const std::string& policy : policies) measure(table, policy);
+}
+
+}  // namespace
+}  // namespace gradwire
+
+int main(int argc, char** argv) {
+  try {
+    const std::vector<std::string> given(argv + 1, argv + argc);
+    const auto size = [&](std::size_t i, std::size_t otherwise) {
+      return i < given.size() ? std::max<std::size_t>(1, std::strtoull(given[i].c_str(), nullptr, 10)) : otherwise;
+    };
+    gradwire::run(
+        size(0, 81), size(1, 121), given.size() > 2 ? given[2] : "10000",
+        {given.begin() + std::min<std::ptrdiff_t>(3, static_cast<std::ptrdiff_t>(given.size())), given.end()});
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "solver_bench: {}\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,110 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "gradwire/export.hpp"
+
+namespace gradwire {
+
+/// One way to compress a layer.
+struct Candidate {
+  std::string spec;         ///< of a compressor; only compared as text here
+  std::uint64_t bytes = 0;  ///< exact size on the wire
+  double error = 0;         ///< ||x - C(x)||, the plain (not squared) l2 norm
+};
+
+/// What there is to choose from for one parameter.
+struct TableLayer {
+  std::string name;
+  std::uint64_t count = 0;    ///< elements
+  std::size_t reference = 0;  ///< index of the candidate that the user's uniform setting gives
+  std::vector<Candidate> candidates;
+};
+
+/// What a policy decides from: the same on all ranks, or their plans differ.
+struct Table {
+  std::vector<TableLayer> layers;
+};
+
+/// Throws Errc::invalid_argument naming layer and candidate: no layer, a layer or candidate without a name, a name or a
+/// spec given twice, no elements, no candidate, a reference that is none of them, an error that is NaN, negative or
+/// above 1e150, bytes that sum to more than 2^53.
+GRADWIRE_API void check(const Table& table);
+
+struct PlanLayer {
+  std::string name;
+  std::string spec;
+  std::uint64_t bytes = 0;
+  double error = 0;
+};
+
+/// What a plan's `budget` limits.
+enum class PlanLimit : std::uint8_t {
+  none,           ///< nothing: the policy keeps no limit
+  error,          ///< Plan::error
+  squared_error,  ///< Plan::squared_error
+  bytes,          ///< Plan::bytes
+};
+/// "none", "error", "squared_error", "bytes".
+[[nodiscard]] GRADWIRE_API std::string_view name(PlanLimit limit) noexcept;
+
+/// One candidate for each layer, in the table's order. Sums are taken in that order.
+struct Plan {
+  std::string policy;  ///< its spec; empty for a plan made by hand
+  std::vector<PlanLayer> layers;
+  std::uint64_t bytes = 0;
+  double error = 0;          ///< sum of the layers' errors
+  double squared_error = 0;  ///< sum of their squares
+  PlanLimit limit = PlanLimit::none;
+  double budget = 0;  ///< what `limit` may be at most; 0 without one
+  /// Proven: no plan within the budget has less squared error (limit bytes) or fewer bytes (limit on an error) than
+  /// this, up to rounding of the sum. Absent where the policy proves nothing.
+  std::optional<double> bound;
+  double solver_ms = 0;  ///< wall time of the policy: the only thing that differs between two runs
+};
+
+/// A pure function from a table to a plan: the same table gives the same plan, bit for bit. Immutable, cheap to copy,
+/// safe to share between threads.
+class GRADWIRE_API Policy {
+ public:
+  struct Impl;
+  explicit Policy(std::shared_ptr<const Impl> impl) noexcept : impl_(std::move(impl)) {}
+
+  [[nodiscard]] const std::string& spec() const noexcept;
+  /// Throws what check() throws, Errc::invalid_argument where no plan keeps the budget (with the least that one could
+  /// have) and where the policy names layers or specs that the table lacks, Errc::unsupported where it is too large.
+  [[nodiscard]] Plan plan(const Table& table) const;
+
+ private:
+  std::shared_ptr<const Impl> impl_;
+};
+
+/// A policy by its text spec: "lgreco(alpha=1)", "budget(ratio=8)", "fixed(q4,embed*=none)", ...; list_policies() has
+/// all, with options. Throws Errc::invalid_argument naming what is wrong, Errc::unsupported for what needs a time
+/// model.
+[[nodiscard]] GRADWIRE_API Policy make_policy(std::string_view spec);
+
+struct PolicyInfo {
+  std::string name;
+  std::string example;  ///< a spec make_policy accepts
+  std::string options;
+  std::string summary;
+  std::string source;
+};
+[[nodiscard]] GRADWIRE_API std::vector<PolicyInfo> list_policies();
+
+/// JSON (docs/planning.md has the keys). Readers ignore keys that they do not know, throw Errc::invalid_argument naming
+/// the place of what is missing or of the wrong type, and check what they read: a table as check() does, a plan's sums,
+/// where given, against its layers.
+[[nodiscard]] GRADWIRE_API std::string to_json(const Table& table);
+[[nodiscard]] GRADWIRE_API std::string to_json(const Plan& plan);
+[[nodiscard]] GRADWIRE_API Table table_from_json(std::string_view text);
+[[nodiscard]] GRADWIRE_API Plan plan_from_json(std::string_view text);
+
+}  // namespace gradwire

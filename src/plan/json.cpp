@@ -1,0 +1,187 @@
+#include <nlohmann/json.hpp>
+
+#include <cmath>
+#include <set>
+
+#include "base/fail.hpp"
+#include "plan/table.hpp"
+
+namespace gradwire {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json parse(std::string_view text, std::string_view what) {
+  try {
+    return Json::parse(text);
+  } catch (const Json::exception& error) {
+    fail(Errc::invalid_argument, "{}: this is no JSON: {}", what, error.what());
+  }
+}
+
+/// An object, and where it stands, for messages: "table: layer 2".
+class Object {
+ public:
+  Object(const Json& json, std::string place) : json_(json), place_(std::move(place)) {
+    require(json.is_object(), "{}: expected an object, found {}", place_, excerpt(json));
+  }
+
+  [[nodiscard]] const std::string& place() const { return place_; }
+  [[nodiscard]] bool has(const char* key) const { return json_.contains(key) && !json_[key].is_null(); }
+  [[nodiscard]] const Json& list(const char* key) const {
+    const Json& value = at(key);
+    expect(value.is_array(), key, "a list", value);
+    return value;
+  }
+  [[nodiscard]] std::string text(const char* key) const {
+    const Json& value = at(key);
+    expect(value.is_string(), key, "a string", value);
+    return value.get<std::string>();
+  }
+  [[nodiscard]] double real(const char* key) const {
+    const Json& value = at(key);
+    expect(value.is_number(), key, "a number", value);
+    return value.get<double>();
+  }
+  [[nodiscard]] std::uint64_t whole(const char* key) const {
+    const Json& value = at(key);
+    expect(value.is_number(), key, "a whole number", value);
+    if (value.is_number_unsigned()) return value.get<std::uint64_t>();
+    const double real = value.get<double>();  // some writers have 1000.0
+    expect(real >= 0 && real <= static_cast<double>(kMaxBytes) && real == std::floor(real), key, "a whole number",
+           value);
+    return static_cast<std::uint64_t>(real);
+  }
+
+ private:
+  [[nodiscard]] static std::string excerpt(const Json& value) {
+    const std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+    constexpr std::size_t kLongest = 60;
+    return text.size() <= kLongest ? text : text.substr(0, kLongest) + "...";
+  }
+  [[nodiscard]] const Json& at(const char* key) const {
+    require(json_.contains(key), "{}: \"{}\" is missing", place_, key);
+    return json_[key];
+  }
+  void expect(bool good, const char* key, std::string_view wanted, const Json& found) const {
+    require(good, "{}: \"{}\" is {}; expected {}", place_, key, excerpt(found), wanted);
+  }
+
+  const Json& json_;
+  std::string place_;
+};
+
+std::string place_of(const Object& parent, std::string_view what, std::size_t index) {
+  return fmt::format("{}: {} {}", parent.place(), what, index);
+}
+
+TableLayer read_table_layer(const Object& from) {
+  TableLayer layer;
+  layer.name = from.text("name");
+  layer.count = from.whole("count");
+  layer.reference = from.whole("reference");
+  const Json& candidates = from.list("candidates");
+  for (std::size_t i = 0; i < candidates.size(); ++i) {
+    const Object each(candidates[i], fmt::format("{} (\"{}\"): candidate {}", from.place(), layer.name, i));
+    layer.candidates.push_back({each.text("spec"), each.whole("bytes"), each.real("error")});
+  }
+  return layer;
+}
+
+PlanLimit read_limit(const Object& from) {
+  if (!from.has("budget")) return PlanLimit::none;
+  if (!from.has("limit")) return PlanLimit::error;
+  const std::string text = from.text("limit");
+  for (const PlanLimit limit : {PlanLimit::error, PlanLimit::squared_error, PlanLimit::bytes})
+    if (text == name(limit)) return limit;
+  fail(Errc::invalid_argument, "plan: \"limit\" is \"{}\"; expected error, squared_error or bytes", text);
+}
+
+void check_sum(const Object& from, const char* key, double sum) {
+  if (!from.has(key)) return;
+  const double given = from.real(key);
+  require(std::abs(given - sum) <= 1e-9 * sum, "plan: \"{}\" is {}, but the layers sum to {}", key, given, sum);
+}
+
+}  // namespace
+
+Table table_from_json(std::string_view text) {
+  const Json json = parse(text, "table");
+  const Object from(json, "table");
+  Table table;
+  const Json& layers = from.list("layers");
+  for (std::size_t i = 0; i < layers.size(); ++i)
+    table.layers.push_back(read_table_layer({layers[i], place_of(from, "layer", i)}));
+  check(table);
+  return table;
+}
+
+Plan plan_from_json(std::string_view text) {
+  const Json json = parse(text, "plan");
+  const Object from(json, "plan");
+  Plan plan;
+  std::set<std::string> names;
+  const Json& layers = from.list("layers");
+  require(!layers.empty(), "plan: there are no layers");
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const Object each(layers[i], place_of(from, "layer", i));
+    PlanLayer layer{each.text("name"), each.text("spec"), each.whole("bytes"), each.real("error")};
+    require(!layer.name.empty() && !layer.spec.empty(), "{}: name or spec is empty", each.place());
+    require(names.insert(layer.name).second, "{}: the name \"{}\" is there twice", each.place(), layer.name);
+    require(layer.error >= 0 && layer.error <= kMaxError, "{} (\"{}\"): error is {}; accepted: 0..{}", each.place(),
+            layer.name, layer.error, kMaxError);
+    require(layer.bytes <= kMaxBytes - plan.bytes, "{} (\"{}\"): bytes sum to more than {}", each.place(), layer.name,
+            kMaxBytes);
+    plan.bytes += layer.bytes;
+    plan.error += layer.error;
+    plan.squared_error += layer.error * layer.error;
+    plan.layers.push_back(std::move(layer));
+  }
+  if (from.has("bytes")) {
+    require(from.whole("bytes") == plan.bytes, "plan: \"bytes\" is {}, but the layers sum to {}", from.whole("bytes"),
+            plan.bytes);
+  }
+  check_sum(from, "error", plan.error);
+  check_sum(from, "squared_error", plan.squared_error);
+  if (from.has("policy")) plan.policy = from.text("policy");
+  plan.limit = read_limit(from);
+  if (plan.limit != PlanLimit::none) plan.budget = from.real("budget");
+  if (from.has("bound")) plan.bound = from.real("bound");
+  if (from.has("solver_ms")) plan.solver_ms = from.real("solver_ms");
+  return plan;
+}
+
+std::string to_json(const Table& table) {
+  check(table);
+  Json layers = Json::array();
+  for (const TableLayer& layer : table.layers) {
+    Json candidates = Json::array();
+    for (const Candidate& candidate : layer.candidates)
+      candidates.push_back({{"spec", candidate.spec}, {"bytes", candidate.bytes}, {"error", candidate.error}});
+    layers.push_back({{"name", layer.name},
+                      {"count", layer.count},
+                      {"reference", layer.reference},
+                      {"candidates", std::move(candidates)}});
+  }
+  return Json{{"layers", std::move(layers)}}.dump(2);
+}
+
+std::string to_json(const Plan& plan) {
+  Json json;
+  if (!plan.policy.empty()) json["policy"] = plan.policy;
+  json["layers"] = Json::array();
+  for (const PlanLayer& layer : plan.layers) {
+    json["layers"].push_back(
+        {{"name", layer.name}, {"spec", layer.spec}, {"bytes", layer.bytes}, {"error", layer.error}});
+  }
+  json["bytes"] = plan.bytes;
+  json["error"] = plan.error;
+  json["squared_error"] = plan.squared_error;
+  json["budget"] = plan.limit == PlanLimit::none ? Json() : Json(plan.budget);
+  json["limit"] = name(plan.limit);
+  if (plan.bound) json["bound"] = *plan.bound;
+  json["solver_ms"] = plan.solver_ms;
+  return json.dump(2);
+}
+
+}  // namespace gradwire

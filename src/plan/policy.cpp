@@ -1,0 +1,74 @@
+#include "plan/policy.hpp"
+
+#include <fmt/ranges.h>
+
+#include <chrono>
+#include <iterator>
+#include <utility>
+
+#include "base/fail.hpp"
+#include "plan/table.hpp"
+
+namespace gradwire {
+namespace {
+
+const std::vector<PolicyEntry>& registry() {
+  static const std::vector<PolicyEntry> all = [] {
+    std::vector<PolicyEntry> entries{lgreco_entry(), budget_entry()};
+    std::vector<PolicyEntry> more = by_hand_entries();
+    std::move(more.begin(), more.end(), std::back_inserter(entries));
+    return entries;
+  }();
+  return all;
+}
+
+}  // namespace
+
+struct Policy::Impl {
+  std::string spec;
+  Solver solver;
+};
+
+const std::string& Policy::spec() const noexcept { return impl_->spec; }
+
+Plan Policy::plan(const Table& table) const {
+  const auto start = std::chrono::steady_clock::now();
+  check(table);
+  const Solution solution = impl_->solver(table);
+  Plan plan = assemble(table, solution.choice);
+  plan.policy = impl_->spec;
+  plan.limit = solution.limit;
+  plan.budget = solution.budget;
+  plan.bound = solution.bound;
+  plan.solver_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  return plan;
+}
+
+std::string_view name(PlanLimit limit) noexcept {
+  switch (limit) {
+    case PlanLimit::none: return "none";
+    case PlanLimit::error: return "error";
+    case PlanLimit::squared_error: return "squared_error";
+    case PlanLimit::bytes: return "bytes";
+  }
+  return "unknown";
+}
+
+Policy make_policy(std::string_view text) {
+  const Spec spec = parse_spec(text, "policy");
+  std::vector<std::string_view> names;
+  for (const PolicyEntry& entry : registry()) {
+    names.push_back(entry.info.name);
+    if (entry.info.name == spec.name)
+      return Policy(std::make_shared<const Policy::Impl>(Policy::Impl{std::string(text), entry.make(spec)}));
+  }
+  fail(Errc::invalid_argument, "unknown policy \"{}\": expected {}", spec.name, fmt::join(names, ", "));
+}
+
+std::vector<PolicyInfo> list_policies() {
+  std::vector<PolicyInfo> rows;
+  for (const PolicyEntry& entry : registry()) rows.push_back(entry.info);
+  return rows;
+}
+
+}  // namespace gradwire

@@ -1,0 +1,216 @@
+// Budgets: the bound, the exact optimum and the plan, in this order.
+#include <gmock/gmock.h>
+
+#include <limits>
+
+#include "plan/knapsack.hpp"
+#include "unit/plan_support.hpp"
+
+#include "gradwire/error.hpp"
+
+namespace gradwire::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+double part(const Totals& sum, PlanLimit which) {
+  switch (which) {
+    case PlanLimit::bytes: return static_cast<double>(sum.bytes);
+    case PlanLimit::squared_error: return sum.squared_error;
+    default: return sum.error;
+  }
+}
+
+/// The least of `least` with `limit` at most `budget`; infinity when there is no such plan.
+double brute_force(const Table& table, PlanLimit least, PlanLimit limit, double budget) {
+  double best = kInfinity;
+  for_each_choice(table, [&](const Choice& choice) {
+    const Totals sum = totals(table, choice);
+    if (part(sum, limit) <= budget) best = std::min(best, part(sum, least));
+  });
+  return best;
+}
+
+/// The largest step that one layer's candidates allow: what a plan can lose by whole steps.
+double largest_step(const Table& table, PlanLimit which) {
+  double largest = 0;
+  for (const TableLayer& layer : table.layers) {
+    double least = kInfinity;
+    double most = 0;
+    for (const Candidate& candidate : layer.candidates) {
+      const double value = part({candidate.bytes, candidate.error, candidate.error * candidate.error}, which);
+      least = std::min(least, value);
+      most = std::max(most, value);
+    }
+    largest = std::max(largest, most - least);
+  }
+  return largest;
+}
+
+struct Case {
+  std::string spec;
+  PlanLimit least;
+  PlanLimit limit;
+};
+
+/// Returns the plan's excess over the optimum, as a share of it.
+double expect_sandwich(const Table& table, const Case& test, double budget) {
+  const double best = brute_force(table, test.least, test.limit, budget);
+  if (best == kInfinity) {
+    EXPECT_THROW((void)make_policy(test.spec).plan(table), Error) << test.spec << "\n" << to_json(table);
+    return 0;
+  }
+  const Plan plan = make_policy(test.spec).plan(table);
+  const Totals sum = totals(table, choice_of(table, plan));
+  EXPECT_EQ(plan.limit, test.limit);
+  EXPECT_EQ(plan.budget, budget);
+  EXPECT_EQ(plan.bytes, sum.bytes);
+  EXPECT_EQ(plan.squared_error, sum.squared_error);
+  EXPECT_LE(part(sum, test.limit), budget) << test.spec;
+  EXPECT_TRUE(plan.bound.has_value());
+  EXPECT_LE(*plan.bound, best * (1 + 1e-12)) << test.spec << "\n" << to_json(table);
+  EXPECT_GE(part(sum, test.least), best);
+  EXPECT_LE(part(sum, test.least), *plan.bound + largest_step(table, test.least) * (1 + 1e-12));
+  return best > 0 ? part(sum, test.least) / best - 1 : 0;
+}
+
+TEST(Budget, BoundOptimumPlan) {
+  std::mt19937 random(1);
+  double excess = 0;
+  int plans = 0;
+  for (int i = 0; i < 400; ++i) {
+    const Table table = random_table(random, {.whole = i % 2 == 1});
+    const Totals reference = totals(table, reference_of(table));
+    double dense = 0;
+    for (const TableLayer& layer : table.layers) dense += 4 * static_cast<double>(layer.count);
+    for (const int ratio : {1, 2, 8}) {
+      excess +=
+          expect_sandwich(table, {fmt::format("budget(ratio={})", ratio), PlanLimit::squared_error, PlanLimit::bytes},
+                          std::floor(dense / ratio));
+      ++plans;
+    }
+    for (const std::uint64_t bytes : {reference.bytes, reference.bytes / 2, std::uint64_t{0}})
+      expect_sandwich(table, {fmt::format("budget(bytes={})", bytes), PlanLimit::squared_error, PlanLimit::bytes},
+                      static_cast<double>(bytes));
+    for (const double error : {0.0, 0.5, 1.0, 2.0}) {
+      expect_sandwich(table, {fmt::format("budget(error={})", error), PlanLimit::bytes, PlanLimit::squared_error},
+                      reference.squared_error * error * error);
+      expect_sandwich(table, {fmt::format("budget(error={},norm=plain)", error), PlanLimit::bytes, PlanLimit::error},
+                      reference.error * error);
+    }
+  }
+  EXPECT_LT(excess / plans, 0.5);  // on tables of at most four layers, the worst there are for whole steps
+}
+
+/// With many layers a step is small: the proven gap is too.
+TEST(Budget, TheGapIsSmallWhereLayersAreMany) {
+  std::mt19937 random(2);
+  for (int i = 0; i < 20; ++i) {
+    Table table;
+    for (int l = 0; l < 100; ++l) {
+      TableLayer layer{fmt::format("layer{}", l), 1000, 4, {}};
+      const double norm = std::exp(std::normal_distribution<double>(0, 1)(random));
+      for (int bits = 1; bits <= 8; ++bits)
+        layer.candidates.push_back({fmt::format("q{}", bits), std::uint64_t(125 * bits), norm * std::exp2(-bits)});
+      table.layers.push_back(layer);
+    }
+    const Plan plan = make_policy("budget(ratio=9)").plan(table);  // 355.5 steps of 125 bytes
+    EXPECT_GT(plan.squared_error, 0);
+    EXPECT_LE(plan.squared_error, *plan.bound * 1.01);
+    const Plan whole = make_policy("budget(ratio=8)").plan(table);  // 400 steps: the relaxation is the optimum
+    EXPECT_LE(whole.squared_error, *whole.bound * (1 + 1e-12));
+    const Plan fewest = make_policy("budget(error=1)").plan(table);
+    EXPECT_LE(static_cast<double>(fewest.bytes), *fewest.bound + 125);
+    EXPECT_LT(fewest.bytes, totals(table, reference_of(table)).bytes);
+  }
+}
+
+TEST(Budget, TheReferenceIsNeverBeatenByItsOwnBudget) {
+  std::mt19937 random(3);
+  for (int i = 0; i < 400; ++i) {
+    const Table table = random_table(random);
+    const Totals reference = totals(table, reference_of(table));
+    EXPECT_LE(make_policy(fmt::format("budget(bytes={})", reference.bytes)).plan(table).squared_error,
+              reference.squared_error);
+    EXPECT_LE(make_policy("budget(error=1)").plan(table).bytes, reference.bytes);
+    EXPECT_LE(make_policy("budget(error=1,norm=plain)").plan(table).bytes, reference.bytes);
+  }
+}
+
+TEST(Budget, ALargerBudgetHasALowerBound) {
+  std::mt19937 random(4);
+  for (int i = 0; i < 50; ++i) {
+    const Table table = random_table(random, {.most_layers = 10, .most_candidates = 12});
+    std::uint64_t most = 0;
+    for (const TableLayer& layer : table.layers)
+      for (const Candidate& candidate : layer.candidates) most += candidate.bytes;
+    double before = kInfinity;
+    double least = kInfinity;
+    for (std::uint64_t share = 0; share <= 50; ++share) {
+      Plan plan;
+      try {
+        plan = make_policy(fmt::format("budget(bytes={})", most * share / 50)).plan(table);
+      } catch (const Error&) {
+        EXPECT_EQ(before, kInfinity);  // what was possible stays so
+        continue;
+      }
+      EXPECT_LE(*plan.bound, before * (1 + 1e-12));
+      before = *plan.bound;
+      least = plan.squared_error;
+    }
+    double best = 0;
+    for (const TableLayer& layer : table.layers) {
+      double error = kInfinity;
+      for (const Candidate& candidate : layer.candidates) error = std::min(error, candidate.error);
+      best += error * error;
+    }
+    EXPECT_EQ(least, best);  // all bytes there are: the least error of each layer
+  }
+}
+
+TEST(Budget, FamiliesMix) {
+  const Table table{{{"matrix", 10'000, 0, {{"q4", 5000, 2}, {"powersgd(rank=4)", 1600, 1}}},
+                     {"vector", 1000, 0, {{"q4", 500, 1}, {"topk(0.01)", 60, 3}}}}};
+  const Plan plan = make_policy("budget(bytes=2100)").plan(table);
+  EXPECT_EQ(plan.layers[0].spec, "powersgd(rank=4)");
+  EXPECT_EQ(plan.layers[1].spec, "q4");
+}
+
+TEST(Budget, RefusesWhatItCannotKeep) {
+  const Table table{{{"a", 100, 0, {{"q4", 50, 1}, {"q2", 25, 2}}}, {"b", 100, 0, {{"q4", 50, 3}}}}};
+  const auto message = [&](const char* spec) -> std::string {
+    try {
+      (void)make_policy(spec).plan(table);
+    } catch (const Error& error) {
+      return fmt::format("{}: {}", name(error.code()), error.what());
+    }
+    return "no error";
+  };
+  EXPECT_THAT(message("budget(bytes=74)"),
+              HasSubstr("the least bytes of all layers sums to 75, over the budget of 74"));
+  EXPECT_THAT(message("budget(ratio=100)"), HasSubstr("invalid_argument: policy \"budget(ratio=100)\": no plan"));
+  EXPECT_THAT(message("budget(error=0.1)"), HasSubstr("the least squared_error of all layers sums to 10"));
+  EXPECT_THAT(message("budget(ms=3)"), HasSubstr("unsupported: policy \"budget(ms=3)\": ms needs a model of time"));
+  EXPECT_THAT(message("budget"), HasSubstr("One of ratio=R, bytes=B, error=F"));
+  EXPECT_THAT(message("budget(ratio=2,bytes=9)"), HasSubstr("One of ratio=R, bytes=B, error=F"));
+  EXPECT_THAT(message("budget(ratio=2,norm=plain)"), HasSubstr("norm goes with error=F only"));
+}
+
+/// Of collinear corners each is a step of its own, so none is jumped over.
+TEST(Knapsack, StopsAtCollinearCorners) {
+  const KnapsackSolution solution = solve({{{{0, 8}, {1, 6}, {2, 4}, {3, 2}, {4, 0}}}, 2.5});
+  EXPECT_EQ(solution.choice, std::vector<std::size_t>{2});
+  EXPECT_EQ(solution.bound, 3);
+}
+
+/// After the first step that does not fit there is room for others, and for candidates off the hull.
+TEST(Knapsack, FillsWhatIsLeft) {
+  const KnapsackSolution solution = solve({{{{0, 100}, {10, 0}}, {{0, 5}, {2, 4.5}, {3, 0}}, {{0, 9}, {4, 8}}}, 9});
+  EXPECT_EQ(solution.choice, (std::vector<std::size_t>{0, 2, 1}));
+  EXPECT_DOUBLE_EQ(solution.bound, 114 - 90);
+}
+
+}  // namespace
+}  // namespace gradwire::testing
