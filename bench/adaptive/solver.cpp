@@ -48,6 +48,20 @@ Table low_rank_table(std::size_t layers, std::size_t candidates) {
   return table;
 }
 
+/// The most work that a table of this size can be for lgreco: all bins are spare, no candidate beats another.
+Table full_table(std::size_t layers, std::size_t candidates) {
+  Table table;
+  for (std::size_t l = 0; l < layers; ++l) {
+    TableLayer layer{fmt::format("layer{}", l), 1'000'000, candidates / 2, {}};
+    for (std::size_t c = 0; c < candidates; ++c) {
+      const double error = static_cast<double>(c) * (1 + 0.01 * static_cast<double>(l));
+      layer.candidates.push_back({fmt::format("c{}", c), 1'000'000 / (c + 1) + 1000 - c, error});
+    }
+    table.layers.push_back(std::move(layer));
+  }
+  return table;
+}
+
 void measure(const Table& table, const std::string& spec) {
   const Policy policy = make_policy(spec);
   std::vector<double> ms;
@@ -66,20 +80,18 @@ void measure(const Table& table, const std::string& spec) {
   fmt::print("\n");
 }
 
-void run(std::size_t layers, std::size_t candidates, const std::string& bins, const std::vector<std::string>& more) {
-  const Table table = low_rank_table(layers, candidates);
-  fmt::print("{} layers x {} candidates; median of {}\n", layers, candidates, kSamples);
+void run(const std::string& title, const Table& table, const std::vector<std::string>& policies) {
+  fmt::print("{}: {} layers x {} candidates; median of {}\n", title, table.layers.size(),
+             table.layers.front().candidates.size(), kSamples);
   fmt::print("{:<34} {:>8} {:>9} {:>9} {:>12} {:>10} {:>10} {:>10}\n", "policy", "isa", "least ms", "ms", "bytes",
              "error", "root sq.", "gap %");
   const std::string best(isa::current());
   for (const std::string_view isa : isa::list()) {
     isa::select(isa);
-    measure(table, "lgreco(bins=" + bins + ")");
+    measure(table, policies.front());
   }
   isa::select(best);
-  std::vector<std::string> policies{"uniform", "budget(error=1)", "budget(error=1,norm=plain)", "budget(ratio=8)"};
-  policies.insert(policies.end(), more.begin(), more.end());
-  for (const std::string& policy : policies) measure(table, policy);
+  for (std::size_t i = 1; i < policies.size(); ++i) measure(table, policies[i]);
 }
 
 }  // namespace
@@ -91,9 +103,12 @@ int main(int argc, char** argv) {
     const auto size = [&](std::size_t i, std::size_t otherwise) {
       return i < given.size() ? std::max<std::size_t>(1, std::strtoull(given[i].c_str(), nullptr, 10)) : otherwise;
     };
-    gradwire::run(
-        size(0, 81), size(1, 121), given.size() > 2 ? given[2] : "10000",
-        {given.begin() + std::min<std::ptrdiff_t>(3, static_cast<std::ptrdiff_t>(given.size())), given.end()});
+    const std::string bins = given.size() > 2 ? given[2] : "10000";
+    std::vector<std::string> policies{"lgreco(bins=" + bins + ")", "uniform", "budget(error=1)",
+                                      "budget(error=1,norm=plain)", "budget(ratio=8)"};
+    if (given.size() > 3) policies.insert(policies.end(), given.begin() + 3, given.end());
+    gradwire::run("low rank", gradwire::low_rank_table(size(0, 81), size(1, 121)), policies);
+    gradwire::run("full", gradwire::full_table(size(0, 81), size(1, 121)), policies);
   } catch (const std::exception& error) {
     fmt::print(stderr, "solver_bench: {}\n", error.what());
     return 1;
