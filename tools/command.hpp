@@ -25,5 +25,6 @@ using Arguments = std::vector<std::string>;
 int run_info(const Arguments& arguments);
 int run_perf(const Arguments& arguments);
 int run_apply(const Arguments& arguments);
+int run_plan(const Arguments& arguments);
 
 }  // namespace gradwire::tools

@@ -14,6 +14,7 @@
 #include "gradwire/allreduce.hpp"
 #include "gradwire/compressor.hpp"
 #include "gradwire/feedback.hpp"
+#include "gradwire/plan.hpp"
 #include "gradwire/version.hpp"
 
 namespace gradwire::tools {
@@ -114,6 +115,18 @@ Json collect_rules() {
   return rows;
 }
 
+Json collect_policies() {
+  Json rows = Json::array();
+  for (const PolicyInfo& row : list_policies()) {
+    rows.push_back({{"name", row.name},
+                    {"example", row.example},
+                    {"options", row.options},
+                    {"summary", row.summary},
+                    {"source", row.source}});
+  }
+  return rows;
+}
+
 constexpr Section kSections[] = {
     {"build", "Build", collect_build},
     {"isa", "CPU instruction sets", collect_isa},
@@ -122,6 +135,7 @@ constexpr Section kSections[] = {
     {"compressors", "Compressors", collect_compressors},
     {"algorithms", "Algorithms", collect_algorithms},
     {"rules", "Feedback rules", collect_rules},
+    {"policies", "Policies", collect_policies},
 };
 
 std::string cell(const Json& value) {

@@ -17,9 +17,11 @@ struct Subcommand {
 };
 
 constexpr std::array kSubcommands{
-    Subcommand{"info", "what this build has: compressors, algorithms, rules, transports, environment", run_info},
+    Subcommand{"info", "what this build has: compressors, algorithms, rules, policies, transports, environment",
+               run_info},
     Subcommand{"perf", "time compressed allreduce beside the dense one, as nccl-tests does", run_perf},
     Subcommand{"apply", "what a compressor does to an array of your own (.npy)", run_apply},
+    Subcommand{"plan", "which compressor for each layer: solve a table, show a plan, compare two", run_plan},
 };
 
 std::string help() {

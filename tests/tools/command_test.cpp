@@ -13,6 +13,7 @@
 #include "gradwire/allreduce.hpp"
 #include "gradwire/compressor.hpp"
 #include "gradwire/feedback.hpp"
+#include "gradwire/plan.hpp"
 #include "gradwire/version.hpp"
 
 namespace gradwire::test {
@@ -24,7 +25,7 @@ using ::testing::Not;
 TEST(Command, HelpAndVersion) {
   const CommandResult help = run_gradwire({"--help"});
   EXPECT_EQ(help.exit_code, 0);
-  for (const char* const subcommand : {"info", "perf", "apply"}) {
+  for (const char* const subcommand : {"info", "perf", "apply", "plan"}) {
     EXPECT_THAT(help.out, HasSubstr(subcommand));
     const CommandResult own = run_gradwire({subcommand, "--help"});
     EXPECT_EQ(own.exit_code, 0);
@@ -39,7 +40,9 @@ TEST(Command, WrongUsageIsExitCode2) {
                                                     {"--bogus"},
                                                     {"info", "--bogus"},
                                                     {"info", "bogus"},
-                                                    {"perf", "--bogus"}}) {
+                                                    {"perf", "--bogus"},
+                                                    {"plan", "bogus"},
+                                                    {"plan", "show", "--bogus"}}) {
     const CommandResult result = run_gradwire(arguments);
     EXPECT_EQ(result.exit_code, 2);
     EXPECT_EQ(result.out, "");
@@ -58,6 +61,7 @@ TEST(Info, ListsAllThereIs) {
   for (const RuleInfo& row : list_rules()) {
     for (const std::string& text : {row.example, row.options, row.summary}) EXPECT_THAT(result.out, HasSubstr(text));
   }
+  for (const PolicyInfo& row : list_policies()) EXPECT_THAT(result.out, HasSubstr(row.summary));
   for (const EnvironmentRow& row : describe_environment()) EXPECT_THAT(result.out, HasSubstr(row.variable));
   for (const std::string_view isa : isa::list()) EXPECT_THAT(result.out, HasSubstr(std::string(isa)));
   EXPECT_THAT(result.out, HasSubstr("local"));
@@ -110,6 +114,7 @@ TEST(Info, JsonHoldsTheSame) {
   EXPECT_EQ(info["compressors"].size(), list_compressors().size());
   EXPECT_EQ(info["algorithms"].size(), list_algorithms().size());
   EXPECT_EQ(info["rules"].size(), list_rules().size());
+  EXPECT_EQ(info["policies"].size(), list_policies().size());
   EXPECT_EQ(info["environment"].size(), describe_environment().size());
   const nlohmann::json rules = nlohmann::json::parse(run_gradwire({"info", "--rules", "--json"}).out);
   EXPECT_EQ(rules.size(), 1U);

@@ -1,0 +1,141 @@
+// `gradwire plan`, as a user runs it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "tools/run_command.hpp"
+
+namespace gradwire::test {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using Json = nlohmann::json;
+
+class PlanCommand : public ::testing::Test {
+ protected:
+  PlanCommand() {
+    write_file(table_, R"({"layers":[
+      {"name":"embed","count":1000,"reference":0,"candidates":[
+        {"spec":"q4","bytes":500,"error":1},{"spec":"q2","bytes":250,"error":3},{"spec":"q8","bytes":1000,"error":0.1}]},
+      {"name":"fc","count":100,"reference":0,"candidates":[
+        {"spec":"q4","bytes":50,"error":4},{"spec":"q2","bytes":25,"error":9},{"spec":"q8","bytes":100,"error":0.4}]}]})");
+  }
+  CommandResult solve(const std::string& policy, const std::string& out) const {
+    return run_gradwire({"plan", "solve", "--table", table_, "--policy", policy, "--out", out});
+  }
+  /// Runs, expects this failure, and that nothing was written.
+  void expect_failure(const std::vector<std::string>& arguments, const std::string& message) const {
+    const std::vector<std::string> before = folder_.files();
+    const CommandResult result = run_gradwire(arguments);
+    EXPECT_EQ(result.exit_code, 1) << result.out;
+    EXPECT_THAT(result.err, HasSubstr("gradwire: error (invalid_argument): "));
+    EXPECT_THAT(result.err, HasSubstr(message));
+    EXPECT_EQ(result.out, "");
+    EXPECT_EQ(folder_.files(), before);
+  }
+
+  TemporaryFolder folder_;
+  std::string table_ = folder_ / "table.json", a_ = folder_ / "a.json", b_ = folder_ / "b.json";
+};
+
+TEST_F(PlanCommand, SolvesATable) {
+  const CommandResult result = solve("lgreco(alpha=1)", a_);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("policy: lgreco(alpha=1)\nbytes: 350\nerror: 3.4 (sum), 9.16 (sum of squares)\n"
+                                    "budget: 5 (error)\nsolved in "));
+  const Json plan = Json::parse(read_file(a_));
+  EXPECT_EQ(plan["layers"], Json::parse(R"([{"name":"embed","spec":"q2","bytes":250,"error":3.0},
+                                            {"name":"fc","spec":"q8","bytes":100,"error":0.4}])"));
+  EXPECT_EQ(plan["bytes"], 350);
+  EXPECT_EQ(plan["error"], 3.4);
+  EXPECT_EQ(plan["budget"], 5.0);
+  EXPECT_GE(plan["solver_ms"], 0);
+
+  const CommandResult printed = run_gradwire({"plan", "solve", "--table", table_, "--policy", "lgreco(alpha=1)"});
+  Json same = Json::parse(printed.out);
+  same["solver_ms"] = plan["solver_ms"];
+  EXPECT_EQ(same, plan);
+}
+
+TEST_F(PlanCommand, ShowsAPlan) {
+  ASSERT_EQ(solve("budget(bytes=400)", a_).exit_code, 0);
+  const CommandResult result = run_gradwire({"plan", "show", a_});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out,
+            "  layer  spec  bytes  % of bytes  error  % of squares\n"
+            "  embed  q2      250       71.43      3         98.25\n"
+            "  fc     q8      100       28.57    0.4          1.75\n"
+            "policy: budget(bytes=400)\n"
+            "bytes: 350\n"
+            "error: 3.4 (sum), 9.16 (sum of squares)\n"
+            "budget: 400 (bytes)\n"
+            "no plan has a sum of squares below 7.56: gap 21.1640 %\n");
+  write_file(a_, R"({"layers":[{"name":"x","spec":"none","bytes":8,"error":0}]})");  // by hand
+  EXPECT_THAT(run_gradwire({"plan", "show", a_}).out,
+              HasSubstr("  x      none      8      100.00      0             -\n"));
+}
+
+TEST_F(PlanCommand, SaysWhatDiffers) {
+  ASSERT_EQ(solve("uniform", a_).exit_code, 0);
+  ASSERT_EQ(solve("lgreco", b_).exit_code, 0);
+  const CommandResult result = run_gradwire({"plan", "diff", a_, b_});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out,
+            "  layer  from  to  bytes  error\n"
+            "  embed  q4    q2   -250     +2\n"
+            "  fc     q4    q8    +50   -3.6\n"
+            "2 of 2 layers differ\n"
+            "bytes: 550 -> 350 (-36.36 %)\n"
+            "error: 5 -> 3.4 (-32.00 %)\n"
+            "squared error: 17 -> 9.16 (-46.12 %)\n");
+  EXPECT_EQ(run_gradwire({"plan", "diff", a_, a_}).out, "the plans give 2 layers the same\n");
+
+  write_file(a_, R"({"layers":[{"name":"fc","spec":"q8","bytes":101,"error":0.4},
+                               {"name":"old","spec":"q4","bytes":7,"error":1}]})");
+  const std::string other = run_gradwire({"plan", "diff", a_, b_}).out;
+  EXPECT_THAT(other, HasSubstr("  old    q4    -      -7\n"));
+  EXPECT_THAT(other, HasSubstr("  embed  -     q2   +250\n"));
+  EXPECT_THAT(other, Not(HasSubstr("  fc ")));
+  EXPECT_THAT(other, HasSubstr("1 layers keep their spec at other bytes or another error\n"));
+}
+
+TEST_F(PlanCommand, RefusesBadInput) {
+  const auto solving = [&](const std::string& table, const std::string& policy) {
+    return std::vector<std::string>{"plan", "solve", "--table", table, "--policy", policy, "--out", a_};
+  };
+  expect_failure(solving(folder_ / "none.json", "lgreco"), "none.json: no such file");
+  expect_failure(solving(table_, "bogus"), "unknown policy \"bogus\"");
+  expect_failure(solving(table_, "budget(bytes=3)"), "the least bytes of all layers sums to 275");
+  expect_failure(solving(table_, "lgreco(alpha=0.01)"), "lgreco: no plan");
+  for (const char* const bad : {"", "{}", R"({"layers":[]})", R"({"layers":[{"name":"a","count":1,"reference":0,
+       "candidates":[{"spec":"q4","bytes":5,"error":NaN}]}]})",
+                                R"({"layers":[{"name":"a","count":1,"reference":0,
+       "candidates":[{"spec":"q4","bytes":5,"error":-1}]}]})"}) {
+    write_file(table_, bad);
+    expect_failure(solving(table_, "lgreco"), "table.json: table: ");
+  }
+  expect_failure({"plan", "show", table_}, "table.json: plan: layer 0: \"spec\" is missing");
+  expect_failure({"plan", "diff", folder_ / "none.json", table_}, "none.json: no such file");
+}
+
+TEST_F(PlanCommand, WrongUsageIsExitCode2) {
+  const std::vector<std::vector<std::string>> wrong{
+      {"plan"},
+      {"plan", "solve"},
+      {"plan", "solve", "--table", table_},
+      {"plan", "solve", table_},
+      {"plan", "show"},
+      {"plan", "show", a_, b_},
+      {"plan", "diff", a_},
+  };
+  for (const auto& arguments : wrong) {
+    const CommandResult result = run_gradwire(arguments);
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_THAT(result.err, HasSubstr("gradwire: error: "));
+    EXPECT_EQ(result.out, "");
+  }
+}
+
+}  // namespace
+}  // namespace gradwire::test
