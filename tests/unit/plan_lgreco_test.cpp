@@ -182,7 +182,7 @@ template <class T>
 void expect_reference(void (*relax)(const kernels::Relax<T>&), std::mt19937& random) {
   const auto below = [&](std::uint32_t n) { return std::uniform_int_distribution<std::uint32_t>(0, n - 1)(random); };
   const BinKernels& reference = isa::kernels_of<BinKernels>("scalar");
-  for (const std::size_t cells : {1, 2, 15, 16, 17, 63, 64, 65, 127, 1000, 1009}) {
+  for (const std::size_t cells : std::vector<std::size_t>{1, 2, 15, 16, 17, 63, 64, 65, 127, 1000, 1009}) {
     std::vector<T> before(cells);
     for (T& cell : before) cell = static_cast<T>(below(1'000'000));
     std::vector<std::uint32_t> bins{0};
