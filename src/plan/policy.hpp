@@ -32,5 +32,6 @@ struct PolicyEntry {
 [[nodiscard]] PolicyEntry lgreco_entry();
 [[nodiscard]] PolicyEntry budget_entry();
 [[nodiscard]] std::vector<PolicyEntry> by_hand_entries();
+[[nodiscard]] std::vector<PolicyEntry> baseline_entries();
 
 }  // namespace gradwire

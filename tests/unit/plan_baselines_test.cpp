@@ -1,0 +1,97 @@
+// What others do: global top-k and CGX's rules for bits.
+#include <gmock/gmock.h>
+
+#include "unit/plan_support.hpp"
+
+#include "gradwire/error.hpp"
+
+namespace gradwire::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using Specs = std::vector<std::string>;
+
+/// Layers of these reference errors, with 1 to 8 bits to choose from, and a bias that is never quantised.
+Table bits_table(const std::vector<double>& errors, std::uint64_t count = 1000) {
+  Table table;
+  for (std::size_t l = 0; l < errors.size(); ++l) {
+    TableLayer layer{fmt::format("layer{}", l), count, 3, {}};
+    for (std::uint64_t bits = 1; bits <= 8; ++bits)
+      layer.candidates.push_back(
+          {fmt::format("q{}", bits), 125 * bits, std::ldexp(errors[l], 4 - static_cast<int>(bits))});
+    table.layers.push_back(layer);
+  }
+  table.layers.push_back({"bias", 10, 0, {{"none", 40, 0}}});
+  return table;
+}
+
+Specs specs_of(const char* policy, const Table& table) {
+  Specs specs;
+  for (const PlanLayer& layer : make_policy(policy).plan(table).layers) specs.push_back(layer.spec);
+  return specs;
+}
+
+TEST(Cgx, LinearGivesABitForEachHalving) {
+  const Table table = bits_table({8, 4, 4.001, 1, 0.25, 0.001, 0});
+  EXPECT_EQ(specs_of("cgx_linear", table), (Specs{"q8", "q7", "q8", "q5", "q3", "q2", "q2", "none"}));
+  EXPECT_EQ(specs_of("cgx_linear(low=4,high=6)", table), (Specs{"q6", "q5", "q6", "q4", "q4", "q4", "q4", "none"}));
+}
+
+TEST(Cgx, TakesTheNextMoreBitsThatThereAre) {
+  const Table table{
+      {{"a", 100, 0, {{"q2", 25, 8}, {"quantize(bits=4,norm=l2)", 50, 2}, {"q8", 100, 0.1}, {"none", 400, 0}}},
+       {"b", 100, 0, {{"none", 400, 1}, {"q4", 50, 2}, {"q2", 25, 4}}},
+       {"c", 100, 1, {{"topk(0.1)", 9, 1}, {"q4|zstd", 9, 1}}}}};
+  EXPECT_EQ(specs_of("cgx_linear(high=4)", table), (Specs{"quantize(bits=4,norm=l2)", "q2", "q4|zstd"}));
+  EXPECT_EQ(specs_of("cgx_linear(low=3,high=6)", table), (Specs{"q8", "q4", "q4|zstd"}));
+  EXPECT_EQ(specs_of("cgx_linear(low=8)", table), (Specs{"q8", "q4", "q4|zstd"}));  // the most there are
+}
+
+TEST(Cgx, KmeansGivesBitsByClustersOfErrors) {
+  // three clear clusters, of equal size in elements
+  Table table = bits_table({1, 1.1, 10, 10.5, 100, 101});
+  table.layers.pop_back();
+  EXPECT_EQ(specs_of("cgx_kmeans(low=3,high=5)", table), (Specs{"q3", "q3", "q4", "q4", "q5", "q5"}));
+  EXPECT_EQ(specs_of("cgx_kmeans(low=8,high=8)", table), Specs(6, "q8"));
+  Table two = bits_table({1, 100});
+  two.layers.pop_back();
+  EXPECT_EQ(specs_of("cgx_kmeans", two), (Specs{"q7", "q8"}));  // fewer layers than bits: the upper ones
+  EXPECT_EQ(specs_of("cgx_kmeans(low=2,high=3)", bits_table({5, 5, 5})), (Specs{"q3", "q3", "q3", "none"}));
+}
+
+TEST(Cgx, BadRangesAreRefused) {
+  for (const char* const spec : {"cgx_linear(low=5,high=4)", "cgx_kmeans(low=5,high=4)"}) {
+    try {
+      (void)make_policy(spec);
+      FAIL();
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), HasSubstr("low is 5, above high, 4"));
+    }
+  }
+}
+
+TEST(GlobalTopk, OneThresholdForAllLayers) {
+  // elements 8, 7, 6, 5 and 4, 3, 2, 1: the four largest of all are in the first layer
+  const auto layer = [](const char* name, const std::vector<double>& elements) {
+    TableLayer made{name, 4, 1, {}};
+    double error = 0;
+    for (const double x : elements) error += x * x;
+    for (std::size_t k = 0; k < elements.size(); ++k) {
+      error -= elements[k] * elements[k];
+      made.candidates.push_back(
+          {fmt::format("topk({})", 0.25 * static_cast<double>(k + 1)), 8 * (k + 1), std::sqrt(error)});
+    }
+    made.candidates.push_back({"none", 1, 0});  // better than all, and none of topk's
+    return made;
+  };
+  const Table table{{layer("a", {8, 7, 6, 5}), layer("b", {4, 3, 2, 1}), {"bias", 1, 0, {{"none", 4, 0}}}}};
+  const Plan plan = make_policy("global_topk").plan(table);
+  EXPECT_EQ(specs_of("global_topk", table), (Specs{"topk(0.75)", "topk(0.25)", "none"}));  // one element at least
+  EXPECT_EQ(plan.limit, PlanLimit::bytes);
+  EXPECT_EQ(plan.budget, 36);
+  EXPECT_EQ(specs_of("global_topk(ratio=0.75)", table), (Specs{"topk(1)", "topk(0.25)", "none"}));
+  EXPECT_THROW((void)make_policy("global_topk(ratio=8)").plan(table), Error);
+}
+
+}  // namespace
+}  // namespace gradwire::testing
