@@ -1,55 +1,17 @@
 #include "plan/knapsack.hpp"
 
 #include <algorithm>
-#include <tuple>
+
+#include "plan/hulls.hpp"
 
 namespace gradwire {
 namespace {
 
-using Options = std::vector<KnapsackOption>;
-
-/// From one corner of a layer's hull to the next.
-struct Step {
-  std::size_t layer;
-  std::size_t from;
-  std::size_t to;
-  double rate;  ///< cost saved for each unit of weight
-};
-
-double rate(const KnapsackOption& light, const KnapsackOption& heavy) {
-  return (light.cost - heavy.cost) / (heavy.weight - light.weight);
-}
-
-/// Corners of the lower convex hull: weights rise, costs fall, and fall ever more slowly. Never empty.
-std::vector<std::size_t> hull_of(const Options& options) {
-  std::vector<std::size_t> order(options.size());
-  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return std::tie(options[a].weight, options[a].cost, a) < std::tie(options[b].weight, options[b].cost, b);
-  });
-  std::vector<std::size_t> hull;
-  for (const std::size_t i : order) {
-    if (!hull.empty() && options[i].cost >= options[hull.back()].cost) continue;
-    while (hull.size() > 1 &&
-           rate(options[hull[hull.size() - 2]], options[hull.back()]) < rate(options[hull.back()], options[i])) {
-      hull.pop_back();
-    }
-    hull.push_back(i);
-  }
-  return hull;
-}
-
 /// A choice being improved. Each move can be taken back.
 class Walk {
  public:
-  explicit Walk(const Knapsack& knapsack) : knapsack_(knapsack) {
-    for (std::size_t l = 0; l < knapsack.layers.size(); ++l) {
-      const std::vector<std::size_t> hull = hull_of(knapsack.layers[l]);
-      choice_.push_back(hull.front());
-      for (std::size_t i = 1; i < hull.size(); ++i)
-        steps_.push_back({l, hull[i - 1], hull[i], rate(option(l, hull[i - 1]), option(l, hull[i]))});
-    }
-    std::stable_sort(steps_.begin(), steps_.end(), [](const Step& a, const Step& b) { return a.rate > b.rate; });
+  Walk(const Knapsack& knapsack, const Hulls& hulls) : knapsack_(knapsack), steps_(hulls.steps) {
+    for (const std::vector<std::size_t>& useful : hulls.useful) choice_.push_back(useful.front());
     weight_ = sum(&KnapsackOption::weight);
   }
 
@@ -58,7 +20,7 @@ class Walk {
   /// Takes the steps that fit, steepest first. Returns the optimum of the relaxation.
   double take_steps() {
     double bound = -1;
-    for (const Step& step : steps_) {
+    for (const HullStep& step : steps_) {
       if (choice_[step.layer] != step.from) continue;  // the layer's step before did not fit
       if (fits(step.layer, step.to)) {
         move(step.layer, step.to);
@@ -103,7 +65,6 @@ class Walk {
     }
   }
 
-  [[nodiscard]] double cost() const { return sum(&KnapsackOption::cost); }
   [[nodiscard]] const std::vector<std::size_t>& choice() const { return choice_; }
 
  private:
@@ -130,8 +91,8 @@ class Walk {
   }
 
   const Knapsack& knapsack_;
+  const std::vector<HullStep>& steps_;
   std::vector<std::size_t> choice_;
-  std::vector<Step> steps_;
   std::vector<Move> moves_;
   double weight_ = 0;
 };
@@ -139,12 +100,18 @@ class Walk {
 }  // namespace
 
 KnapsackSolution solve(const Knapsack& knapsack) {
-  Walk walk(knapsack);
+  const Hulls hulls = hulls_of(knapsack);
+  Walk walk(knapsack, hulls);
   if (!walk.keeps_limit()) return {};
   const double bound = walk.take_steps();
   walk.fill();
   walk.settle();
-  return {walk.choice(), std::min(bound, walk.cost())};
+  KnapsackSolution solution{walk.choice(), 0};
+  const bool proven = branch_and_bound(knapsack, hulls, solution.choice);
+  double cost = 0;
+  for (std::size_t l = 0; l < solution.choice.size(); ++l) cost += knapsack.layers[l][solution.choice[l]].cost;
+  solution.bound = proven ? cost : std::min(bound, cost);
+  return solution;
 }
 
 }  // namespace gradwire

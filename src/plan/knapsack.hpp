@@ -21,8 +21,9 @@ struct KnapsackSolution {
   double bound = 0;                 ///< no choice that keeps the limit costs less, up to rounding of the sum
 };
 
-/// The optimum of the relaxation over the layers' lower convex hulls, rounded down to whole steps, then filled.
-/// O(options log options), and as much for each exchange of the filling.
+/// The optimum of the relaxation over the layers' lower convex hulls, rounded down to whole steps, filled, and then
+/// improved by a search of bounded work. Where the search ends before that, as it does for some layers, the choice is
+/// the optimum, and its cost the bound.
 [[nodiscard]] KnapsackSolution solve(const Knapsack& knapsack);
 
 }  // namespace gradwire

@@ -70,7 +70,7 @@ TEST_F(PlanCommand, ShowsAPlan) {
             "bytes: 350\n"
             "error: 3.4 (sum), 9.16 (sum of squares)\n"
             "budget: 400 (bytes)\n"
-            "no plan has a sum of squares below 7.56: gap 21.1640 %\n");
+            "no plan has a sum of squares below 9.16: gap 0.0000 %\n");
   write_file(a_, R"({"layers":[{"name":"x","spec":"none","bytes":8,"error":0}]})");  // by hand
   EXPECT_THAT(run_gradwire({"plan", "show", a_}).out,
               HasSubstr("  x      none      8      100.00      0             -\n"));

@@ -1,0 +1,30 @@
+#pragma once
+#include <cstddef>
+#include <vector>
+
+#include "plan/knapsack.hpp"
+
+namespace gradwire {
+
+/// From one corner of a layer's lower convex hull to the next.
+struct HullStep {
+  std::size_t layer;
+  std::size_t from;
+  std::size_t to;
+  double weight;  ///< added; positive
+  double rate;    ///< cost saved for each unit of weight
+};
+
+struct Hulls {
+  std::vector<std::vector<std::size_t>> useful;  ///< of each layer: weights rise, costs fall; never empty
+  std::vector<HullStep> steps;                   ///< of all layers, steepest first; a layer's own in their order
+};
+
+[[nodiscard]] Hulls hulls_of(const Knapsack& knapsack);
+
+/// Looks for a better choice than `best`, which keeps the limit, by branch and bound: the relaxation leaves one layer
+/// between two options, and each of its options is a branch. Stops after an amount of work that depends on the problem
+/// alone. Returns whether nothing better than what `best` then is can exist, up to a share of 1e-12.
+[[nodiscard]] bool branch_and_bound(const Knapsack& knapsack, const Hulls& hulls, std::vector<std::size_t>& best);
+
+}  // namespace gradwire
