@@ -33,6 +33,7 @@ class Search {
     double weight = sum(choice, &KnapsackOption::weight);
     if (weight > relaxed_limit_) return;
     const HullStep* broken = nullptr;
+    const HullStep* last = nullptr;
     for (const HullStep& step : hulls_.steps) {
       if (fixed_[step.layer] != kFree) continue;
       if (weight + step.weight > relaxed_limit_) {
@@ -41,13 +42,14 @@ class Search {
       }
       weight += step.weight;
       choice[step.layer] = step.to;
+      last = &step;
     }
     const double cost = sum(choice, &KnapsackOption::cost);
     const bool keeps_limit = offer(choice, cost);
-    if (broken == nullptr) {
-      proven_ = proven_ && (keeps_limit || !can_improve(cost));  // within rounding of the limit: nobody knows
-    } else if (can_improve(cost - broken->rate * (relaxed_limit_ - weight))) {
-      branch(*broken);
+    if (broken != nullptr) {
+      if (can_improve(cost - broken->rate * (relaxed_limit_ - weight))) branch(*broken);
+    } else if (!keeps_limit && last != nullptr && can_improve(cost)) {
+      branch(*last);  // over the limit by rounding alone
     }
   }
 
