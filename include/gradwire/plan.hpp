@@ -33,8 +33,8 @@ struct Table {
 };
 
 /// Throws Errc::invalid_argument naming layer and candidate: no layer, a layer or candidate without a name, a name or a
-/// spec given twice, no elements, no candidate, a reference that is none of them, an error that is NaN, negative or
-/// above 1e150, bytes that sum to more than 2^53.
+/// spec given twice, no elements, no candidate, a reference that is none of them, an error that is
+/// neither 0 nor in 1e-120..1e120 (NaN, negative), bytes that sum to more than 2^53.
 GRADWIRE_API void check(const Table& table);
 
 struct PlanLayer {

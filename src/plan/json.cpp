@@ -128,8 +128,8 @@ Plan plan_from_json(std::string_view text) {
     PlanLayer layer{each.text("name"), each.text("spec"), each.whole("bytes"), each.real("error")};
     require(!layer.name.empty() && !layer.spec.empty(), "{}: name or spec is empty", each.place());
     require(names.insert(layer.name).second, "{}: the name \"{}\" is there twice", each.place(), layer.name);
-    require(layer.error >= 0 && layer.error <= kMaxError, "{} (\"{}\"): error is {}; accepted: 0..{}", each.place(),
-            layer.name, layer.error, kMaxError);
+    require(is_error(layer.error), "{} (\"{}\"): error is {}; accepted: 0, {}..{}", each.place(), layer.name,
+            layer.error, kLeastError, kMaxError);
     require(layer.bytes <= kMaxBytes - plan.bytes, "{} (\"{}\"): bytes sum to more than {}", each.place(), layer.name,
             kMaxBytes);
     plan.bytes += layer.bytes;

@@ -13,12 +13,10 @@ namespace {
 void check_candidate(const TableLayer& layer, std::size_t index) {
   const Candidate& candidate = layer.candidates[index];
   require(!candidate.spec.empty(), "table: layer \"{}\": candidate {} has no spec", layer.name, index);
-  const auto bad = [&](std::string_view what, auto value, auto most) {
-    fail(Errc::invalid_argument, "table: layer \"{}\": candidate {} (\"{}\"): {} is {}; accepted: 0..{}", layer.name,
-         index, candidate.spec, what, value, most);
-  };
-  if (!(candidate.error >= 0 && candidate.error <= kMaxError)) bad("error", candidate.error, kMaxError);
-  if (candidate.bytes > kMaxBytes) bad("bytes", candidate.bytes, kMaxBytes);
+  require(is_error(candidate.error), "table: layer \"{}\": candidate {} (\"{}\"): error is {}; accepted: 0, {}..{}",
+          layer.name, index, candidate.spec, candidate.error, kLeastError, kMaxError);
+  require(candidate.bytes <= kMaxBytes, "table: layer \"{}\": candidate {} (\"{}\"): bytes is {}; accepted: 0..{}",
+          layer.name, index, candidate.spec, candidate.bytes, kMaxBytes);
 }
 
 /// The most bytes that a candidate of the layer has.

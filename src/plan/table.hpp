@@ -6,8 +6,12 @@
 
 namespace gradwire {
 
-inline constexpr double kMaxError = 1e150;                          ///< its square is finite
+/// Errors are 0 or in between: their squares, sums and quotients are then finite and not 0.
+inline constexpr double kLeastError = 1e-120;
+inline constexpr double kMaxError = 1e120;
 inline constexpr std::uint64_t kMaxBytes = std::uint64_t{1} << 53;  ///< sums up to this are exact as doubles
+
+[[nodiscard]] inline bool is_error(double error) { return error == 0 || (error >= kLeastError && error <= kMaxError); }
 
 /// One candidate's index for each layer.
 using Choice = std::vector<std::size_t>;
