@@ -224,7 +224,8 @@ TEST(Policy, TheSameTableGivesTheSamePlan) {
   std::mt19937 random(2);
   for (int i = 0; i < 50; ++i) {
     const Table table = random_table(random, {.most_layers = 30, .most_candidates = 30, .whole = i % 2 == 1});
-    for (const char* const spec : {"lgreco", "lgreco(alpha=3,bins=100)", "budget(error=1)", "uniform"}) {
+    for (const char* const spec :
+         {"lgreco", "lgreco(alpha=3,bins=100)", "budget(error=1)", "uniform", "cgx_kmeans", "global_topk"}) {
       const std::string once = without_time(make_policy(spec).plan(table));
       const std::string again = without_time(make_policy(spec).plan(table_from_json(to_json(table))));
       EXPECT_EQ(once, again);
