@@ -9,12 +9,14 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <sstream>
 
 #include "arguments.hpp"
 #include "atomic_file.hpp"
 #include "base/fail.hpp"
 #include "command.hpp"
+#include "npy.hpp"
 
 namespace gradwire::tools {
 namespace {
@@ -22,10 +24,12 @@ namespace {
 namespace po = boost::program_options;
 
 constexpr std::string_view kHelp =
-    "Usage: gradwire plan solve --table T.json --policy SPEC [--out P.json]\n"
+    "Usage: gradwire plan table --candidates SPEC,SPEC,... [--reference SPEC] --out T.json --in GRADIENT.npy ...\n"
+    "       gradwire plan solve --table T.json --policy SPEC [--out P.json]\n"
     "       gradwire plan show P.json\n"
     "       gradwire plan diff A.json B.json\n\n"
     "A plan gives each layer one of the candidates that a table has for it (docs/planning.md).\n"
+    "table measures the candidates on recorded gradients, a layer for each file (float32, .npy), named as it is;\n"
     "solve makes a plan, show prints one, diff says what differs between two.\n\n";
 
 std::string read_text(const std::string& path) {
@@ -81,37 +85,76 @@ void print_totals(const Plan& plan) {
   }
 }
 
+void write_text(const std::string& path, const std::string& text) {
+  AtomicFile file(path);
+  file.write(text.data(), text.size());
+  file.close();
+  file.commit();
+}
+
+/// What an action was given; nothing where help was asked for, and printed.
+std::optional<po::variables_map> parse(const po::options_description& description, const Arguments& arguments) {
+  const po::variables_map given = parse_arguments(description, arguments);
+  if (!given.count("help")) return given;
+  std::ostringstream out;
+  out << kHelp << description;
+  fmt::print("{}", out.str());
+  return {};
+}
+
+std::string required(const po::variables_map& given, const char* flag) {
+  if (!given.count(flag)) throw UsageError(fmt::format("--{} is missing", flag));
+  return given[flag].as<std::string>();
+}
+
+po::typed_value<std::string>* text(const char* value_name) { return po::value<std::string>()->value_name(value_name); }
+
+int table(const Arguments& arguments) {
+  po::options_description description("Options of table", 110, 70);
+  auto add = description.add_options();
+  add("help,h", "this text");
+  add("candidates", text("SPECS"), "compressors, with commas between them");
+  add("reference", text("SPEC"), "the one of them that a uniform setting would take; default: the first");
+  add("out", text("T.json"), "where the table goes");
+  add("in", po::value<std::vector<std::string>>()->multitoken()->value_name("FILE ..."), "one .npy file a layer");
+  const auto given = parse(description, arguments);
+  if (!given) return 0;
+  const std::vector<std::string> specs = parse_specs("--candidates", required(*given, "candidates"));
+  const std::string wanted = given->count("reference") ? (*given)["reference"].as<std::string>() : specs.front();
+  const auto reference = std::find(specs.begin(), specs.end(), wanted);
+  if (reference == specs.end()) throw UsageError(fmt::format("--reference {} is none of the candidates", wanted));
+  if (!given->count("in")) throw UsageError("--in is missing");
+  const std::string out = required(*given, "out");
+  Table made;
+  for (const std::string& path : (*given)["in"].as<std::vector<std::string>>()) {
+    const NpyArray array = read_npy(path);
+    const LayerSample sample{std::filesystem::path(path).stem().string(), array.tensor(), array.shape, {}};
+    made.layers.push_back(measure_layer(sample, specs, static_cast<std::size_t>(reference - specs.begin())));
+  }
+  check(made);
+  write_text(out, to_json(made) + "\n");
+  fmt::print("{} layers, {} candidates each\n", made.layers.size(), specs.size());
+  return 0;
+}
+
 int solve(const Arguments& arguments) {
   po::options_description description("Options of solve", 110, 70);
-  const auto text = [](const char* value_name) { return po::value<std::string>()->value_name(value_name); };
   auto add = description.add_options();
   add("help,h", "this text");
   add("table", text("T.json"), "the candidates of each layer");
   add("policy", text("SPEC"), "see gradwire info --policies");
   add("out", text("P.json"), "where the plan goes; without it, standard output");
-  const po::variables_map given = parse_arguments(description, arguments);
-  if (given.count("help")) {
-    std::ostringstream out;
-    out << kHelp << description;
-    fmt::print("{}", out.str());
-    return 0;
-  }
-  const auto required = [&](const char* flag) {
-    if (!given.count(flag)) throw UsageError(fmt::format("--{} is missing", flag));
-    return given[flag].as<std::string>();
-  };
-  const std::string table_path = required("table");
-  const Policy policy = make_policy(required("policy"));
+  const auto given = parse(description, arguments);
+  if (!given) return 0;
+  const std::string table_path = required(*given, "table");
+  const Policy policy = make_policy(required(*given, "policy"));
   const Plan plan = policy.plan(read_json(table_path, table_from_json));
   const std::string json = to_json(plan) + "\n";
-  if (!given.count("out")) {
+  if (!given->count("out")) {
     fmt::print("{}", json);
     return 0;
   }
-  AtomicFile file(given["out"].as<std::string>());
-  file.write(json.data(), json.size());
-  file.close();
-  file.commit();
+  write_text((*given)["out"].as<std::string>(), json);
   print_totals(plan);
   fmt::print("solved in {:.2f} ms\n", plan.solver_ms);
   return 0;
@@ -184,18 +227,20 @@ int diff(const Arguments& arguments) {
 }  // namespace
 
 int run_plan(const Arguments& arguments) {
-  if (arguments.empty()) throw UsageError("plan what? solve, show or diff");
+  if (arguments.empty()) throw UsageError("plan what? table, solve, show or diff");
   const std::string& action = arguments.front();
   const Arguments rest(arguments.begin() + 1, arguments.end());
   if (action == "--help" || action == "-h") return solve({"--help"});
   for (const std::string& argument : rest) {
-    if (action != "solve" && (argument == "--help" || argument == "-h")) return solve({"--help"});
-    if (action != "solve" && argument.starts_with('-')) throw UsageError(fmt::format("unknown option '{}'", argument));
+    const bool has_options = action == "solve" || action == "table";
+    if (!has_options && (argument == "--help" || argument == "-h")) return solve({"--help"});
+    if (!has_options && argument.starts_with('-')) throw UsageError(fmt::format("unknown option '{}'", argument));
   }
+  if (action == "table") return table(rest);
   if (action == "solve") return solve(rest);
   if (action == "show") return show(rest);
   if (action == "diff") return diff(rest);
-  throw UsageError(fmt::format("unknown action '{}': expected solve, show or diff", action));
+  throw UsageError(fmt::format("unknown action '{}': expected table, solve, show or diff", action));
 }
 
 }  // namespace gradwire::tools

@@ -55,6 +55,8 @@ class GRADWIRE_API Sparsifier {
   /// Chooses from x; `out` has room for max_entries(x.count). Throws Errc::non_finite for NaN or Inf among the chosen
   /// or, at latest, in the sum of squares of x.
   [[nodiscard]] virtual Entries select(ConstTensor x, Entries out, const RandomKey& key) const = 0;
+  /// Whether select() gives the max_entries(count) of largest magnitude, ties to the lower place, zeros left out.
+  [[nodiscard]] virtual bool takes_largest() const noexcept { return false; }
   /// Bytes that hold any frame of `entries` chosen among `count` elements.
   [[nodiscard]] virtual std::size_t max_frame_size(std::size_t count, std::size_t entries) const = 0;
   /// Writes the frame, which decode() of the same compressor reads, of a tensor of `count` elements that has these and

@@ -3,12 +3,15 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "gradwire/compressor.hpp"
 #include "gradwire/export.hpp"
+#include "gradwire/types.hpp"
 
 namespace gradwire {
 
@@ -36,6 +39,21 @@ struct Table {
 /// spec given twice, no elements, no candidate, a reference that is none of them, an error that is
 /// neither 0 nor in 1e-120..1e120 (NaN, negative), bytes that sum to more than 2^53.
 GRADWIRE_API void check(const Table& table);
+
+/// What a layer's candidates are measured on: what the wire would carry of a parameter in some step.
+struct LayerSample {
+  std::string name;
+  ConstTensor values;                ///< f32 in host memory
+  std::vector<std::size_t> shape{};  ///< for low rank; empty: no matrix
+  RandomKey key{};                   ///< of compressors that draw
+};
+
+/// A layer of a table: what each of `specs` would send of the sample, in bytes of a frame, and lose. Densities of
+/// `topk` come from one selection, ranks from one spectrum (the best approximation of each rank, and the bytes of its
+/// factors; a low-rank spec that does not pay is measured as its fallback), all others from encoding. Throws
+/// Errc::invalid_argument for a sample or spec that is wrong, Errc::non_finite.
+[[nodiscard]] GRADWIRE_API TableLayer measure_layer(const LayerSample& sample, std::span<const std::string> specs,
+                                                    std::size_t reference);
 
 struct PlanLayer {
   std::string name;

@@ -3,6 +3,10 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include <cmath>
+
+#include "tools/atomic_file.hpp"
+#include "tools/npy.hpp"
 #include "tools/run_command.hpp"
 
 namespace gradwire::test {
@@ -38,6 +42,42 @@ class PlanCommand : public ::testing::Test {
   TemporaryFolder folder_;
   std::string table_ = folder_ / "table.json", a_ = folder_ / "a.json", b_ = folder_ / "b.json";
 };
+
+/// Two float32 arrays as NumPy writes them, a matrix and a vector.
+TEST_F(PlanCommand, MakesATableOfRecordedGradients) {
+  const auto write_array = [&](const std::string& name, const std::vector<std::size_t>& shape) {
+    std::vector<float> values;
+    std::size_t count = 1;
+    for (const std::size_t extent : shape) count *= extent;
+    for (std::size_t i = 0; i < count; ++i) values.push_back(std::sin(static_cast<float>(i)));
+    tools::AtomicFile file(folder_ / name);
+    tools::write_npy(file, shape, {values.data(), values.size()});
+    file.close();
+    file.commit();
+  };
+  write_array("fc.weight.npy", {64, 80});
+  write_array("fc.bias.npy", {64});
+  const std::string out = folder_ / "measured.json";
+  const CommandResult result =
+      run_gradwire({"plan", "table", "--candidates", "q4,topk(0.1),powersgd(rank=2)", "--reference", "topk(0.1)",
+                    "--out", out, "--in", folder_ / "fc.weight.npy", folder_ / "fc.bias.npy"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out, "2 layers, 3 candidates each\n");
+  const Json table = Json::parse(read_file(out));
+  ASSERT_EQ(table["layers"].size(), 2u);
+  EXPECT_EQ(table["layers"][0]["name"], "fc.weight");
+  EXPECT_EQ(table["layers"][0]["count"], 5120);
+  EXPECT_EQ(table["layers"][0]["reference"], 1);
+  EXPECT_EQ(table["layers"][0]["candidates"][2]["spec"], "powersgd(rank=2)");
+  EXPECT_EQ(run_gradwire({"plan", "solve", "--table", out, "--policy", "budget(ratio=8)", "--out", a_}).exit_code, 0);
+
+  expect_failure({"plan", "table", "--candidates", "q4", "--out", out, "--in", folder_ / "none.npy"},
+                 "none.npy: no such file");
+  const CommandResult other = run_gradwire(
+      {"plan", "table", "--candidates", "q4", "--reference", "q2", "--out", out, "--in", folder_ / "fc.bias.npy"});
+  EXPECT_EQ(other.exit_code, 2);
+  EXPECT_THAT(other.err, HasSubstr("--reference q2 is none of the candidates"));
+}
 
 TEST_F(PlanCommand, SolvesATable) {
   const CommandResult result = solve("lgreco(alpha=1)", a_);

@@ -27,6 +27,7 @@ class SparseCompressor final : public Sparsifier {
 
   [[nodiscard]] std::size_t max_entries(std::size_t count) const override;
   [[nodiscard]] Entries select(ConstTensor x, Entries out, const RandomKey& key) const override;
+  [[nodiscard]] bool takes_largest() const noexcept override { return selection_->takes_largest(); }
   [[nodiscard]] std::size_t max_frame_size(std::size_t count, std::size_t entries) const override;
   std::size_t encode_entries(const Entries& entries, std::size_t count, Bytes out, const RandomKey& key) const override;
   [[nodiscard]] Compressor with_values(const Compressor& values) const override;

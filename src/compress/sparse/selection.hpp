@@ -44,6 +44,8 @@ class Selection {
   [[nodiscard]] virtual std::size_t block() const { return 0; }
   /// Where the places are those that Strata draws, one for each of max_entries: the keys.
   [[nodiscard]] virtual std::optional<RandomStream::Keys> seed(const RandomKey&) const { return {}; }
+  /// Sparsifier::takes_largest.
+  [[nodiscard]] virtual bool takes_largest() const noexcept { return false; }
   /// What it learned of earlier steps; null where it does not.
   [[nodiscard]] virtual StepMemory* memory() const { return nullptr; }
   /// Where all ranks can draw the same places: what sums the values at them. Null elsewhere.

@@ -12,6 +12,7 @@ class ExactTopK final : public Selection {
   [[nodiscard]] std::size_t max_entries(std::size_t count) const override { return density_.of(count); }
   std::size_t select(const Choice& choice, const Entries& out) const override;
   [[nodiscard]] double kept(std::size_t count) const override;
+  [[nodiscard]] bool takes_largest() const noexcept override { return true; }
 
  private:
   Density density_;

@@ -1,0 +1,165 @@
+// What candidates cost and lose, on one tensor: densities from one selection, ranks from one spectrum, everything else
+// by encoding it.
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <numeric>
+
+#include "base/fail.hpp"
+#include "compress/vector_ops.hpp"
+#include "plan/spectrum.hpp"
+
+#include "gradwire/buffer.hpp"
+#include "gradwire/plan.hpp"
+
+namespace gradwire {
+namespace {
+
+/// Chosen elements, largest first, ties to the lower place.
+struct Ranking {
+  std::vector<std::uint32_t> places;
+  std::vector<float> values;
+};
+
+class Measurement {
+ public:
+  Measurement(ConstTensor x, std::span<const std::size_t> shape, const RandomKey& key)
+      : x_(x), view_(matrix_view(shape)), key_(key) {}
+
+  void add(const std::string& spec) {
+    Compressor compressor = make_compressor(spec);
+    const LowRank* low_rank = compressor.low_rank();
+    if (low_rank != nullptr && !low_rank->pays(view_)) {
+      compressor = make_compressor(low_rank->fallback);
+      low_rank = nullptr;
+    }
+    const std::size_t place = candidates_.size();
+    candidates_.push_back({spec, 0, 0});
+    if (low_rank != nullptr) {
+      most_rank_ = std::max(most_rank_, low_rank->rank_for(view_));
+      low_ranks_.emplace_back(place, compressor);
+    } else if (compressor.sparsifier() != nullptr && compressor.sparsifier()->takes_largest()) {
+      most_entries_ = std::max(most_entries_, compressor.sparsifier()->max_entries(x_.count));
+      sparse_.emplace_back(place, compressor);
+    } else {
+      encoded_.emplace_back(place, compressor);
+    }
+  }
+
+  std::vector<Candidate> take() {
+    if (!low_ranks_.empty()) project();
+    if (!sparse_.empty()) select();
+    for (const auto& [place, compressor] : encoded_) encode(candidates_[place], compressor);
+    return std::move(candidates_);
+  }
+
+ private:
+  using Group = std::vector<std::pair<std::size_t, Compressor>>;
+
+  [[nodiscard]] double norm_squared() const { return ops::sum_squares(floats(), x_.count); }
+  [[nodiscard]] const float* floats() const { return static_cast<const float*>(x_.data); }
+  static void set(Candidate& candidate, std::size_t bytes, double squared_error) {
+    candidate.bytes = bytes;
+    candidate.error = std::sqrt(std::max(squared_error, 0.0));
+  }
+
+  void encode(Candidate& candidate, const Compressor& compressor) const {
+    Buffer frame(compressor.max_frame_size(x_.count, DType::f32));
+    std::vector<float> lost(x_.count);
+    const std::size_t bytes = compressor.encode(x_, frame.bytes(), {lost.data(), lost.size()}, key_);
+    set(candidate, bytes, ops::sum_squares(lost.data(), lost.size()));
+  }
+
+  /// The best approximation of each rank, which power iterations with a warm start come close to.
+  void project() {
+    if (!ops::all_finite(x_)) fail(Errc::non_finite, "NaN or Inf");
+    const std::vector<double> squares = largest_singular_squares(floats(), view_, most_rank_, key_);
+    const double all = norm_squared();
+    for (const auto& [place, compressor] : low_ranks_) {
+      const LowRank& scheme = *compressor.low_rank();
+      const Compressor factors = make_compressor(scheme.factors);
+      const std::size_t rank = scheme.rank_for(view_);
+      const bool one_factor = scheme.kind == LowRank::Kind::projection;
+      const std::size_t left = factors.max_frame_size(view_.rows * rank, DType::f32);
+      const std::size_t right = factors.max_frame_size(view_.cols * rank, DType::f32);
+      const double kept = std::accumulate(squares.begin(), squares.begin() + static_cast<std::ptrdiff_t>(rank), 0.0);
+      set(candidates_[place],
+          one_factor || scheme.rounds == 1 ? (one_factor ? std::min(left, right) : (left + right) / 2) : left + right,
+          all - kept);
+    }
+  }
+
+  [[nodiscard]] Ranking rank_largest() const {
+    Ranking largest{std::vector<std::uint32_t>(most_entries_), std::vector<float>(most_entries_)};
+    const Entries chosen = ops::select_largest(x_, {largest.places.data(), largest.values.data(), most_entries_});
+    std::vector<std::uint32_t> order(chosen.count);
+    std::iota(order.begin(), order.end(), 0U);
+    std::stable_sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
+      return std::fabs(chosen.value[a]) > std::fabs(chosen.value[b]);
+    });
+    Ranking ranked;
+    for (const std::uint32_t i : order) {
+      ranked.places.push_back(chosen.index[i]);
+      ranked.values.push_back(chosen.value[i]);
+    }
+    return ranked;
+  }
+
+  void select() {
+    const Ranking ranked = rank_largest();
+    const double all = norm_squared();
+    for (const auto& [place, compressor] : sparse_) {
+      const Sparsifier& sparsifier = *compressor.sparsifier();
+      const std::size_t count = std::min(sparsifier.max_entries(x_.count), ranked.places.size());
+      std::vector<std::uint32_t> places(ranked.places.begin(),
+                                        ranked.places.begin() + static_cast<std::ptrdiff_t>(count));
+      std::sort(places.begin(), places.end());
+      std::vector<float> values;
+      for (const std::uint32_t i : places) values.push_back(floats()[i]);
+      Buffer frame(sparsifier.max_frame_size(x_.count, count));
+      const double kept = ops::sum_squares(values.data(), count);
+      const std::size_t bytes =
+          sparsifier.encode_entries({places.data(), values.data(), count}, x_.count, frame.bytes(), key_);
+      double coded = 0;  // what the values' own coding loses
+      for (std::size_t e = 0; e < count; ++e) {
+        const double off = static_cast<double>(floats()[places[e]]) - static_cast<double>(values[e]);
+        coded += off * off;
+      }
+      set(candidates_[place], bytes, count == x_.count ? coded : all - kept + coded);
+    }
+  }
+
+  ConstTensor x_;
+  MatrixView view_;
+  RandomKey key_;
+  std::vector<Candidate> candidates_;
+  Group low_ranks_;
+  Group sparse_;
+  Group encoded_;
+  std::size_t most_rank_ = 0;
+  std::size_t most_entries_ = 0;
+};
+
+}  // namespace
+
+TableLayer measure_layer(const LayerSample& sample, std::span<const std::string> specs, std::size_t reference) {
+  const ConstTensor& x = sample.values;
+  std::size_t shaped = 1;
+  for (const std::size_t extent : sample.shape) shaped *= extent;
+  require(x.dtype == DType::f32 && x.space == Space::host && x.count > 0 && x.data != nullptr,
+          "layer '{}': measured are f32 values in host memory, given {}[{}]", sample.name, name(x.dtype), x.count);
+  require(sample.shape.empty() || shaped == x.count, "layer '{}': its shape has {} elements, not {}", sample.name,
+          shaped, x.count);
+  require(reference < specs.size(), "layer '{}': reference {} of {} candidates", sample.name, reference, specs.size());
+  Measurement measurement(x, sample.shape, sample.key);
+  try {
+    for (const std::string& spec : specs) measurement.add(spec);
+    TableLayer layer{sample.name, x.count, reference, measurement.take()};
+    check(Table{{layer}});
+    return layer;
+  } catch (const Error& error) {
+    fail(error.code(), "layer '{}': {}", sample.name, error.what());
+  }
+}
+
+}  // namespace gradwire
