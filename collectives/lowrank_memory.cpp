@@ -34,13 +34,13 @@ void LowRankMemory::add(std::span<const BucketItem> items, std::size_t i) {
   const LowRank& scheme = *item.compressor.low_rank();
   Matrix matrix{.item = i, .view = matrix_view(item.shape)};
   if (!matrix.view.is_matrix()) {
-    fail(Errc::unsupported, "low rank cannot carry {}, which is no matrix: its shape has {} dimensions",
-         item.name, std::max<std::size_t>(item.shape.size(), 1));
+    fail(Errc::unsupported, "low rank cannot carry {}, which is no matrix: its shape has {} dimensions", item.name,
+         std::max<std::size_t>(item.shape.size(), 1));
   }
   if (matrices_.empty()) scheme_ = scheme;
   if (scheme.schedule() != scheme_.schedule()) {
-    fail(Errc::unsupported, "low rank cannot carry {} ({}) in one bucket with {} ({})", item.name,
-         scheme.schedule(), items[matrices_.front().item].name, scheme_.schedule());
+    fail(Errc::unsupported, "low rank cannot carry {} ({}) in one bucket with {} ({})", item.name, scheme.schedule(),
+         items[matrices_.front().item].name, scheme_.schedule());
   }
   matrix.rank = scheme.rank_for(matrix.view);
   matrix.lossy = lossy_rounds_ || !make_compressor(scheme.factors).traits().lossless;
