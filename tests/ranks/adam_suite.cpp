@@ -168,7 +168,9 @@ void expect_shared_out(const std::filesystem::path& folder, int ranks, bool owes
     ASSERT_EQ(now.params[p].vectors.size(), then.front().params[p].vectors.size());
     for (std::size_t v = 0; v < now.params[p].vectors.size(); ++v) {
       const SavedVector& vector = now.params[p].vectors[v];
-      if (vector.name == "variance steps") EXPECT_EQ(vector.bytes.size(), sizeof(float));
+      if (vector.name == "variance steps") {
+        EXPECT_EQ(vector.bytes.size(), sizeof(float));
+      }
       if (vector.kind == StateKind::replicated) {
         for (const SavedState& state : then) EXPECT_EQ(vector.bytes, state.params[p].vectors[v].bytes) << vector.name;
         continue;

@@ -1,4 +1,5 @@
 #pragma once
+#include <cmath>
 #include <random>
 #include <vector>
 
@@ -97,8 +98,8 @@ inline HookOptions toy_options(const Communicator& comm, const std::string& comp
   return options;
 }
 
-/// The update of a first step with q4, at weights 0, is minus the optimum. Relative to its norm q4 loses 0.14 once and
-/// 0.2 twice, whatever the number of ranks; an update of zeros is off by 1.
+/// The update of a first step with q4, at weights 0, is minus the optimum. Relative to its norm q4 loses 0.11 to 0.17
+/// for 1 to 8 ranks; an update of zeros is off by 1.
 inline void expect_update_of_q4(const ToyModel& model, std::size_t p) {
   double lost = 0;
   double norm = 0;
@@ -107,8 +108,7 @@ inline void expect_update_of_q4(const ToyModel& model, std::size_t p) {
     lost += std::pow(model.gradients[p][i] + optimum, 2);
     norm += std::pow(optimum, 2);
   }
-  std::printf("Q4LOSS %g\n", std::sqrt(lost / norm));
-  EXPECT_LT(std::sqrt(lost / norm), 0.4) << "parameter " << p;
+  EXPECT_LT(std::sqrt(lost / norm), 0.3) << "parameter " << p;
 }
 
 using ParamValues = std::vector<std::vector<float>>;

@@ -1,6 +1,5 @@
 // Without gradient noise, over threads. What was measured stands beside each claim; seeds are fixed, so that only
 // another rounding of the same numbers is left for the margins. bench/convergence has the experiments in full.
-#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include <array>
@@ -125,16 +124,16 @@ TEST(KnownAnswer, SoWithEveryBiasedCompressorAndOnLogisticRegression) {
   }
 }
 
+/// Measured, relative to the start: EF 2e-3 to 4e-2, EF21 and EControl 1e-14 after 3000 steps.
 TEST(KnownAnswer, SoWithAnyNumberOfWorkersOnLogisticRegression) {
   for (const int workers : {2, 4, 16, 32}) {
     const auto problem = make_logistic({.workers = workers});
     for (const char* const rule : {"ef", "ef21", "econtrol(0.01)"}) {
       DescentOptions options = options_of(rule, "topk(0.05)");
       options.rate = kRate / problem->smoothness();
-      options.steps = 3000;
+      options.steps = 2000;
       const Descent descent = descend(*problem, options);
       const double relative = descent.floor() / descent.history.front().distance_squared;
-      fmt::print("LOGISTIC {} {} {}\n", workers, rule, relative);
       if (std::string_view(rule) == "ef") {
         EXPECT_GT(relative, 1e-4) << workers << " workers";
       } else {
@@ -144,22 +143,19 @@ TEST(KnownAnswer, SoWithAnyNumberOfWorkersOnLogisticRegression) {
   }
 }
 
-/// One scale for 256 elements: delta is at least 1/256.
+/// One scale for 256 elements: delta is at least 1/256. Measured: 0.1 and 0.03 diverge at once, 0.01 slowly (0.03,
+/// 0.36, 50 after 2000, 4000, 8000 steps), 0.003 is at 3e-10 after 4000.
 TEST(KnownAnswer, EtaOfEControlMustBeSmallBesideDelta) {
   const auto problem = make_quadratic({.workers = 8, .dimension = 256});
-  DescentOptions options = options_of("econtrol(0.1)", "sign");
-  options.steps = 4000;
-  EXPECT_TRUE(descend(*problem, options).diverged);
-  options.rule = "econtrol(0.03)";
-  EXPECT_TRUE(descend(*problem, options).diverged);
-  options.rule = "econtrol(0.003)";
-  const double x003 = descend(*problem, options).floor();
-  fmt::print("ETA 0.003 4000: {}\n", x003);
-  EXPECT_LT(x003, 1e-8);
-  options.rule = "econtrol(0.01)";
-  const double limps = descend(*problem, options).floor();
-  fmt::print("ETA 0.01 4000: {}\n", limps);
-  EXPECT_GT(limps, 1e-6);
+  const auto after = [&](const char* rule, std::uint64_t steps) {
+    DescentOptions options = options_of(rule, "sign");
+    options.steps = steps;
+    return descend(*problem, options);
+  };
+  EXPECT_TRUE(after("econtrol(0.1)", 4000).diverged);
+  EXPECT_TRUE(after("econtrol(0.03)", 4000).diverged);
+  EXPECT_GT(after("econtrol(0.01)", 4000).floor(), 2 * after("econtrol(0.01)", 2000).floor());
+  EXPECT_LT(after("econtrol(0.003)", 4000).floor(), 1e-8);
 }
 
 /// Measured: 2.2e-1 without memory, 5e-14 with.

@@ -27,7 +27,6 @@ TEST(Noise, IsAveragedOverWorkers) {
     };
     const double two = floor(2);
     const double sixteen = floor(16);
-    std::printf("SIXTEEN %s %g\n", rule.c_str(), two / sixteen);
     EXPECT_GT(two / sixteen, 5) << rule;
     EXPECT_LT(two / sixteen, 14) << rule;
   }

@@ -86,7 +86,6 @@ TEST(TwoLossySteps, DroppedTheyWidenTheBallOfErrorFeedback) {
     const DescentOptions options = options_of("ef", compressor, 0);
     const Descent two = descend(*quadratic, options);
     const Descent dropped = descend_two_steps(*quadratic, options, OwnerError::dropped);
-    std::printf("WIDEN %s %g %g %g %g\n", compressor, two.floor(), dropped.floor(), two.drift, dropped.drift);
     EXPECT_GT(dropped.floor(), 4 * two.floor()) << compressor;
     EXPECT_LT(two.drift, 1e-4) << compressor;
     EXPECT_GT(dropped.drift, 10) << compressor;
@@ -104,7 +103,6 @@ TEST(TwoLossySteps, CreditedTheyDecayAsOneStepDoes) {
   const double two = descend(*quadratic, options).decay(1e-8, 0.3);
   options.algorithm = "gather_sum";
   const double one = descend(*quadratic, options).decay(1e-8, 0.3);
-  std::printf("DECAY %g %g\n", one, two);
   EXPECT_GT(one, 2 * options.rate * quadratic->mu());
   EXPECT_NEAR(two / one, 1, 0.05);
 }
