@@ -288,7 +288,7 @@ TEST_P(RanksChange, TrainingGoesOnWithoutAJump) {
   EXPECT_LT(changing.back(), steady.back() + 0.01 * start);
 }
 
-/// The optimiser, once in its steps with gradients and once in its local ones.
+/// The optimiser, once in its steps with gradients and once in its local ones; moments stay, and sums of what is owed.
 TEST(RanksChangeZeroOneAdam, TrainingGoesOnWithoutAJump) {
   for (const std::uint64_t freeze : {std::uint64_t{1000}, std::uint64_t{20}}) {
     SCOPED_TRACE(fmt::format("freeze={}", freeze));
@@ -305,7 +305,10 @@ TEST(RanksChangeZeroOneAdam, TrainingGoesOnWithoutAJump) {
       options.epsilon = 0.1F;
       options.bucket_bytes = 12'000;
       ZeroOneAdam adam(comm, training.params(), options);
-      if (number > 0) adam.load(folder / fmt::format("leg{}", number - 1));
+      if (number > 0) {
+        adam.load(folder / fmt::format("leg{}", number - 1));
+        adam.save(folder / fmt::format("taken-up{}", number));
+      }
       EXPECT_EQ(adam.steps(), number * kSteps);
       for (int i = 0; i < kSteps; ++i) {
         adam.step(training.tensors(training.weights), training.compute_gradients(), 0.01F);
@@ -318,6 +321,8 @@ TEST(RanksChangeZeroOneAdam, TrainingGoesOnWithoutAJump) {
     const std::vector<double> steady = way({4, 4, 4}, leg);
     fs::remove_all(folder);
     const std::vector<double> changing = way({4, 2, 3}, leg);
+    expect_same_sums(read_all(folder / "leg0", 4), read_all(folder / "taken-up1", 2), {"q4", "ef"});
+    expect_same_sums(read_all(folder / "leg1", 2), read_all(folder / "taken-up2", 3), {"q4", "ef"});
     fs::remove_all(folder);
     ASSERT_LT(steady.back(), 0.5 * steady.front()) << "it does train";
     expect_no_jump(steady, changing, 0);

@@ -25,18 +25,6 @@ double floor_of(const Problem& problem, const std::string& rule, const std::stri
   return descend(problem, options_of(rule, compressor)).floor();
 }
 
-/// Least-squares slope of ln y over ln x.
-template <std::size_t N>
-double log_slope(const std::array<double, N>& x, const std::array<double, N>& y) {
-  double mean_x = 0, mean_y = 0, xx = 0, xy = 0;
-  for (std::size_t i = 0; i < N; ++i) mean_x += std::log(x[i]) / N, mean_y += std::log(y[i]) / N;
-  for (std::size_t i = 0; i < N; ++i) {
-    xx += std::pow(std::log(x[i]) - mean_x, 2);
-    xy += (std::log(x[i]) - mean_x) * (std::log(y[i]) - mean_y);
-  }
-  return xy / xx;
-}
-
 /// The start is at distance^2 1. Measured: 1.4, 1.0, 1.9 without feedback.
 TEST(KnownAnswer, ABiasedCompressorWithoutFeedbackEndsAsFarAwayAsItBegan) {
   const auto problem = make_quadratic({.workers = 8, .dimension = 256});
