@@ -59,19 +59,4 @@ void print_head(std::string_view first, std::string_view second, std::span<const
   fmt::print("\n");
 }
 
-double log_slope(std::span<const double> x, std::span<const double> y) {
-  double mean_x = 0, mean_y = 0, xx = 0, xy = 0;
-  const auto n = static_cast<double>(x.size());
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    if (!(x[i] > 0 && y[i] > 0 && std::isfinite(y[i]))) return std::numeric_limits<double>::quiet_NaN();
-    mean_x += std::log(x[i]) / n;
-    mean_y += std::log(y[i]) / n;
-  }
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    xx += (std::log(x[i]) - mean_x) * (std::log(x[i]) - mean_x);
-    xy += (std::log(x[i]) - mean_x) * (std::log(y[i]) - mean_y);
-  }
-  return x.size() < 2 ? std::numeric_limits<double>::quiet_NaN() : xy / xx;
-}
-
 }  // namespace gradwire::convergence

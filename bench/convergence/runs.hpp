@@ -25,9 +25,6 @@ void print_title(std::string_view title, std::string_view what);
 void print_row(std::string_view first, std::string_view second, std::span<const double> numbers);
 void print_head(std::string_view first, std::string_view second, std::span<const std::string> names);
 
-/// Least-squares slope of ln y over ln x; NaN with fewer than two points or a value that is not positive and finite.
-[[nodiscard]] double log_slope(std::span<const double> x, std::span<const double> y);
-
 // The experiments. Each prints its tables and returns its rows.
 [[nodiscard]] Json known_answer(const Settings& settings);
 [[nodiscard]] Json noise_ball(const Settings& settings);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "gradwire/compressor.hpp"
 
@@ -9,6 +10,21 @@ namespace gradwire::convergence {
 
 double contraction(const std::string& compressor, std::size_t count) {
   return std::max(1 - make_compressor(compressor).error_bound(count), 0.0);
+}
+
+double log_slope(std::span<const double> x, std::span<const double> y) {
+  double mean_x = 0, mean_y = 0, xx = 0, xy = 0;
+  const auto n = static_cast<double>(x.size());
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    if (!(x[i] > 0 && y[i] > 0 && std::isfinite(y[i]))) return std::numeric_limits<double>::quiet_NaN();
+    mean_x += std::log(x[i]) / n;
+    mean_y += std::log(y[i]) / n;
+  }
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    xx += (std::log(x[i]) - mean_x) * (std::log(x[i]) - mean_x);
+    xy += (std::log(x[i]) - mean_x) * (std::log(y[i]) - mean_y);
+  }
+  return x.size() < 2 ? std::numeric_limits<double>::quiet_NaN() : xy / xx;
 }
 
 Ef21Theory::Ef21Theory(const Problem& problem, double delta) : mu_(problem.mu()) {

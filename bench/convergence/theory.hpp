@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "problem.hpp"
@@ -9,6 +10,9 @@ namespace gradwire::convergence {
 /// delta of E||x - C(x)||^2 <= (1 - delta) ||x||^2 that the library proves for tensors of `count` elements; 0 for a
 /// compressor that is not contractive.
 [[nodiscard]] double contraction(const std::string& compressor, std::size_t count);
+
+/// Least-squares slope of ln y over ln x; NaN with fewer than two points or a value that is not positive and finite.
+[[nodiscard]] double log_slope(std::span<const double> x, std::span<const double> y);
 
 /// EF21 (Richtarik et al. 2021, theorem 2, Polyak-Lojasiewicz functions): at any rate up to rate(),
 ///

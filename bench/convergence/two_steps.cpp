@@ -28,11 +28,10 @@ struct Table {
 
   /// The same descent three times: one lossy step, two of them, two of which nobody owes the second.
   void add(const std::string& compressor, const std::string& rule, double sigma) {
-    const bool sparse = compressor.starts_with("topk");
     DescentOptions options = this->options(compressor, rule, sigma);
     const Descent one = descend(problem, options);
     keep(options, one, "one step");
-    options.algorithm = sparse ? "sparse_scatter" : "scatter_reduce";
+    options.algorithm = "scatter_reduce";
     const Descent two = descend(problem, options);
     keep(options, two, "two steps");
     const Descent dropped = descend_two_steps(problem, options, OwnerError::dropped);
@@ -132,14 +131,13 @@ Json against_theorem(const Problem& problem, const Settings& settings) {
 
 Json two_lossy_steps(const Settings& settings) {
   const auto problem = make_quadratic({.workers = kWorkers, .seed = settings.seed});
-  print_title(
-      "Two lossy steps: distance^2 at the end, quadratic, 8 workers, d = 256, zeta = 1, rate 0.1",
-      "one: gather_sum; two: scatter_reduce, topk sparse_scatter; dropped: two, the owner's error owed by nobody");
+  print_title("Two lossy steps: distance^2 at the end, quadratic, 8 workers, d = 256, zeta = 1, rate 0.1",
+              "one: gather_sum; two: scatter_reduce; dropped: two, the owner's error owed by nobody");
   print_head("compressor", "rule",
              std::array<std::string, 6>{"sigma", "one", "two", "dropped", "drift two", "drift dropped"});
   Table table{*problem, settings};
   for (const double sigma : {0.0, 1.0}) {
-    for (const char* const compressor : {"q4(bucket=32)", "q2(bucket=32)", "sign(bucket=32)", "topk(0.1)"}) {
+    for (const char* const compressor : {"q4(bucket=32)", "q2(bucket=32)", "sign(bucket=32)"}) {
       for (const char* const rule : {"none", "ef", "ef21", "econtrol(0.01)"}) table.add(compressor, rule, sigma);
     }
   }

@@ -2,6 +2,7 @@
 // lost.
 #include "ranks/adam_suite.hpp"
 
+#include <cstring>
 #include <filesystem>
 #include <limits>
 
@@ -150,20 +151,60 @@ TEST_P(OneBitAdam, LoadsWhatFrozeLater) {
   });
 }
 
+std::vector<double> values_of(const SavedVector& vector) {
+  std::vector<float> values(vector.bytes.size() / sizeof(float));
+  std::memcpy(values.data(), vector.bytes.data(), vector.bytes.size());
+  return {values.begin(), values.end()};
+}
+
+/// One more rank takes up the same moments and count, and an equal share of what all ranks owe together.
+void expect_shared_out(const std::filesystem::path& folder, int ranks, bool owes) {
+  std::vector<SavedState> then;
+  for (int rank = 0; rank < ranks; ++rank) then.push_back(gather_state(folder, rank, ranks));
+  const SavedState now = gather_state(folder, ranks, ranks + 1);
+  ASSERT_EQ(now.params.size(), then.front().params.size());
+  double owed = 0;
+  for (std::size_t p = 0; p < now.params.size(); ++p) {
+    ASSERT_EQ(now.params[p].vectors.size(), then.front().params[p].vectors.size());
+    for (std::size_t v = 0; v < now.params[p].vectors.size(); ++v) {
+      const SavedVector& vector = now.params[p].vectors[v];
+      if (vector.name == "variance steps") {
+        EXPECT_EQ(vector.bytes.size(), sizeof(float));
+      }
+      if (vector.kind == StateKind::replicated) {
+        for (const SavedState& state : then) EXPECT_EQ(vector.bytes, state.params[p].vectors[v].bytes) << vector.name;
+        continue;
+      }
+      const std::vector<double> share = values_of(vector);
+      std::vector<double> sum(share.size());
+      for (const SavedState& state : then) {
+        const std::vector<double> part = values_of(state.params[p].vectors[v]);
+        ASSERT_EQ(part.size(), share.size()) << vector.name;
+        for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += part[i];
+      }
+      for (std::size_t i = 0; i < sum.size(); ++i) {
+        owed = std::max(owed, std::abs(sum[i]));
+        ASSERT_NEAR(share[i] * (ranks + 1), sum[i], 1e-6 * std::abs(sum[i])) << vector.name << ", element " << i;
+      }
+    }
+  }
+  EXPECT_EQ(owed > 0, owes);
+}
+
 /// A run that is resumed in its dense steps, or after them, goes on bit for bit.
 TEST_P(OneBitAdam, ResumesBitForBit) {
   run([](Communicator& comm) {
-    const std::filesystem::path folder = std::filesystem::temp_directory_path() /
-                                         fmt::format("gradwire_adam_{}_{}", comm.transport().info().name, comm.size());
+    StateFolder folder(comm);
     for (const unsigned stop : {2u, 6u}) {
+      const std::string name = fmt::format("after-{}", stop);
       NoisyModel model(comm);
       std::vector<std::vector<float>> saved;
       const auto train = [&](unsigned first, unsigned last, bool loads) {
         GradientHook hook(comm, model.params, options_for(comm, "sign", "onebit_adam(4)"));
-        if (loads) hook.load(folder.string());
+        if (loads) hook.load(folder / name);
         for (unsigned step = first; step < last; ++step) {
           if (step == stop && !loads) {
-            hook.save(folder.string());
+            hook.save(folder / name);
             saved = model.weights;
           }
           model.step(hook, step);
@@ -175,25 +216,10 @@ TEST_P(OneBitAdam, ResumesBitForBit) {
       train(stop, 10, true);
       EXPECT_EQ(model.weights, straight) << stop;
 
-      // Another number of ranks takes up the same moments and count, and shares out what is owed.
-      const SavedState other = gather_state(folder, 0, comm.size() + 1);
-      const SavedState own = gather_state(folder, comm.rank(), comm.size());
-      for (std::size_t p = 0; p < own.params.size(); ++p) {
-        for (std::size_t v = 0; v < own.params[p].vectors.size(); ++v) {
-          const SavedVector& vector = own.params[p].vectors[v];
-          EXPECT_EQ(other.params[p].vectors[v].bytes.size(), vector.bytes.size()) << vector.name;
-          if (vector.name == "variance steps") {
-            EXPECT_EQ(vector.bytes.size(), sizeof(float));
-          }
-          if (vector.kind == StateKind::replicated) {
-            EXPECT_EQ(other.params[p].vectors[v].bytes, vector.bytes);
-          }
-        }
-      }
       comm.barrier(patience());
-      if (comm.rank() == 0) std::filesystem::remove_all(folder);
-      comm.barrier(patience());
+      expect_shared_out(folder / name, comm.size(), stop > 4);
     }
+    folder.remove();
   });
 }
 

@@ -6,6 +6,7 @@
 #include "support/spawn.hpp"
 
 #include "gradwire/feedback.hpp"
+#include "gradwire/optimizer.hpp"
 
 namespace gradwire::test {
 namespace {
@@ -34,16 +35,26 @@ class ShardedTraining {
     hook = std::make_unique<GradientHook>(comm, params_, options);
   }
 
-  void step() {
-    for (std::size_t p = weights.size(); p-- > 0;) {
+  [[nodiscard]] std::vector<Tensor> tensors(std::vector<std::vector<float>>& values) const {
+    std::vector<Tensor> all;
+    for (std::vector<float>& each : values) all.push_back({each.data(), each.size()});
+    return all;
+  }
+  std::vector<Tensor> compute_gradients() {
+    for (std::size_t p = 0; p < weights.size(); ++p) {
       for (std::size_t i = 0; i < weights[p].size(); ++i) gradients_[p][i] = weights[p][i] - targets_[p][i];
-      hook->ready(params_[p].id, {gradients_[p].data(), gradients_[p].size()});
     }
+    return tensors(gradients_);
+  }
+  void step() {
+    const std::vector<Tensor> gradients = compute_gradients();
+    for (std::size_t p = weights.size(); p-- > 0;) hook->ready(params_[p].id, gradients[p]);
     wait(hook->finish_step());
     for (std::size_t p = 0; p < weights.size(); ++p) {
       for (std::size_t i = 0; i < weights[p].size(); ++i) weights[p][i] -= 0.05F * gradients_[p][i];
     }
   }
+  [[nodiscard]] const std::vector<ParamInfo>& params() const { return params_; }
   [[nodiscard]] double distance() const {
     double sum = 0;
     for (std::size_t p = 0; p < weights.size(); ++p) {
@@ -84,6 +95,9 @@ struct Rule {
   /// data and compress other values: 0.001 to 0.006 for quantisers, more where few entries of a momentum travel.
   double margin = 0.01;
   double storage_error = 1e-6;  ///< of a value, relative to the vector's largest
+  /// How far a run may first move away after a seam, relative to the start: estimates and momenta that were shared out
+  /// are nobody's own, ranks learn theirs anew. Measured: ef21_sgdm 0.027, dgc 0.014, diana 0.003; others none.
+  double relearning = 0;
 };
 
 std::string rule_name(const ::testing::TestParamInfo<Rule>& test) {
@@ -206,49 +220,125 @@ TEST_P(RanksChange, KeepsSumsOverRanks) {
   }
 }
 
+constexpr int kSteps = 40;  ///< on each number of ranks
+
+/// Distances to the optimum after each step of a run whose number of ranks changes: `leg` trains one stretch.
+using Leg = std::function<void(Communicator&, std::size_t, std::vector<std::vector<float>>&, std::vector<double>&)>;
+std::vector<double> way(const std::vector<int>& ranks, const Leg& leg) {
+  std::vector<double> distances;
+  std::vector<std::vector<float>> weights;
+  for (std::size_t i = 0; i < ranks.size(); ++i) {
+    const std::vector<std::vector<float>> begun = weights;  // while a rank reads them, rank 0 may be done
+    spawn(ranks[i], [&](Communicator& comm) {
+      std::vector<std::vector<float>> own = begun;
+      std::vector<double> seen;
+      leg(comm, i, own, seen);
+      if (comm.rank() != 0) return;
+      weights = own;
+      distances.insert(distances.end(), seen.begin(), seen.end());
+    });
+  }
+  return distances;
+}
+
+/// Over the five steps after a seam, how much farther away than before it a run gets at most.
+double jump(const std::vector<double>& distances, std::size_t seam) {
+  double most = -HUGE_VAL;
+  for (std::size_t i = seam; i < seam + 5; ++i) most = std::max(most, distances[i] - distances[seam - 1]);
+  return most;
+}
+
+/// At both seams: beyond what the steady run does there, no more than two of that run's own steps of that time, and
+/// what relearning takes.
+void expect_no_jump(const std::vector<double>& steady, const std::vector<double>& changing, double relearning) {
+  ASSERT_EQ(steady.size(), changing.size());
+  for (const std::size_t seam : {std::size_t{kSteps}, std::size_t{2 * kSteps}}) {
+    double step = 0;
+    for (std::size_t i = seam - 5; i < seam + 5; ++i) step = std::max(step, std::abs(steady[i] - steady[i - 1]));
+    EXPECT_LT(jump(changing, seam), jump(steady, seam) + 2 * step + relearning * steady.front())
+        << "after step " << seam;
+  }
+}
+
 /// A run of 4 ranks, and one of 4, then 2, then 3: the way to the optimum is the same.
 TEST_P(RanksChange, TrainingGoesOnWithoutAJump) {
   const Rule& rule = GetParam();
-  constexpr int kSteps = 40;
-  const auto way = [&](const std::vector<int>& ranks) {
-    std::vector<double> distances;
-    std::vector<std::vector<float>> weights;
-    for (std::size_t leg = 0; leg < ranks.size(); ++leg) {
-      spawn(ranks[leg], [&](Communicator& comm) {
-        ShardedTraining training(comm, rule.compressor, rule.rule);
-        if (leg > 0) {
-          training.weights = weights;
-          training.hook->load(folder_ / fmt::format("leg{}", leg - 1));
-        }
-        for (int i = 0; i < kSteps; ++i) {
-          training.step();
-          if (comm.rank() == 0) distances.push_back(training.distance());
-        }
-        training.hook->save(folder_ / fmt::format("leg{}", leg));
-        comm.barrier(patience());
-        if (comm.rank() == 0) weights = training.weights;
-      });
+  const Leg leg = [&](Communicator& comm, std::size_t number, auto& weights, auto& distances) {
+    ShardedTraining training(comm, rule.compressor, rule.rule);
+    if (number > 0) {
+      training.weights = weights;
+      training.hook->load(folder_ / fmt::format("leg{}", number - 1));
     }
-    fs::remove_all(folder_);
-    return distances;
+    for (int i = 0; i < kSteps; ++i) {
+      training.step();
+      distances.push_back(training.distance());
+    }
+    training.hook->save(folder_ / fmt::format("leg{}", number));
+    weights = training.weights;
   };
-  const std::vector<double> steady = way({4, 4, 4});
-  const std::vector<double> changing = way({4, 2, 3});
+  const std::vector<double> steady = way({4, 4, 4}, leg);
+  fs::remove_all(folder_);
+  const std::vector<double> changing = way({4, 2, 3}, leg);
   const double start = steady.front();
   ASSERT_LT(steady.back(), 0.5 * start) << "it does train";
+  expect_no_jump(steady, changing, rule.relearning);
   for (std::size_t i = 0; i < steady.size(); ++i) {
     ASSERT_LT(changing[i], steady[i] + rule.margin * start) << "step " << i << ", begun at " << start;
   }
   EXPECT_LT(changing.back(), steady.back() + 0.01 * start);
 }
 
-INSTANTIATE_TEST_SUITE_P(Rules, RanksChange,
-                         ::testing::Values(Rule{"q4", "ef"}, Rule{"topk(0.05)", "ef"},
-                                           Rule{"q4", "ef(storage=bf16)", 0.01, 1.0 / 128}, Rule{"q4", "ef21"},
-                                           Rule{"topk(0.1)", "ef21_sgdm(0.3)", 0.06}, Rule{"q4", "econtrol(0.05)"},
-                                           Rule{"topk(0.05)", "dgc(0.5)", 0.03}, Rule{"natural", "diana(0.3)"},
-                                           Rule{"powersgd(rank=2)", "ef"}, Rule{"powersgd(rank=4)", "ef21"}),
-                         rule_name);
+/// The optimiser, once in its steps with gradients and once in its local ones; moments stay, and sums of what is owed.
+TEST(RanksChangeZeroOneAdam, TrainingGoesOnWithoutAJump) {
+  for (const std::uint64_t freeze : {std::uint64_t{1000}, std::uint64_t{20}}) {
+    SCOPED_TRACE(fmt::format("freeze={}", freeze));
+    const fs::path folder = fs::temp_directory_path() / fmt::format("gradwire-ranks-zero-one-{}", ::getpid());
+    const Leg leg = [&](Communicator& comm, std::size_t number, auto& weights, auto& distances) {
+      ShardedTraining training(comm, "q4", "ef");
+      training.hook.reset();  // a communicator has one owner
+      if (number > 0) training.weights = weights;
+      ZeroOneAdamOptions options;
+      options.freeze = freeze;
+      options.variance_updates = 4;
+      options.local_doubling = 16;
+      options.most_local_steps = 4;
+      options.epsilon = 0.1F;
+      options.bucket_bytes = 12'000;
+      ZeroOneAdam adam(comm, training.params(), options);
+      if (number > 0) {
+        adam.load(folder / fmt::format("leg{}", number - 1));
+        adam.save(folder / fmt::format("taken-up{}", number));
+      }
+      EXPECT_EQ(adam.steps(), number * kSteps);
+      for (int i = 0; i < kSteps; ++i) {
+        adam.step(training.tensors(training.weights), training.compute_gradients(), 0.01F);
+        distances.push_back(training.distance());
+      }
+      adam.synchronise(training.tensors(training.weights));
+      adam.save(folder / fmt::format("leg{}", number));
+      weights = training.weights;
+    };
+    const std::vector<double> steady = way({4, 4, 4}, leg);
+    fs::remove_all(folder);
+    const std::vector<double> changing = way({4, 2, 3}, leg);
+    expect_same_sums(read_all(folder / "leg0", 4), read_all(folder / "taken-up1", 2), {"q4", "ef"});
+    expect_same_sums(read_all(folder / "leg1", 2), read_all(folder / "taken-up2", 3), {"q4", "ef"});
+    fs::remove_all(folder);
+    ASSERT_LT(steady.back(), 0.5 * steady.front()) << "it does train";
+    expect_no_jump(steady, changing, 0);
+    // Adam magnifies what q4 loses of small gradients, otherwise on other data: 1.9 and 1.3, begun at 18.
+    EXPECT_LT(changing.back(), steady.back() + 0.05 * steady.front());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Rules, RanksChange,
+    ::testing::Values(Rule{"q4", "ef"}, Rule{"topk(0.05)", "ef"}, Rule{"q4", "ef(storage=bf16)", 0.01, 1.0 / 128},
+                      Rule{"q4", "ef21"}, Rule{"topk(0.1)", "ef21_sgdm(0.3)", 0.06, 1e-6, 0.04},
+                      Rule{"q4", "econtrol(0.05)"}, Rule{"topk(0.05)", "dgc(0.5)", 0.03, 1e-6, 0.015},
+                      Rule{"natural", "diana(0.3)", 0.01, 1e-6, 0.004}, Rule{"q4", "onebit_adam(3,eps=0.1)"},
+                      Rule{"powersgd(rank=2)", "ef"}, Rule{"powersgd(rank=4)", "ef21"}),
+    rule_name);
 
 /// Ranks that differ in what they saved are told apart, by every rank alike.
 TEST(RanksChangeMisuse, StatesThatDoNotBelongTogether) {

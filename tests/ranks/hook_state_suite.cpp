@@ -7,14 +7,6 @@ namespace {
 class HookState : public WorldTest {};
 INSTANTIATE_TEST_SUITE_P(Worlds, HookState, ::testing::ValuesIn(worlds()), world_name);
 
-HookOptions options_for(const Communicator& comm, const std::string& compressor, const std::string& rule = "ef") {
-  HookOptions options = toy_options();
-  options.compressor = compressor;
-  options.rule = rule;
-  options.library_thread = comm.transport().info().any_thread;
-  return options;
-}
-
 /// What a run consists of, beside its options.
 struct Setting {
   const char* scheme;
@@ -24,7 +16,7 @@ struct Setting {
 };
 
 std::unique_ptr<Training> make_training(Communicator& comm, const Setting& setting) {
-  return std::make_unique<Training>(comm, options_for(comm, setting.scheme, setting.rule), setting.dtype,
+  return std::make_unique<Training>(comm, toy_options(comm, setting.scheme, setting.rule), setting.dtype,
                                     [&](std::vector<ParamInfo>& params) { params[2].compressor = setting.other; });
 }
 
@@ -173,7 +165,7 @@ TEST_P(HookState, CountersComeBack) {
   run([](Communicator& comm) {
     StateFolder folder(comm);
     for (const NonFinite policy : {NonFinite::skip, NonFinite::dense}) {
-      HookOptions options = options_for(comm, "q4");
+      HookOptions options = toy_options(comm, "q4", "ef");
       options.non_finite = policy;
       const std::string name = policy == NonFinite::skip ? "skip" : "dense";
       StepReport before;

@@ -26,6 +26,10 @@ constexpr const char* kSchemes[] = {"q4(round=stochastic)+ef",
                                     "q4+ef(storage=bf16)",
                                     "topk(0.05)+ef21",
                                     "topk(0.05)+dgc(0.9,warmup=3)",
+                                    "topk(0.1)+ef21_sgdm(0.3)",
+                                    "q4+econtrol(0.05)",
+                                    "sign+onebit_adam(4)",   // saved after its dense steps
+                                    "sign+onebit_adam(14)",  // and before the last of them
                                     "natural+diana(0.3)",
                                     "powersgd(rank=2)+ef",
                                     "powersgd(rank=2,rounds=1)+ef",

@@ -1,5 +1,9 @@
 // What every feedback rule promises beside its equations: steps are transactions, state may be kept in fewer bits,
 // nothing is left but momentum where nothing is lost; and the vectors that state is made of.
+#include <fmt/format.h>
+
+#include <fstream>
+
 #include "unit/train_rules_support.hpp"
 
 namespace gradwire::testing {
@@ -295,6 +299,39 @@ TEST(StateVector, KeepsPreparesAndScales) {
     vector.assign(values.data());
     EXPECT_EQ(read(), stored) << storage;
   }
+}
+
+/// As docs/state-format.md, section 3, names them.
+std::string vectors_of(const std::string& spec, bool dense) {
+  const char* const kinds[] = {"residual", "share", "replicated"};
+  constexpr std::size_t kValues = 77;
+  std::string all;
+  const auto rule = make_rule(spec, {.count = kValues, .ranks = 2, .dense = dense});
+  for (const NamedState& state : rule->state()) {
+    const std::size_t count = state.values->count();
+    EXPECT_TRUE(count == kValues || count == 1) << spec << ": " << state.name << " has " << count << " values";
+    all += fmt::format("{}`{}` ({}{})", all.empty() ? "" : ", ", state.name, kinds[static_cast<int>(state.kind)],
+                       count == 1 ? ", one value" : "");
+  }
+  return all.empty() ? "nothing" : all;
+}
+
+/// What is saved of each rule stands in the document of the format, whole and in order.
+TEST(RuleContract, TheVectorsOfEachRuleAreDocumented) {
+  std::ifstream in(GRADWIRE_STATE_FORMAT);
+  std::vector<std::string> documented;
+  bool in_table = false;
+  for (std::string line; std::getline(in, line);) {
+    if (in_table && !line.starts_with("|")) break;
+    if (in_table && !line.starts_with("|---")) documented.push_back(line);
+    in_table = in_table || line.starts_with("| rule | vectors |");
+  }
+  std::vector<std::string> rules;
+  for (const RuleInfo& info : list_rules()) {
+    rules.push_back(
+        fmt::format("| `{}` | {} | {} |", info.name, vectors_of(info.example, false), vectors_of(info.example, true)));
+  }
+  EXPECT_EQ(documented, rules);
 }
 
 }  // namespace
