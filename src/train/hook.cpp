@@ -92,6 +92,9 @@ class GradientHook::Impl final : public Completion {
   void rescale(double from, double to) {
     require(std::isfinite(from) && std::isfinite(to) && from > 0 && to > 0,
             "rescale: loss scales are finite and above 0, given {} and {}", from, to);
+    require(to / from >= 0x1p-60 && to / from <= 0x1p60,
+            "rescale: from {} to {} is by {}; squares of gradients are kept as f32, so by 2^-60 to 2^60 at most", from,
+            to, to / from);
     between_steps("rescale", [&] { engine_->rescale(static_cast<float>(to / from)); });
   }
 

@@ -146,22 +146,6 @@ std::size_t StepEngine::workspace_bytes() const noexcept {
   return total;
 }
 
-std::size_t StepEngine::state_bytes() const noexcept {
-  std::size_t total = 0;
-  for (const Param& param : params_) total += param.rule->bytes();
-  return total;
-}
-
-double StepEngine::residual_norm(std::size_t param) const {
-  for (const NamedState& state : params_[param].rule->state()) {
-    if (state.kind != StateKind::residual) continue;
-    std::vector<float> values(state.values->count());
-    state.values->read(values.data());
-    return std::sqrt(ops::sum_squares(values.data(), values.size()));
-  }
-  return 0;
-}
-
 Bytes StepEngine::arena(const Bucket& bucket) const noexcept {
   return arenas_[static_cast<std::size_t>(&bucket - set().buckets().data()) % set().in_flight_limit()].bytes();
 }
@@ -342,56 +326,10 @@ void StepEngine::end_step() {
   if (failure) std::rethrow_exception(failure);
 }
 
-void StepEngine::rescale(float factor) {
-  std::vector<float> scratch;
-  for (Param& param : params_) {
-    scratch.resize(std::max(scratch.size(), param.plan.count));
-    for (const NamedState& state : param.rule->state()) {
-      if (state.degree == 0) continue;
-      state.values->scale(std::pow(factor, static_cast<float>(state.degree)), scratch.data());
-    }
-  }
-}
-
 void StepEngine::set_frozen(std::size_t param, bool frozen) {
   const std::lock_guard lock(mutex_);
   params_[param].frozen = frozen;
   plan_sets();
-}
-
-std::size_t StepEngine::index_of(std::string_view name) const noexcept {
-  const auto found = std::find_if(params_.begin(), params_.end(), [&](const Param& p) { return p.info.name == name; });
-  return static_cast<std::size_t>(found - params_.begin());
-}
-
-std::vector<SavedMemory> StepEngine::memories(std::size_t param) const {
-  std::vector<SavedMemory> all;
-  for (std::size_t set = 0; set < sets_.size(); ++set) {
-    std::string memory = sets_[set]->memory(param);
-    if (!memory.empty()) all.push_back({sets_[set]->scheme(param).compressor, set, std::move(memory)});
-  }
-  return all;
-}
-
-void StepEngine::set_memories(std::size_t param, std::span<const SavedMemory> memories) {
-  for (std::size_t set = 0; set < sets_.size(); ++set) {
-    const std::string& compressor = sets_[set]->scheme(param).compressor;
-    std::string_view memory;  // of this set, or else of the same compressor in another one
-    for (const SavedMemory& saved : memories) {
-      if (saved.compressor == compressor && (memory.empty() || saved.set == set)) memory = saved.bytes;
-    }
-    sets_[set]->set_memory(param, memory);
-  }
-}
-
-void StepEngine::set_step(std::uint64_t step, std::uint64_t skipped_steps, std::uint64_t dense_fallbacks) {
-  const std::lock_guard lock(mutex_);
-  step_ = step;
-  totals_ = {};
-  skipped_steps_ = totals_.skipped_steps = skipped_steps;
-  dense_fallbacks_ = totals_.dense_fallbacks = dense_fallbacks;
-  choose_set();
-  last_set_ = set_;
 }
 
 }  // namespace gradwire

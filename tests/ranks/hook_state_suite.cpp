@@ -110,6 +110,9 @@ TEST_P(HookState, WarmStartsGoOnBitForBit) {
              // The second parameter's operation is another one in dense steps than in others.
              Setting{"q4+every(3)", "ef", DType::f32, "powersgd(rank=2)"},
              Setting{"q4+ramp(q8,steps=8)", "ef", DType::f32, "powersgd(rank=2,rounds=1)"},
+             // Saved before that other one has run for the first time.
+             Setting{"q4+ramp(q8,steps=13)", "ef", DType::f32, "powersgd(rank=2)"},
+             Setting{"q4+ramp(q8,steps=13)", "ef", DType::f32, "quantize(bits=4,levels=learned,refresh=8)"},
          }) {
       expect_resumed_as_if_never_stopped(comm, setting);
     }
