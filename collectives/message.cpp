@@ -95,8 +95,11 @@ ConstBytes open_message(Operation& op, const Arrival& arrival) {
   Envelope envelope;
   std::memcpy(&envelope, message.data, sizeof envelope);
   if (envelope.magic != Envelope{}.magic) {
-    fail(Errc::rank_mismatch, "rank {} sent something else than a message in slot {}: it begins with {:04x}", from,
-         static_cast<std::uint32_t>(op.slot), envelope.magic);
+    fail(Errc::rank_mismatch,
+         "rank {} runs a different operation in slot {}: what it sent is no message of this one (it begins with "
+         "{:04x}); "
+         "ranks differ in what they registered, froze or started",
+         from, static_cast<std::uint32_t>(op.slot), envelope.magic);
   }
   if (envelope.fingerprint != op.fingerprint) refuse_fingerprint(op, from, envelope.fingerprint);
   if (envelope.operation != op.number || envelope.stage != id.stage ||

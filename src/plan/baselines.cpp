@@ -48,6 +48,16 @@ struct Bits {
   std::uint32_t high;
 };
 
+/// A rule for bits has something to choose in one layer at least.
+void require_bits(const Table& table, const std::string& policy) {
+  for (const TableLayer& layer : table.layers) {
+    for (const Candidate& candidate : layer.candidates) {
+      if (bits_of(candidate.spec)) return;
+    }
+  }
+  fail(Errc::invalid_argument, "policy \"{}\": no layer has a candidate like q4 or quantize(bits=4)", policy);
+}
+
 Bits read_bits(const Spec& spec) {
   OptionReader options(spec);
   const Bits bits{options.number("low", 2, 1, kMostBits), options.number("high", kMostBits, 1, kMostBits)};
@@ -61,7 +71,8 @@ double reference_error(const TableLayer& layer) { return layer.candidates[layer.
 /// ceil(high + log2(error / largest error)), at least low, without the rounding of a logarithm.
 Solver make_cgx_linear(const Spec& spec) {
   const Bits range = read_bits(spec);
-  return [range](const Table& table) {
+  return [range, policy = std::string(spec.text)](const Table& table) {
+    require_bits(table, policy);
     double largest = 0;
     for (const TableLayer& layer : table.layers) largest = std::max(largest, reference_error(layer));
     Solution solution;
@@ -144,7 +155,8 @@ std::vector<Point> cluster(const std::vector<Point>& points, std::size_t cluster
 
 Solver make_cgx_kmeans(const Spec& spec) {
   const Bits range = read_bits(spec);
-  return [range](const Table& table) {
+  return [range, policy = std::string(spec.text)](const Table& table) {
+    require_bits(table, policy);
     std::vector<Point> points;
     for (const TableLayer& layer : table.layers)
       points.push_back({static_cast<double>(layer.count), reference_error(layer)});
@@ -166,10 +178,12 @@ Solution solve_global_topk(const Table& table, double ratio) {
   std::vector<std::vector<std::size_t>> allowed;
   Knapsack knapsack;
   double dense = 0;
+  bool any = false;
   for (const TableLayer& layer : table.layers) {
     std::vector<std::size_t>& of_layer = allowed.emplace_back();
     for (std::size_t c = 0; c < layer.candidates.size(); ++c)
       if (layer.candidates[c].spec.rfind("topk(", 0) == 0) of_layer.push_back(c);
+    any = any || !of_layer.empty();
     if (of_layer.empty()) of_layer.push_back(layer.reference);
     std::vector<KnapsackOption>& options = knapsack.layers.emplace_back();
     for (const std::size_t c : of_layer) {
@@ -178,6 +192,7 @@ Solution solve_global_topk(const Table& table, double ratio) {
     }
     dense += static_cast<double>(layer.count) * sizeof(float);
   }
+  require(any, "policy \"global_topk\": no layer has a candidate like topk(0.01)");
   const auto reference_bytes = static_cast<double>(totals(table, reference_of(table)).bytes);
   knapsack.limit = ratio > 0 ? std::floor(dense / ratio) : reference_bytes;
   Solution solution{solve(knapsack).choice, PlanLimit::bytes, knapsack.limit};

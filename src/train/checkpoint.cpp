@@ -78,7 +78,8 @@ void require_alike(const SavedState& first, const SavedState& other, const std::
   }
 }
 
-std::string describe(const SavedParam& saved, const ParamInfo& info, const std::vector<NamedState>& live) {
+std::string describe(const SavedParam& saved, const ParamInfo& info, const std::string& rule,
+                     const std::vector<NamedState>& live) {
   if (saved.shape != info.shape) {
     return fmt::format("'{}' was [{}] and is [{}]", info.name, shape_text(saved.shape), shape_text(info.shape));
   }
@@ -89,7 +90,8 @@ std::string describe(const SavedParam& saved, const ParamInfo& info, const std::
            a.bytes.size() == b.values->stored().size;
   };
   if (std::equal(saved.vectors.begin(), saved.vectors.end(), live.begin(), live.end(), same)) return {};
-  return fmt::format("'{}' was under the rule {}, whose state is of another kind", info.name, saved.rule);
+  return fmt::format("'{}' was under the rule {}, whose state is of another kind or storage than that of {}", info.name,
+                     saved.rule, rule);
 }
 
 }  // namespace
@@ -152,7 +154,7 @@ void EngineState::check(const SavedState& state) {
       continue;
     }
     found[i] = true;
-    add(describe(saved, engine_.info(i), engine_.state(i)));
+    add(describe(saved, engine_.info(i), engine_.plan(i).rule, engine_.state(i)));
   }
   for (std::size_t i = 0; i < found.size(); ++i) {
     if (!found[i]) add(fmt::format("'{}' is new", engine_.info(i).name));

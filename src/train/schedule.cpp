@@ -52,9 +52,11 @@ void read_dgc_warmup(const Spec& rule, const Spec& compressor, Schedule& schedul
   const std::uint32_t steps = options.number("warmup", 0, 0, kMostSteps);
   if (steps == 0) return;
   require(schedule.stages.empty(), "rule \"{}\": its warmup is a ramp, and the scheme has another", rule.text);
-  const bool has_density = !compressor.options.empty() &&
-                           (compressor.options.front().name.empty() || compressor.options.front().name == "density");
-  require(make_compressor(compressor.text).sparsifier() != nullptr && has_density,
+  const bool has_first = !compressor.options.empty() &&
+                         (compressor.options.front().name.empty() || compressor.options.front().name == "density");
+  const Compressor made = make_compressor(compressor.text);
+  const bool has_density = made.spec().substr(0, made.spec().find(',')).find("(density=") != std::string_view::npos;
+  require(made.sparsifier() != nullptr && has_first && has_density,
           "rule \"{}\": a warmup ramps a density, and \"{}\" does not begin with one; \"topk(0.001)\" does", rule.text,
           compressor.text);
   const std::string_view density = compressor.options.front().value;

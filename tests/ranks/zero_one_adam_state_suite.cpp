@@ -62,6 +62,7 @@ TEST_P(ZeroOneState, WhatCannotBeSavedOrLoadedIsNamedAndChangesNothing) {
     HookOptions options;
     options.compressor = "sign";
     options.rule = "ef";
+    options.library_thread = comm.transport().info().any_thread;
     {
       GradientHook hook(comm, model.params, options);
       hook.save(folder / "hook");

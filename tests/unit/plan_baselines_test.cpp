@@ -93,5 +93,28 @@ TEST(GlobalTopk, OneThresholdForAllLayers) {
   EXPECT_THROW((void)make_policy("global_topk(ratio=8)").plan(table), Error);
 }
 
+/// A baseline without anything to choose is an error, not the reference under another name.
+TEST(Baselines, NothingToChooseIsSaid) {
+  Table quantised;
+  quantised.layers.push_back({"fc", 1000, 0, {{"q4", 500, 1}, {"q2", 250, 3}}});
+  Table sparse;
+  sparse.layers.push_back({"fc", 1000, 0, {{"topk(0.1)", 500, 1}, {"topk(0.01)", 50, 3}}});
+  const auto complaint = [](const char* policy, const Table& table) -> std::string {
+    try {
+      (void)make_policy(policy).plan(table);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Errc::invalid_argument);
+      return error.what();
+    }
+    return {};
+  };
+  EXPECT_THAT(complaint("global_topk", quantised), ::testing::HasSubstr("no layer has a candidate like topk(0.01)"));
+  EXPECT_EQ(complaint("global_topk", sparse), "");
+  for (const char* policy : {"cgx_linear", "cgx_kmeans"}) {
+    EXPECT_THAT(complaint(policy, sparse), ::testing::HasSubstr("no layer has a candidate like q4")) << policy;
+    EXPECT_EQ(complaint(policy, quantised), "") << policy;
+  }
+}
+
 }  // namespace
 }  // namespace gradwire::testing

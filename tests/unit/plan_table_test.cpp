@@ -223,7 +223,9 @@ std::string without_time(Plan plan) {
 TEST(Policy, TheSameTableGivesTheSamePlan) {
   std::mt19937 random(2);
   for (int i = 0; i < 50; ++i) {
-    const Table table = random_table(random, {.most_layers = 30, .most_candidates = 30, .whole = i % 2 == 1});
+    Table table = random_table(random, {.most_layers = 30, .most_candidates = 30, .whole = i % 2 == 1});
+    table.layers.front().candidates.push_back({"q4", 3, 0.5});  // something to choose for each of them
+    table.layers.front().candidates.push_back({"topk(0.1)", 0, 0.75});
     for (const char* const spec :
          {"lgreco", "lgreco(alpha=3,bins=100)", "budget(error=1)", "uniform", "cgx_kmeans", "global_topk"}) {
       const std::string once = without_time(make_policy(spec).plan(table));

@@ -132,6 +132,7 @@ TEST(Scheme, WrongTextIsRefusedByItsPart) {
   EXPECT_THAT(complaint("q4+dgc(0.9,warmup=5)"),
               HasSubstr("a warmup ramps a density, and \"q4\" does not begin with one"));
   EXPECT_THAT(complaint("topk+dgc(0.9,warmup=5)"), HasSubstr("does not begin with one"));
+  EXPECT_THAT(complaint("threshold(0.5)+dgc(0.9,warmup=5)"), HasSubstr("does not begin with one"));
   EXPECT_THAT(complaint("topk(0.1)+dgc(0.9,warmup=5)+ramp(q8,steps=5)"), HasSubstr("its warmup is a ramp"));
 }
 
