@@ -24,9 +24,10 @@ struct ParamInfo {
 
 /// What a step does in which gradients hold NaN or Inf, on whatever rank (all ranks agree on it).
 enum class NonFinite : std::uint8_t {
-  skip,   ///< the step's update is zero and no state changes; StepReport counts it, GradientHook::skipped() tells
+  skip,   ///< the step's update is zero, what is owed and momenta stay; StepReport counts it, GradientHook::skipped()
+          ///< tells
   dense,  ///< buckets that hold some are summed dense, NaN and Inf and all, and the state of their parameters stays
-  error,  ///< the step fails with Errc::non_finite, and no state changes
+  error,  ///< the step fails with Errc::non_finite; what is owed and momenta stay
 };
 
 struct HookOptions {
@@ -75,8 +76,9 @@ struct StepReport {
 /// order on every rank, each as soon as its gradients are ready, so that communication overlaps backward.
 ///
 /// A step is a transaction: if it fails with Errc::invalid_argument (a gradient that never came) or, under
-/// NonFinite::error, with Errc::non_finite on one rank, it fails so on all of them, no state has changed, and the next
-/// step may follow. Gradients then hold unspecified values.
+/// NonFinite::error, with Errc::non_finite on one rank, it fails so on all of them, the rules' state has not changed,
+/// and the next step may follow. (Warm starts, learned levels and thresholds, which only guess, may have moved on with
+/// the buckets that were sent.) Gradients then hold unspecified values.
 ///
 /// After any other failure (Errc::timeout, Errc::aborted, ...) the communicator is spent, and the backend may go on
 /// using the gradients that were in flight: they must stay allocated. The hook sees to its own memory.
@@ -91,6 +93,7 @@ class GRADWIRE_API GradientHook {
   GradientHook(GradientHook&&) noexcept;
   GradientHook& operator=(GradientHook&&) noexcept;
   /// Never throws and never waits for peers: destroyed in mid-step, it aborts the communicator so that none hang.
+  /// Gradients must outlive it: declare them first.
   ~GradientHook();
 
   /// From a step's first `ready` until its Work is done the communicator is the hook's: other operations on it, such as
