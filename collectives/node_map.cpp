@@ -8,7 +8,7 @@ NodeMap::NodeMap(std::vector<int> nodes, int rank)
     : rank_(rank),
       node_(std::move(nodes)),
       home_(node_of(rank)),
-      ranks_(1 + *std::max_element(node_.begin(), node_.end())) {
+      ranks_(static_cast<std::size_t>(1 + *std::max_element(node_.begin(), node_.end()))) {
   const auto size = static_cast<int>(node_.size());
   for (int each = 0; each < size; ++each) {
     ranks_[static_cast<std::size_t>(node_of(each))].push_back(each);
