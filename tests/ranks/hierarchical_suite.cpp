@@ -270,7 +270,7 @@ TEST_P(Hierarchical, NonFiniteInputIsAVerdictOnAllRanks) {
         for (TestParam& param : params) param.fill_random(comm.rank());
         const auto place = static_cast<std::size_t>(culprit * 1'700 + 7);
         if (comm.rank() == culprit) store_f32(params[1].tensor.data(), DType::f32, place, std::nanf(""));
-        const Outcome outcome = outcome_of([&] { reduce(comm, params, options_with(inner, 4096)); });
+        const Outcome outcome = outcome_of([&, inside = inner] { reduce(comm, params, options_with(inside, 4096)); });
         EXPECT_EQ(outcome.code, Errc::non_finite) << outcome.message;
         EXPECT_THAT(outcome.message, HasSubstr(fmt::format("parameter 1 on rank {}", culprit)));
       }
