@@ -10,32 +10,21 @@
 
 #include <vector>
 
-#include "collectives/algorithm.hpp"
-#include "collectives/message.hpp"
-#include "collectives/node_map.hpp"
+#include "collectives/by_nodes.hpp"
 
 namespace gradwire {
 namespace {
 
-class Hierarchical final : public Algorithm {
+class Hierarchical final : public ByNodes {
  public:
   Hierarchical(Operation& op, std::size_t segment_bytes)
-      : Algorithm(op),
-        layout_(op.items, op.size(), segment_bytes, &*op.inner),
-        rank_(op.rank()),
-        size_(op.size()),
-        map_(op.nodes, op.rank()),
-        my_agents_(map_.foreign_agents(op.rank())) {
+      : ByNodes(op, segment_bytes), my_agents_(map_.foreign_agents(op.rank())) {
     place_messages();
     sends_.reserve(static_cast<std::size_t>(size_) * (map_.mates().size() + 1));
     recvs_.reserve(sends_.capacity());
   }
 
   [[nodiscard]] int stages() const noexcept override { return 5; }
-  [[nodiscard]] int segments() const noexcept override { return layout_.segments(); }
-  [[nodiscard]] std::size_t workspace_bytes() const noexcept override {
-    return lane_bytes_ * static_cast<std::size_t>(lanes());
-  }
 
   [[nodiscard]] Work run_stage(int stage, int segment) override {
     sends_.clear();
@@ -110,7 +99,8 @@ class Hierarchical final : public Algorithm {
     const auto c = static_cast<std::size_t>(chunk);
     return lane(segment, lane_bytes_).slice(chunk_first_[c], chunk_bytes_[c]);
   }
-  [[nodiscard]] Bytes mate_message(int segment, int chunk, std::size_t mate) const {
+  [[nodiscard]] Bytes my_input(int segment, int chunk) const override { return chunk_message(segment, chunk); }
+  [[nodiscard]] Bytes mate_message(int segment, int chunk, std::size_t mate) const override {
     const std::size_t bytes = layout_.max_other_bytes(chunk);
     return lane(segment, lane_bytes_).slice(mate_first_[static_cast<std::size_t>(chunk)] + mate * bytes, bytes);
   }
@@ -122,32 +112,13 @@ class Hierarchical final : public Algorithm {
     return {op_, lane(segment, lane_bytes_).slice(scratch_first_, scratch_bytes_)};
   }
 
-  void bring(int chunk, int segment, std::span<const Piece> pieces) {
-    if (map_.is_agent(chunk)) {
-      for (std::size_t i = 0; i < map_.mates().size(); ++i)
-        recvs_.push_back({mate_message(segment, chunk, i), map_.mates()[i]});
-      return;
-    }
-    const Bytes out = chunk_message(segment, chunk);
-    const std::size_t size = pack_input(op_, {0, segment}, pieces, out, &*op_.inner);
-    sends_.push_back({out.slice(0, size), map_.home_agent(chunk)});
-  }
-
-  void add_mates(const Sums& sums, int chunk, int segment, std::span<const Piece> pieces) {
-    sums.load(pieces);
-    for (std::size_t i = 0; i < map_.mates().size(); ++i) {
-      unpack_into_sums(op_, {{0, segment}, pieces, mate_message(segment, chunk, i), map_.mates()[i], &*op_.inner}, sums,
-                       Write::add);
-    }
-  }
-
   void sum_node(int chunk, int segment, std::span<const Piece> pieces) {
     if (chunk == rank_) {
       for (std::size_t i = 0; i < my_agents_.size(); ++i) recvs_.push_back({node_message(segment, i), my_agents_[i]});
     }
     if (!map_.is_foreign(chunk) || !map_.is_agent(chunk)) return;
     const Sums node_sums = sums(segment);
-    add_mates(node_sums, chunk, segment, pieces);
+    add_up_node(node_sums, chunk, segment, pieces);
     const Bytes out = chunk_message(segment, chunk);
     sends_.push_back({out.slice(0, pack_sums(op_, {1, segment}, pieces, node_sums, out)), chunk});
   }
@@ -159,7 +130,7 @@ class Hierarchical final : public Algorithm {
       return;
     }
     const Sums all = sums(segment);
-    add_mates(all, chunk, segment, pieces);
+    add_up_node(all, chunk, segment, pieces);
     for (std::size_t i = 0; i < my_agents_.size(); ++i) {
       unpack_into_sums(op_, {{1, segment}, pieces, node_message(segment, i), my_agents_[i]}, all, Write::add);
     }
@@ -190,10 +161,6 @@ class Hierarchical final : public Algorithm {
     for (const int mate : map_.mates()) sends_.push_back({message, mate});
   }
 
-  Layout layout_;
-  int rank_;
-  int size_;
-  NodeMap map_;
   std::vector<int> my_agents_;  // of my chunk, in the other nodes
   std::vector<std::size_t> chunk_bytes_;
   std::vector<std::size_t> chunk_first_;  // offsets in a lane
@@ -201,9 +168,6 @@ class Hierarchical final : public Algorithm {
   std::size_t node_first_ = 0;
   std::size_t scratch_first_ = 0;
   std::size_t scratch_bytes_ = 0;
-  std::size_t lane_bytes_ = 0;
-  std::vector<Send> sends_;
-  std::vector<Recv> recvs_;
 };
 
 }  // namespace

@@ -8,21 +8,14 @@
 
 #include <vector>
 
-#include "collectives/algorithm.hpp"
-#include "collectives/message.hpp"
-#include "collectives/node_map.hpp"
+#include "collectives/by_nodes.hpp"
 
 namespace gradwire {
 namespace {
 
-class HierarchicalGather final : public Algorithm {
+class HierarchicalGather final : public ByNodes {
  public:
-  HierarchicalGather(Operation& op, std::size_t segment_bytes)
-      : Algorithm(op),
-        layout_(op.items, op.size(), segment_bytes, &*op.inner),
-        rank_(op.rank()),
-        size_(op.size()),
-        map_(op.nodes, op.rank()) {
+  HierarchicalGather(Operation& op, std::size_t segment_bytes) : ByNodes(op, segment_bytes) {
     for (int chunk = 0; chunk < size_; ++chunk) {
       foreign_agents_.push_back(map_.foreign_agents(chunk));
       chunk_first_.push_back(place(chunk_bytes(map_.home(), chunk, rank_)));
@@ -35,10 +28,6 @@ class HierarchicalGather final : public Algorithm {
   }
 
   [[nodiscard]] int stages() const noexcept override { return 4; }
-  [[nodiscard]] int segments() const noexcept override { return layout_.segments(); }
-  [[nodiscard]] std::size_t workspace_bytes() const noexcept override {
-    return lane_bytes_ * static_cast<std::size_t>(lanes());
-  }
 
   [[nodiscard]] Work run_stage(int stage, int segment) override {
     sends_.clear();
@@ -88,37 +77,21 @@ class HierarchicalGather final : public Algorithm {
     const std::size_t bytes = layout_.max_message_bytes(chunk);
     return slot(segment, chunk, static_cast<std::size_t>(node) * bytes, bytes);
   }
-  [[nodiscard]] Bytes mate_message(int segment, int chunk, std::size_t mate) const {
+  [[nodiscard]] Bytes mate_message(int segment, int chunk, std::size_t mate) const override {
     const std::size_t coded = layout_.max_message_bytes(chunk) * static_cast<std::size_t>(map_.nodes());
     const std::size_t bytes = layout_.max_other_bytes(chunk);
     return slot(segment, chunk, coded + mate * bytes, bytes);
   }
-  [[nodiscard]] Bytes my_input(int segment, int chunk) const {
+  [[nodiscard]] Bytes my_input(int segment, int chunk) const override {
     return slot(segment, chunk, 0, layout_.max_other_bytes(chunk));
   }
   [[nodiscard]] Sums sums(int segment) const {
     return {op_, lane(segment, lane_bytes_).slice(scratch_first_, scratch_bytes_)};
   }
 
-  void bring(int chunk, int segment, std::span<const Piece> pieces) {
-    const std::vector<int>& mates = map_.mates();
-    if (map_.is_agent(chunk)) {
-      for (std::size_t i = 0; i < mates.size(); ++i) recvs_.push_back({mate_message(segment, chunk, i), mates[i]});
-      return;
-    }
-    const Bytes out = my_input(segment, chunk);
-    const std::size_t size = pack_input(op_, {0, segment}, pieces, out, &*op_.inner);
-    sends_.push_back({out.slice(0, size), map_.home_agent(chunk)});
-  }
-
   void sum_node(int chunk, int segment, std::span<const Piece> pieces) {
-    const std::vector<int>& mates = map_.mates();
     const Sums node_sums = sums(segment);
-    node_sums.load(pieces);
-    for (std::size_t i = 0; i < mates.size(); ++i) {
-      unpack_into_sums(op_, {{0, segment}, pieces, mate_message(segment, chunk, i), mates[i], &*op_.inner}, node_sums,
-                       Write::add);
-    }
+    add_up_node(node_sums, chunk, segment, pieces);
     const Bytes out = node_message(segment, chunk, map_.home());
     const std::size_t size = pack_sums(op_, {1, segment}, pieces, node_sums, out);
     for (const int agent : foreign_agents_[static_cast<std::size_t>(chunk)]) {
@@ -151,18 +124,11 @@ class HierarchicalGather final : public Algorithm {
     if (!op_.verdict) deliver_sums(op_, pieces, all, chunk == rank_);
   }
 
-  Layout layout_;
-  int rank_;
-  int size_;
-  NodeMap map_;
   std::vector<std::vector<int>> foreign_agents_;  // by chunk
   std::vector<std::size_t> chunk_first_;          // offsets in a lane
   std::size_t placed_ = 0;
   std::size_t scratch_first_ = 0;
   std::size_t scratch_bytes_ = 0;
-  std::size_t lane_bytes_ = 0;
-  std::vector<Send> sends_;
-  std::vector<Recv> recvs_;
 };
 
 }  // namespace

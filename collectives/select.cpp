@@ -83,7 +83,8 @@ const auto& table() {
       Row{{"lowrank", "2(n-1)/n r(rows+cols)", "1", "matrices with powersgd or projection"},
           make_lowrank,
           refuse_full_rank},
-      Row{{"hierarchical", "2(N-1)/n S/ratio to other nodes", "2, or 3", "several ranks on each of N nodes"},
+      Row{{"hierarchical", "2(N-1)/n S/ratio to other nodes", "2 (sparse 1), or one more",
+           "several ranks on each of N nodes"},
           make_between_nodes,
           refuse_nothing},
       // Entry points, which list_algorithms() leaves out.
