@@ -103,9 +103,11 @@ Json collect_algorithms() {
   return rows;
 }
 
-Json collect_rules() {
+/// Rules or policies.
+template <class Row>
+Json collect_choices(const std::vector<Row>& list) {
   Json rows = Json::array();
-  for (const RuleInfo& row : list_rules()) {
+  for (const Row& row : list) {
     rows.push_back({{"name", row.name},
                     {"example", row.example},
                     {"options", row.options},
@@ -115,17 +117,8 @@ Json collect_rules() {
   return rows;
 }
 
-Json collect_policies() {
-  Json rows = Json::array();
-  for (const PolicyInfo& row : list_policies()) {
-    rows.push_back({{"name", row.name},
-                    {"example", row.example},
-                    {"options", row.options},
-                    {"summary", row.summary},
-                    {"source", row.source}});
-  }
-  return rows;
-}
+Json collect_rules() { return collect_choices(list_rules()); }
+Json collect_policies() { return collect_choices(list_policies()); }
 
 constexpr Section kSections[] = {
     {"build", "Build", collect_build},

@@ -119,6 +119,27 @@ TEST_P(HookState, WarmStartsGoOnBitForBit) {
   });
 }
 
+/// Also what a failed load puts back goes where it was: an operation that has not run yet still starts afresh.
+TEST_P(HookState, AFailedLoadChangesNothingLater) {
+  run([](Communicator& comm) {
+    StateFolder folder(comm);
+    for (const char* second : {"powersgd(rank=2)", "quantize(bits=4,levels=learned,refresh=8)"}) {
+      const auto train = [&](bool fails) {
+        Training training(comm, toy_options(comm, "q4+ramp(q8,steps=13)", "ef"), DType::f32,
+                          [&](std::vector<ParamInfo>& params) { params[2].compressor = second; });
+        training.steps(0, 10);
+        if (fails) {
+          EXPECT_EQ(outcome_of([&] { training.hook->load(folder / "nowhere"); }).code, Errc::io);
+        }
+        training.steps(10, 20);
+        return training.model.weights;
+      };
+      EXPECT_EQ(train(true), train(false)) << second;
+    }
+    folder.remove();
+  });
+}
+
 TEST_P(HookState, SixteenBitGradientsGoOnBitForBit) {
   run([](Communicator& comm) {
     for (const Setting& setting : {

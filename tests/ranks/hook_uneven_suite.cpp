@@ -319,6 +319,9 @@ TEST_P(HookUneven, WhatIsForBetweenStepsIsRefusedInMidStep) {
         EXPECT_THAT(outcome.message, HasSubstr("rescale: loss scales are finite and above 0"));
       }
     }
+    const Outcome far = outcome_of([&] { hook.rescale(1e-30, 1e30); });
+    EXPECT_EQ(far.code, Errc::invalid_argument);
+    EXPECT_THAT(far.message, HasSubstr("by 2^-60 to 2^60 at most"));
     EXPECT_THAT(outcome_of([&] { hook.set_frozen(ParamId{99}, true); }).message, HasSubstr("no parameter has id 99"));
     model.compute_gradient(3);
     hook.ready(model.id(3), model.gradient(3));
