@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "gradwire/export.hpp"
+#include "gradwire/plan.hpp"
+#include "gradwire/planning.hpp"
 #include "gradwire/transport.hpp"
 #include "gradwire/types.hpp"
 #include "gradwire/work.hpp"
@@ -44,6 +46,7 @@ struct HookOptions {
   bool average = true;                   ///< the update is the mean over ranks; false: the sum
   bool library_thread = true;            ///< false: the caller drives, by progress() and the Work of finish_step()
   NonFinite non_finite = NonFinite::skip;
+  PlanningOptions planning = {};
 };
 
 /// What became of one parameter in the last step.
@@ -53,6 +56,17 @@ struct ParamReport {
   std::string rule;
   std::size_t count = 0;
   double residual_norm = 0;  ///< l2 norm of what this rank still owes
+};
+
+/// One bucket of the last step, on this rank. Times are from the step's first launch.
+struct BucketReport {
+  std::vector<std::size_t> params;  ///< indices of registration
+  double launch_us = 0;             ///< gradients were complete and there was room
+  double done_us = 0;
+  double encode_us = 0;
+  double wire_us = 0;  ///< waiting for peers and network
+  double decode_us = 0;
+  std::uint64_t wire_bytes = 0;
 };
 
 /// The last step, on this rank. Times of different buckets overlap; exposed time is what the training loop waited.
@@ -68,6 +82,7 @@ struct StepReport {
   std::uint64_t skipped_steps = 0;    ///< since the hook was made
   std::uint64_t dense_fallbacks = 0;  ///< buckets since then that were sent dense as they were not finite
   std::vector<ParamReport> params;
+  std::vector<BucketReport> buckets;  ///< in the order of their launch
 };
 
 /// Data-parallel training in three calls: register once, `ready` for each gradient during backward, `finish_step`.
@@ -138,6 +153,15 @@ class GRADWIRE_API GradientHook {
   /// (listing each missing, new or changed parameter), Errc::io, Errc::rank_mismatch where another rank could not or
   /// ranks read different states; the live state is untouched then.
   void load(const std::string& folder);
+  /// Collective: from the next step on, each layer of the plan has the compressor that the plan names; residuals and
+  /// warm starts stay. Throws Errc::invalid_argument for a layer that is no planned parameter, or a spec that the hook
+  /// cannot run; Errc::rank_mismatch where ranks differ or another one could not. The old plan stays then.
+  void set_plan(const Plan& plan);
+  /// What layers have now: the last plan's figures (0 where none was made) of all planned parameters.
+  [[nodiscard]] Plan plan() const;
+  /// The table that the last plan was made from; no layers before that.
+  [[nodiscard]] Table table() const;
+  [[nodiscard]] PlanningReport planning() const;
   /// Whether NonFinite::skip dropped the last step. A loss scaler lowers its scale then.
   [[nodiscard]] bool skipped() const;
 

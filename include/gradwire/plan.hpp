@@ -20,6 +20,7 @@ struct Candidate {
   std::string spec;         ///< of a compressor; only compared as text here
   std::uint64_t bytes = 0;  ///< exact size on the wire
   double error = 0;         ///< ||x - C(x)||, the plain (not squared) l2 norm
+  double us = 0;            ///< time in which the layer keeps codec and link busy; 0: not known
 };
 
 /// What there is to choose from for one parameter.
@@ -28,6 +29,13 @@ struct TableLayer {
   std::uint64_t count = 0;    ///< elements
   std::size_t reference = 0;  ///< index of the candidate that the user's uniform setting gives
   std::vector<Candidate> candidates;
+
+  // What only some policies need; left out where it is not known.
+  std::vector<std::size_t> shape{};       ///< of the parameter
+  double norm = 0;                        ///< ||x||, in this window of steps
+  double previous_norm = 0;               ///< in the window before
+  double ready_us = 0;                    ///< when backward has the gradient, from its beginning
+  std::vector<double> singular_values{};  ///< of x as a matrix, largest first; only the first ones may be there
 };
 
 /// What a policy decides from: the same on all ranks, or their plans differ.

@@ -31,8 +31,8 @@ PUBLIC = {
     "compress": "compressor",
     "transport": "transport mpi",
     "collectives": "allreduce sharded",
-    "plan": "plan",
-    "train": "feedback hook optimizer",
+    "plan": "plan trace",
+    "train": "feedback hook optimizer planning",
     "umbrella": "gradwire",
 }
 LAYER_OF_PUBLIC = {f"gradwire/{name}.hpp": layer for layer, names in PUBLIC.items() for name in names.split()}

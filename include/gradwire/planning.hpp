@@ -1,0 +1,65 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "gradwire/export.hpp"
+
+namespace gradwire {
+
+/// How a hook chooses compressors for its layers while it trains (docs/planning.md): windows of `period` steps, in the
+/// last of which it measures what each candidate would cost and lose, then a policy, then a plan that all ranks adopt
+/// at one step. Planned are the parameters that are not always dense.
+struct PlanningOptions {
+  std::string policy = {};  ///< "budget(ratio=20)", ...: make_policy(); empty: plans come by set_plan() alone
+  /// Specs that each layer may get, beside its own, which is the reference. Empty: default_candidates().
+  std::vector<std::string> candidates = {};
+  std::uint64_t start = 100;   ///< steps before the first window
+  std::uint64_t period = 500;  ///< steps of a window
+  std::uint64_t samples = 4;   ///< of its last steps are measured
+  std::uint64_t lag = 8;       ///< steps from the exchange of tables to adoption: what the policy has time for
+  /// Of the time that steps take, how much measuring may take of one core, at most: a thread of its own paces itself.
+  /// What is not done in time is left out of the table. 0: measured and solved by the thread that drives the hook,
+  /// without a limit; then two runs give the same plans.
+  double share = 0.05;
+  /// A plan is kept if the new one would save less than this share of bytes (or of squared error, for policies that
+  /// limit bytes) and the old one still keeps the limit.
+  double hysteresis = 0.05;
+  /// Never is a plan adopted whose error, as a share of the gradients (roots of sums of squares), is above this: the
+  /// cheapest that is not, is. 0: no limit.
+  double max_error = 0;
+  // Guard rails, watched every `watch` steps. A layer beyond one moves to a candidate with at most half of its error,
+  // or, where there is none, is sent dense; no plan moves it back to an error as large.
+  std::uint64_t watch = 25;
+  double max_layer_error = 1;       ///< of what a step sends of a layer, the share that it loses
+  double max_residual_ratio = 100;  ///< norm of a layer's residual over that of its gradient
+  std::string trace = {};  ///< file for what is measured, of rank 0: docs/trace-format.md; also GRADWIRE_TRACE=FILE
+};
+
+/// What became of a plan.
+enum class PlanOutcome : std::uint8_t {
+  adopted,     ///< by the policy, or by hand
+  kept,        ///< the old one: hysteresis
+  incomplete,  ///< no plan was made: layers were not measured in time, or their norms are beyond f32's squares
+  late,        ///< the policy was not done on all ranks: the old plan stays
+  failed,      ///< the policy could not, or ranks found different plans: the old plan stays
+  guarded,     ///< one layer has left its bound and moves to a safer candidate
+};
+[[nodiscard]] GRADWIRE_API std::string_view name(PlanOutcome outcome) noexcept;
+
+struct PlanEvent {
+  std::uint64_t step = 0;  ///< the first step that it holds for
+  PlanOutcome outcome = PlanOutcome::adopted;
+  std::string detail;  ///< why, in words
+};
+
+/// What planning has done so far; the same on all ranks, but for times.
+struct PlanningReport {
+  std::vector<PlanEvent> events;
+  double measure_us = 0;   ///< time of one core that measuring took on this rank
+  double snapshot_us = 0;  ///< that copying gradients for it took of the steps
+  double last_solve_ms = 0;
+};
+
+}  // namespace gradwire
