@@ -9,6 +9,7 @@
 #include "gradwire/optimizer.hpp"
 #include "gradwire/plan.hpp"
 #include "gradwire/sharded.hpp"
+#include "gradwire/trace.hpp"
 #include "gradwire/transport.hpp"
 #include "gradwire/types.hpp"
 #include "gradwire/version.hpp"

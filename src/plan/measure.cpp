@@ -7,6 +7,7 @@
 
 #include "base/fail.hpp"
 #include "compress/vector_ops.hpp"
+#include "plan/sample.hpp"
 #include "plan/spectrum.hpp"
 
 #include "gradwire/buffer.hpp"
@@ -142,14 +143,25 @@ class Measurement {
 
 }  // namespace
 
-TableLayer measure_layer(const LayerSample& sample, std::span<const std::string> specs, std::size_t reference) {
+std::uint64_t elements_of(std::span<const std::size_t> shape) noexcept {
+  std::uint64_t count = 1;
+  for (const std::size_t extent : shape)
+    if (__builtin_mul_overflow(count, std::uint64_t{extent}, &count)) return 0;
+  return count;
+}
+
+void check(const LayerSample& sample) {
   const ConstTensor& x = sample.values;
-  std::size_t shaped = 1;
-  for (const std::size_t extent : sample.shape) shaped *= extent;
+  const std::uint64_t shaped = elements_of(sample.shape);
   require(x.dtype == DType::f32 && x.space == Space::host && x.count > 0 && x.data != nullptr,
           "layer '{}': measured are f32 values in host memory, given {}[{}]", sample.name, name(x.dtype), x.count);
   require(sample.shape.empty() || shaped == x.count, "layer '{}': its shape has {} elements, not {}", sample.name,
           shaped, x.count);
+}
+
+TableLayer measure_layer(const LayerSample& sample, std::span<const std::string> specs, std::size_t reference) {
+  const ConstTensor& x = sample.values;
+  check(sample);
   require(reference < specs.size(), "layer '{}': reference {} of {} candidates", sample.name, reference, specs.size());
   Measurement measurement(x, sample.shape, sample.key);
   try {

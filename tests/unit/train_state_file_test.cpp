@@ -1,16 +1,15 @@
 // The files of saved state: what was written is read, and nothing else is.
 #include <gmock/gmock.h>
-#include <sys/resource.h>
 #include <unistd.h>
 #include <xxhash.h>
 
 #include <bit>
-#include <csignal>
 #include <cstring>
 #include <fstream>
 #include <iterator>
 
 #include "base/fail.hpp"
+#include "support/full_disk.hpp"
 #include "train/state_file.hpp"
 
 #include "gradwire/version.hpp"
@@ -257,26 +256,6 @@ TEST_F(StateFile, WhatIsNoStateIsNamed) {
   const std::string folder = message_of(Errc::io, [&] { (void)read_state(folder_ / "folder"); });
   EXPECT_THAT(folder, AllOf(HasSubstr("/folder: cannot read"), HasSubstr("directory")));
 }
-
-/// A disk that is full after some bytes: files may not grow beyond them.
-class FullDisk {
- public:
-  explicit FullDisk(rlim_t bytes) : before_(std::signal(SIGXFSZ, SIG_IGN)) {
-    EXPECT_EQ(::getrlimit(RLIMIT_FSIZE, &limit_), 0);
-    const rlimit full{bytes, limit_.rlim_max};
-    EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &full), 0);
-  }
-  FullDisk(const FullDisk&) = delete;
-  FullDisk& operator=(const FullDisk&) = delete;
-  ~FullDisk() {
-    ::setrlimit(RLIMIT_FSIZE, &limit_);
-    std::signal(SIGXFSZ, before_);
-  }
-
- private:
-  void (*before_)(int);
-  rlimit limit_{};
-};
 
 TEST_F(StateFile, AWriteThatFailsLeavesTheOldFile) {
   const fs::path path = folder_ / state_file_name(0, 1);
