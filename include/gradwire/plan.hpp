@@ -63,8 +63,8 @@ struct LayerSample {
 [[nodiscard]] GRADWIRE_API TableLayer measure_layer(const LayerSample& sample, std::span<const std::string> specs,
                                                     std::size_t reference);
 
-/// What a hook chooses from when it is told nothing else: quantisers of 2 to 8 bits, densities of 0.1 to 10 % with 4-bit
-/// values, ranks of 1 to 16.
+/// What a hook chooses from when it is told nothing else: quantisers of 2 to 8 bits, densities of 0.1 to 10 % with
+/// 4-bit values, ranks of 1 to 16.
 [[nodiscard]] GRADWIRE_API std::vector<std::string> default_candidates();
 
 struct PlanLayer {

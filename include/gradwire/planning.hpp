@@ -8,8 +8,8 @@
 
 namespace gradwire {
 
-/// How a hook chooses compressors for its layers while it trains (docs/planning.md): windows of `period` steps, in the
-/// last of which it measures what each candidate would cost and lose, then a policy, then a plan that all ranks adopt
+/// How a hook chooses compressors for its layers while it trains (docs/planning.md): windows of `period` steps, in
+/// which it measures what each candidate would cost and lose, then a policy, then a plan that all ranks adopt
 /// at one step. Planned are the parameters that are not always dense.
 struct PlanningOptions {
   std::string policy = {};  ///< "budget(ratio=20)", ...: make_policy(); empty: plans come by set_plan() alone
@@ -17,7 +17,7 @@ struct PlanningOptions {
   std::vector<std::string> candidates = {};
   std::uint64_t start = 100;   ///< steps before the first window
   std::uint64_t period = 500;  ///< steps of a window
-  std::uint64_t samples = 4;   ///< of its last steps are measured
+  std::uint64_t samples = 4;   ///< steps of its last half, at even distances, are measured
   std::uint64_t lag = 8;       ///< steps from the exchange of tables to adoption: what the policy has time for
   /// Of the time that steps take, how much measuring may take of one core, at most: a thread of its own paces itself.
   /// What is not done in time is left out of the table. 0: measured and solved by the thread that drives the hook,
@@ -32,8 +32,8 @@ struct PlanningOptions {
   // Guard rails, watched every `watch` steps. A layer beyond one moves to a candidate with at most half of its error,
   // or, where there is none, is sent dense; no plan moves it back to an error as large.
   std::uint64_t watch = 25;
-  double max_layer_error = 1;       ///< of what a step sends of a layer, the share that it loses
-  double max_residual_ratio = 100;  ///< norm of a layer's residual over that of its gradient
+  double max_layer_error = 1;        ///< of what a step sends of a layer, the share that it loses
+  double max_residual_ratio = 1000;  ///< norm of a layer's residual over that of its gradient
   std::string trace = {};  ///< file for what is measured, of rank 0: docs/trace-format.md; also GRADWIRE_TRACE=FILE
 };
 

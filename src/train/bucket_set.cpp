@@ -24,8 +24,8 @@ BucketSet::BucketSet(const Communicator& comm, std::span<const ParamInfo> infos,
   }
   if (options.non_finite == NonFinite::dense) in_flight_limit_ = 1;
   const std::vector<BucketPlan> plans = plan_buckets(schemes_, options.bucket_bytes);
-  require(plans.size() <= std::size_t{kMaxSlot} + 1,
-          "the hook has {} buckets, at most {} are possible: raise bucket_bytes", plans.size(), kMaxSlot + 1);
+  require(plans.size() < kMaxSlot, "the hook has {} buckets, at most {} are possible: raise bucket_bytes", plans.size(),
+          kMaxSlot - 1);  // the last two slots are the planning's
   for (const BucketPlan& plan : plans) {
     std::size_t bytes = 0;
     for (const std::size_t i : plan.params) bytes += schemes_[i].count * sizeof(float);
@@ -98,6 +98,11 @@ std::string BucketSet::memory(std::size_t param) const {
 void BucketSet::set_memory(std::size_t param, std::string_view memory) {
   if (bucket_of_[param] == kNoBucket) return;
   buckets_[bucket_of_[param]].operation->set_memory(place_of(param), memory);
+}
+
+void BucketSet::adopt_memory(std::size_t param, std::string_view memory, const std::string& from) {
+  if (bucket_of_[param] == kNoBucket) return;
+  if (from == schemes_[param].compressor) set_memory(param, memory);  // WIP
 }
 
 }  // namespace gradwire

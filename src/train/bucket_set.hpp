@@ -32,6 +32,8 @@ struct Bucket {
   std::optional<Work> work;  ///< while in flight
   bool falling_back = false;
   bool done = false;
+  double launch_us = 0;  // in the last step that had the bucket, from its first launch
+  double done_us = 0;
 };
 
 /// The buckets of the steps that share one assignment of compressors to parameters.
@@ -52,6 +54,8 @@ class BucketSet {
   /// PersistentAllreduce::memory and set_memory of a parameter.
   [[nodiscard]] std::string memory(std::size_t param) const;
   void set_memory(std::size_t param, std::string_view memory);
+  /// PersistentAllreduce::adopt_memory.
+  void adopt_memory(std::size_t param, std::string_view memory, const std::string& from);
   /// Buckets that may be in flight at once: one where they need memory beside that of the operations, to keep the
   /// workspace within twice a bucket, or where a bucket may be sent again.
   [[nodiscard]] std::size_t in_flight_limit() const noexcept { return in_flight_limit_; }

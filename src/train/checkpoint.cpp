@@ -71,7 +71,7 @@ void require_alike(const SavedState& first, const SavedState& other, const std::
          other.rank, other.step);
   }
   const bool alike =
-      first.owner == other.owner && first.numbers == other.numbers &&
+      first.owner == other.owner && first.numbers == other.numbers && first.plan == other.plan &&
       std::equal(first.params.begin(), first.params.end(), other.params.begin(), other.params.end(), same_layout);
   if (!alike || first.average != other.average) {
     fail(Errc::bad_state, "{}: the states of ranks 0 and {} are of different models", folder.string(), other.rank);
@@ -105,6 +105,7 @@ SavedState EngineState::save() {
   saved.skipped_steps = totals.skipped_steps;
   saved.dense_fallbacks = totals.dense_fallbacks;
   saved.average = average_;
+  saved.plan = engine_.agenda().saved();
   for (std::size_t i = 0; i < engine_.param_count(); ++i) {
     const ParamInfo& info = engine_.info(i);
     require(engine_.index_of(info.name) == i, "two parameters are called '{}', and state is saved and loaded by name",
@@ -156,6 +157,11 @@ void EngineState::check(const SavedState& state) {
     found[i] = true;
     add(describe(saved, engine_.info(i), engine_.plan(i).rule, engine_.state(i)));
   }
+  try {
+    engine_.check_saved_plan(state.plan);
+  } catch (const Error& error) {
+    add(error.what());
+  }
   for (std::size_t i = 0; i < found.size(); ++i) {
     if (!found[i]) add(fmt::format("'{}' is new", engine_.info(i).name));
   }
@@ -163,6 +169,7 @@ void EngineState::check(const SavedState& state) {
 }
 
 void EngineState::take_up(const SavedState& state) {
+  engine_.set_saved_plan(state.plan);
   for (const SavedParam& saved : state.params) {
     const std::size_t i = engine_.index_of(saved.name);
     const std::vector<NamedState> live = engine_.state(i);

@@ -214,7 +214,7 @@ class ZeroOneAdam::Impl final : public Checkpointed {
 
   /// Replaces the tensors by their means over ranks, which took this learning rate, or the sum of these.
   StepReport exchange(StepEngine& engine, std::span<const Tensor> tensors, double rates) {
-    for (std::size_t i = 0; i < tensors.size(); ++i) engine.set_gradient(i, tensors[i]);
+    for (std::size_t i = 0; i < tensors.size(); ++i) engine.set_gradient(i, tensors[i], 0);
     Backoff backoff;
     try {
       const Agreement rate{"learning rate since the last exchange", fmt::format("{}", rates)};

@@ -1,9 +1,12 @@
 #include "train/registration.hpp"
 
+#include <fmt/ranges.h>
+
 #include <exception>
 
 #include "base/env.hpp"
 #include "base/fail.hpp"
+#include "train/planning/layers.hpp"
 
 namespace gradwire {
 namespace {
@@ -48,6 +51,18 @@ std::vector<Agreement> describe_registration(std::span<const ParamInfo> params, 
                    options.algorithm, options.inner, options.bucket_bytes, environment().segment_bytes, options.seed,
                    options.average ? "mean" : "sum", name(options.non_finite),
                    environment().check ? "checked" : "unchecked")});
+  if (measures(options.planning)) {
+    const PlanningOptions& planning = options.planning;
+    entries.push_back({"the hook's planning",
+                       fmt::format("policy {}, candidates {}, start {}, period {}, {} samples, lag {}, hysteresis {}, "
+                                   "max_error {}, watch {}, max_layer_error {}, max_residual_ratio {}",
+                                   planning.policy.empty() ? "none, a trace only" : planning.policy,
+                                   fmt::join(planning.candidates, ","), planning.start, planning.period,
+                                   planning.samples, planning.lag, planning.hysteresis, planning.max_error,
+                                   planning.watch, planning.max_layer_error, planning.max_residual_ratio)});
+  } else {
+    entries.push_back({"the hook's planning", "none"});
+  }
   for (std::size_t i = 0; i < params.size(); ++i) {
     entries.push_back({fmt::format("parameter '{}'", params[i].name),
                        fmt::format("id {} {}[{}] {}", static_cast<std::uint32_t>(params[i].id), name(params[i].dtype),

@@ -27,7 +27,7 @@ static_assert(std::endian::native == std::endian::little, "state files are littl
 constexpr std::string_view kMagic{"GWSTATE\x01", 8};
 constexpr std::size_t kHead = kMagic.size() + sizeof(std::uint64_t);
 constexpr std::size_t kDigest = sizeof(std::uint64_t);
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;  // 1 had no plan
 
 [[noreturn]] void fail_io(const fs::path& path, const char* what) {
   const int code = errno;
@@ -74,6 +74,8 @@ std::string compose(const SavedState& state, const fs::path& path) {
                   {"average", state.average},
                   {"owner", state.owner},
                   {"numbers", state.numbers},
+                  {"plan", state.plan.plan.empty() ? Json() : Json::parse(state.plan.plan)},
+                  {"ceilings", state.plan.ceilings},
                   {"params", params}};
   std::string text;
   try {
@@ -208,8 +210,8 @@ SavedState read_state(const fs::path& path) {
   try {
     const Json head = Json::parse(body.substr(kHead, text_size));
     const int version = head.at("version").get<int>();
-    if (version != kVersion) {
-      fail(Errc::bad_state, "{}: version {}, this gradwire ({}) reads version {}", path.string(), version,
+    if (version < 1 || version > kVersion) {
+      fail(Errc::bad_state, "{}: version {}, this gradwire ({}) reads versions 1 to {}", path.string(), version,
            GRADWIRE_VERSION, kVersion);
     }
     SavedState state{head.at("rank").get<int>(),
@@ -221,6 +223,10 @@ SavedState read_state(const fs::path& path) {
                      {},
                      head.at("owner").get<std::string>(),
                      head.at("numbers").get<std::map<std::string, std::uint64_t>>()};
+    if (version > 1) {
+      if (!head.at("plan").is_null()) state.plan.plan = head.at("plan").dump();
+      state.plan.ceilings = head.at("ceilings").get<std::map<std::string, double>>();
+    }
     for (const Json& row : head.at("params")) state.params.push_back(parse(row, body.substr(kHead + text_size)));
     return state;
   } catch (const Error&) {

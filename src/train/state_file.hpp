@@ -36,6 +36,13 @@ struct SavedParam {
   std::vector<SavedMemory> memories;
 };
 
+/// What planning keeps.
+struct SavedPlan {
+  std::string plan;                        ///< JSON; empty: none was adopted
+  std::map<std::string, double> ceilings;  ///< by layer: errors, as shares of norms, that guards hold it below
+  bool operator==(const SavedPlan&) const = default;
+};
+
 /// All that one rank of a hook, or of an optimiser, keeps from step to step.
 struct SavedState {
   int rank = 0;
@@ -48,6 +55,8 @@ struct SavedState {
   std::string owner{kHook};  ///< whose it is: or "ZeroOneAdam"
   /// What an owner other than a hook keeps in numbers.
   std::map<std::string, std::uint64_t> numbers{};
+
+  SavedPlan plan{};
 
   static constexpr std::string_view kHook = "GradientHook";
 };

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <set>
 
+#include "base/clock.hpp"
 #include "base/fail.hpp"
 #include "collectives/operation.hpp"
 #include "compress/vector_ops.hpp"
@@ -31,29 +32,31 @@ void scale_in_place(const Tensor& tensor, float scale) {
 StepEngine::StepEngine(const Communicator& comm, std::span<const ParamInfo> params, const HookOptions& options)
     : comm_(comm), options_(options), scale_(options.average ? 1.0F / static_cast<float>(comm.size()) : 1.0F) {
   std::vector<ParamPlan> plans = plan_params(params, options);
-  for (std::size_t i = 0; i < params.size(); ++i) {
-    Param param{.info = params[i], .plan = std::move(plans[i]), .rule = nullptr};
-    const ParamPlan& plan = param.plan;
-    param.rule = make_rule(plan.rule, {plan.count, comm.size(), plan.always_dense});
-    const bool may_be_sent_again = options.non_finite == NonFinite::dense;
-    param.plain = plan.always_dense && plan.rule == "none" && !may_be_sent_again;
-    param.staged = !param.plain && (param.info.dtype != DType::f32 || may_be_sent_again);
-    if (plan.schedule.drops_residual()) {
-      for (const NamedState& state : param.rule->state()) {
-        if (state.kind != StateKind::residual) continue;
-        param.residuals.push_back(state.values);
-        if (!state.values->is_f32()) decay_scratch_.resize(std::max(decay_scratch_.size(), plan.count));
-      }
-    }
-    params_.push_back(std::move(param));
-  }
+  for (std::size_t i = 0; i < params.size(); ++i) add_param(params[i], std::move(plans[i]));
   find_reasons();
-  plan_sets();
+  find_layers();
+  run(make_sets(agenda_->specs()));
 }
 
 StepEngine::~StepEngine() {
   // Buckets still in flight: their transport may go on writing to these.
   for (std::size_t i = oldest_; i < next_; ++i) arenas_[i % set().in_flight_limit()].abandon();
+}
+
+void StepEngine::add_param(const ParamInfo& info, ParamPlan plan) {
+  Param& param = params_.emplace_back();
+  param.rule = make_rule(plan.rule, {plan.count, comm_.size(), plan.always_dense});
+  const bool may_be_sent_again = options_.non_finite == NonFinite::dense;
+  param.plain = plan.always_dense && plan.rule == "none" && !may_be_sent_again;
+  for (const NamedState& state : param.rule->state()) {
+    if (state.kind != StateKind::residual) continue;
+    param.residuals.push_back(state.values);
+    if (!state.values->is_f32()) state_scratch_.resize(std::max(state_scratch_.size(), plan.count));
+  }
+  param.travels.info = info;
+  param.travels.staged = !param.plain && (info.dtype != DType::f32 || may_be_sent_again);
+  param.travels.scratch = param.rule->needs_scratch();
+  param.travels.plan = std::move(plan);
 }
 
 /// Parameters that share one share its steps.
@@ -68,76 +71,79 @@ void StepEngine::find_reasons() {
     return 1U << place;
   };
   for (Param& param : params_) {
-    if (param.plan.schedule.dense_every > 0) param.dense_in |= add({param.plan.schedule.dense_every, {}});
-    if (param.rule->dense_steps_left() > 0) param.dense_in |= add({0, param.plan.rule});
+    const ParamPlan& plan = param.travels.plan;
+    if (plan.schedule.dense_every > 0) param.travels.dense_in |= add({plan.schedule.dense_every, {}});
+    if (param.rule->dense_steps_left() > 0) param.travels.dense_in |= add({0, plan.rule});
     require(reasons_.size() <= kMaxReasons,
             "parameter '{}': the hook has more than {} different every() and rules that begin with dense steps",
-            param.info.name, kMaxReasons);
+            param.travels.info.name, kMaxReasons);
   }
 }
 
-/// All sets that a step can need, and arenas for the largest of their buckets.
-void StepEngine::plan_sets() {
-  std::set<std::uint64_t> firsts{0};
+void StepEngine::find_layers() {
+  std::vector<ParamInfo> infos;
+  std::vector<ParamPlan> plans;
+  std::uint64_t settled = 0;
   for (const Param& param : params_) {
-    firsts.insert(param.plan.schedule.dense_steps);
-    for (const Schedule::Stage& stage : param.plan.schedule.stages) firsts.insert(stage.first);
+    infos.push_back(param.travels.info);
+    plans.push_back(param.travels.plan);
+    settled = std::max({settled, plans.back().schedule.dense_steps, plans.back().schedule.stages.back().first});
   }
-  std::vector<std::string> keys;
-  phases_.clear();
-  sets_.clear();
-  for (const std::uint64_t first : firsts) {
-    Phase& phase = phases_.emplace_back(Phase{first, {}});
-    for (unsigned mask = 0; mask < 1U << reasons_.size(); ++mask) phase.sets.push_back(add_set(first, mask, keys));
-  }
-  std::array<std::size_t, BucketSet::kMaxInFlight> sizes{};
-  for (const std::unique_ptr<BucketSet>& made : sets_) {
-    for (std::size_t i = 0; i < made->buckets().size(); ++i) {
-      std::size_t& size = sizes[i % made->in_flight_limit()];
-      size = std::max(size, made->buckets()[i].arena_bytes);
+  std::vector<PlannedLayer> layers = planned_layers(comm_, infos, plans, options_);
+  for (std::size_t l = 0; l < layers.size(); ++l) params_[layers[l].param].layer = l;
+  owed_.resize(layers.size());
+  agenda_.emplace(comm_, std::move(layers), options_, settled);
+  // Each candidate has to be one that the algorithms can carry, or a plan could not be adopted in the middle of
+  // training.
+  std::set<std::string> all;
+  for (const PlannedLayer& layer : agenda_->layers()) all.insert(layer.specs.begin(), layer.specs.end());
+  for (const std::string& spec : all) {
+    PlanAgenda::Specs specs = agenda_->specs();
+    for (std::size_t l = 0; l < specs.size(); ++l) {
+      const std::vector<std::string>& known = agenda_->layers()[l].specs;
+      if (std::find(known.begin(), known.end(), spec) != known.end()) specs[l] = spec;
     }
+    (void)make_sets(specs);
   }
-  for (std::size_t i = 0; i < sizes.size(); ++i) {
-    if (arenas_[i].size() < sizes[i]) arenas_[i] = Buffer(sizes[i]);
+}
+
+std::unique_ptr<StepSets> StepEngine::make_sets(const PlanAgenda::Specs& specs) const {
+  std::vector<StepParam> params;
+  for (const Param& param : params_) {
+    StepParam& made = params.emplace_back(param.travels);
+    if (param.layer == kNoLayer) continue;
+    std::string& own = made.plan.schedule.stages.back().compressor;
+    made.sent_dense = specs[param.layer] == Schedule::kDense && own != Schedule::kDense;
+    own = specs[param.layer];
   }
+  return std::make_unique<StepSets>(comm_, params, reasons_.size(), options_);
+}
+
+/// From the next step on; what operations keep goes on.
+void StepEngine::run(std::unique_ptr<StepSets> sets) {
+  for (std::size_t i = 0; i < arenas_.size(); ++i) {
+    if (arenas_[i].size() < sets->arena_bytes(i)) arenas_[i] = Buffer(sets->arena_bytes(i));
+  }
+  if (sets_) sets->adopt_memories(*sets_, set_);
+  const std::lock_guard lock(mutex_);
+  sets_ = std::move(sets);
   choose_set();
   last_set_ = set_;
 }
 
-std::size_t StepEngine::add_set(std::uint64_t step, unsigned mask, std::vector<std::string>& keys) {
-  std::vector<ParamInfo> infos;
-  std::vector<BucketParam> params;
-  std::string key;
-  for (const Param& param : params_) {
-    const bool dense = param.plan.schedule.warms_up(step) || (mask & param.dense_in) != 0;
-    BucketParam made{param.plan.scheme(param.info, step, dense), param.staged, param.rule->needs_scratch()};
-    if (param.frozen) made.scheme.count = 0;
-    key += made.scheme.dense() ? "dense\n" : made.scheme.compressor + '\n';
-    infos.push_back(param.info);
-    params.push_back(std::move(made));
-  }
-  const auto found = std::find(keys.begin(), keys.end(), key);
-  if (found != keys.end()) return static_cast<std::size_t>(found - keys.begin());
-  keys.push_back(std::move(key));
-  sets_.push_back(std::make_unique<BucketSet>(comm_, infos, params, options_));
-  return sets_.size() - 1;
-}
-
 /// Of the step `step_`.
 void StepEngine::choose_set() {
-  auto phase = phases_.begin();
-  while (phase + 1 != phases_.end() && step_ >= (phase + 1)->first) ++phase;
   unsigned mask = 0;
   for (const Param& param : params_) {
-    if (param.frozen) continue;
+    if (param.travels.frozen) continue;
     for (std::size_t r = 0; r < reasons_.size(); ++r) {
-      if ((param.dense_in >> r & 1U) == 0) continue;
+      if ((param.travels.dense_in >> r & 1U) == 0) continue;
       const bool holds =
-          reasons_[r].every > 0 ? param.plan.schedule.is_nth_step(step_) : param.rule->dense_steps_left() > 0;
+          reasons_[r].every > 0 ? param.travels.plan.schedule.is_nth_step(step_) : param.rule->dense_steps_left() > 0;
       if (holds) mask |= 1U << r;
     }
   }
-  set_ = phase->sets[mask];
+  set_ = sets_->of(step_, mask);
 }
 
 std::size_t StepEngine::workspace_bytes() const noexcept {
@@ -156,7 +162,7 @@ Bytes StepEngine::workspace(const Bucket& bucket) const noexcept {
 }
 
 Tensor StepEngine::scratch(const Bucket& bucket, std::size_t place) const noexcept {
-  return {arena(bucket).data + bucket.scratch_first[place], params_[bucket.params[place]].plan.count};
+  return {arena(bucket).data + bucket.scratch_first[place], params_[bucket.params[place]].travels.plan.count};
 }
 
 void StepEngine::prepare_input(const Bucket& bucket, std::size_t place, ItemBuffers& buffers) {
@@ -167,31 +173,46 @@ void StepEngine::prepare_input(const Bucket& bucket, std::size_t place, ItemBuff
     return;
   }
   buffers.tensor = param.gradient;
-  if (param.staged) buffers.tensor = {arena(bucket).data + bucket.staging_first[place], param.plan.count};
+  if (param.travels.staged) {
+    buffers.tensor = {arena(bucket).data + bucket.staging_first[place], param.travels.plan.count};
+  }
+  if (param.layer != kNoLayer) agenda_->see_gradient(param.layer, param.gradient, scale_);
   param.rule->compensate(param.gradient, scale_, buffers.tensor, StreamRef::host());
+  if (param.layer != kNoLayer) agenda_->see_sent(param.layer, buffers.tensor, param.ready_us);
   buffers.residual = param.rule->residual(scratch(bucket, place));
 }
 
 void StepEngine::launch(const std::optional<Verdict>& refusal) {
-  if (next_ == 0) totals_ = {};
+  if (next_ == 0) {
+    totals_ = {};
+    busy_us_ = 0;
+    step_began_ = Clock::now();
+    agenda_->begin_step(step_);
+  }
+  if (oldest_ == next_) busy_since_ = Clock::now();
   Bucket& bucket = set().buckets()[next_];
+  bucket.launch_us = us_since(step_began_);
   {
     const Stopwatch watch(totals_.encode_us);
     for (std::size_t place = 0; place < bucket.params.size(); ++place) {
       const Param& param = params_[bucket.params[place]];
       if (refusal) {
-        bucket.buffers[place] = {{nullptr, param.plan.count, param.staged ? DType::f32 : param.info.dtype}, {}};
+        const DType dtype = param.travels.staged ? DType::f32 : param.travels.info.dtype;
+        bucket.buffers[place] = {{nullptr, param.travels.plan.count, dtype}, {}};
       } else {
         prepare_input(bucket, place, bucket.buffers[place]);
       }
     }
   }
   Work work = bucket.operation->start(bucket.buffers, workspace(bucket), step_, StreamRef::host(), refusal);
-  const std::lock_guard lock(mutex_);
-  bucket.done = false;
-  bucket.falling_back = false;
-  bucket.work = std::move(work);
-  ++next_;
+  {
+    const std::lock_guard lock(mutex_);
+    bucket.done = false;
+    bucket.falling_back = false;
+    bucket.work = std::move(work);
+    ++next_;
+  }
+  if (next_ == bucket_count()) agenda_->start(StreamRef::host());
 }
 
 bool StepEngine::advance() {
@@ -219,9 +240,12 @@ bool StepEngine::advance() {
     finish_bucket(bucket);
     completed = true;
   }
-  const std::lock_guard lock(mutex_);
-  while (oldest_ < next_ && set().buckets()[oldest_].done) ++oldest_;
-  return completed;
+  if (completed) {
+    const std::lock_guard lock(mutex_);
+    while (oldest_ < next_ && set().buckets()[oldest_].done) ++oldest_;
+    if (oldest_ == next_) busy_us_ += us_since(busy_since_);
+  }
+  return agenda_->advance() || completed;
 }
 
 /// The gradients themselves are still whole: what travelled was staged.
@@ -246,7 +270,8 @@ std::string StepEngine::describe() const {
     const Bucket& bucket = set().buckets()[i];
     if (bucket.work) text += (text.empty() ? "" : "; ") + bucket.work->describe();
   }
-  return text;
+  const std::string beside = agenda_->describe();
+  return text + (text.empty() || beside.empty() ? "" : "; ") + beside;
 }
 
 void StepEngine::finish_bucket(Bucket& bucket) {
@@ -259,11 +284,12 @@ void StepEngine::finish_bucket(Bucket& bucket) {
   for (std::size_t place = 0; place < bucket.params.size(); ++place) {
     Param& param = params_[bucket.params[place]];
     const auto n = static_cast<std::uint64_t>(comm_.size());
-    totals_.dense_bytes += 2 * (n - 1) * param.plan.count * size_of(param.info.dtype) / n;
+    totals_.dense_bytes += 2 * (n - 1) * param.travels.plan.count * size_of(param.travels.info.dtype) / n;
     if (param.plain || agreed_failure_ || bucket.falling_back) continue;
     param.rule->absorb(bucket.buffers[place].tensor, scratch(bucket, place), StreamRef::host());
-    if (param.staged) ops::convert(bucket.buffers[place].tensor, param.gradient);
+    if (param.travels.staged) ops::convert(bucket.buffers[place].tensor, param.gradient);
   }
+  bucket.done_us = us_since(step_began_);
   const std::lock_guard lock(mutex_);
   bucket.work.reset();
   bucket.done = true;
@@ -271,13 +297,13 @@ void StepEngine::finish_bucket(Bucket& bucket) {
 
 void StepEngine::commit() {
   for (Param& param : params_) {
-    if (param.frozen || param.keeps_state) continue;
+    if (param.travels.frozen || param.keeps_state) continue;
     param.rule->commit();
-    const Schedule& schedule = param.plan.schedule;
+    const Schedule& schedule = param.travels.plan.schedule;
     if (!schedule.drops_residual()) continue;
     const bool reset = schedule.reset_every > 0 && step_ % schedule.reset_every == 0;
     for (StateVector* const residual : param.residuals) {
-      residual->scale(reset ? 0 : schedule.decay, decay_scratch_.data());
+      residual->scale(reset ? 0 : schedule.decay, state_scratch_.data());
     }
   }
 }
@@ -323,13 +349,25 @@ void StepEngine::end_step() {
     last_set_ = set_;
     choose_set();
   }
+  replan(failure != nullptr || totals_.skipped);
   if (failure) std::rethrow_exception(failure);
 }
 
-void StepEngine::set_frozen(std::size_t param, bool frozen) {
-  const std::lock_guard lock(mutex_);
-  params_[param].frozen = frozen;
-  plan_sets();
+/// What the agenda wants to run from the next step on.
+void StepEngine::replan(bool dropped) {
+  if (agenda_->watches()) {
+    for (const Param& param : params_)
+      if (param.layer != kNoLayer) owed_[param.layer] = owed(param);
+  }
+  const std::optional<PlanAgenda::Specs> specs =
+      agenda_->end_step(owed_, dropped, {busy_us_, static_cast<double>(totals_.wire_bytes)});
+  if (!specs) return;
+  try {
+    run(make_sets(*specs));
+  } catch (const Error& error) {  // the same on all ranks
+    return agenda_->refuse(error.what());
+  }
+  agenda_->adopt();
 }
 
 }  // namespace gradwire

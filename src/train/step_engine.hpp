@@ -8,8 +8,10 @@
 #include <utility>
 #include <vector>
 
-#include "train/bucket_set.hpp"
+#include "base/clock.hpp"
+#include "train/planning/agenda.hpp"
 #include "train/state_file.hpp"
+#include "train/step_sets.hpp"
 
 #include "gradwire/buffer.hpp"
 #include "gradwire/feedback.hpp"
@@ -34,26 +36,30 @@ class StepEngine {
   [[nodiscard]] std::size_t bucket_size(std::size_t bucket) const noexcept {
     return set().buckets()[bucket].params.size();
   }
-  /// Of the last step; before the first one, and after set_frozen(), of the next.
+  /// Of the last step; before the first one, after set_frozen(), and when a plan has changed, of the next.
   [[nodiscard]] const ParamScheme& last_scheme(std::size_t param) const noexcept {
-    return sets_[last_set_]->scheme(param);
+    return (*sets_)[last_set_].scheme(param);
   }
 
-  [[nodiscard]] const ParamPlan& plan(std::size_t param) const noexcept { return params_[param].plan; }
+  /// As registered, whatever plan holds.
+  [[nodiscard]] const ParamPlan& plan(std::size_t param) const noexcept { return params_[param].travels.plan; }
   [[nodiscard]] std::size_t workspace_bytes() const noexcept;
   [[nodiscard]] std::size_t state_bytes() const noexcept;
   [[nodiscard]] double residual_norm(std::size_t param) const;
 
-  /// A step's gradients; each before its bucket is launched.
-  void set_gradient(std::size_t param, Tensor gradient) noexcept { params_[param].gradient = gradient; }
+  /// A step's gradients; each before its bucket is launched. `ready_us`: when it came, from the step's first.
+  void set_gradient(std::size_t param, Tensor gradient, double ready_us) noexcept {
+    params_[param].gradient = gradient;
+    params_[param].ready_us = ready_us;
+  }
 
   /// Whether the next bucket in order may be launched, as far as memory goes.
   [[nodiscard]] bool has_room() const noexcept {
     return next_ < bucket_count() && next_ - oldest_ < set().in_flight_limit();
   }
   [[nodiscard]] std::size_t next_bucket() const noexcept { return next_; }
-  [[nodiscard]] bool in_flight() const noexcept { return oldest_ < next_; }
-  [[nodiscard]] bool step_done() const noexcept { return oldest_ == bucket_count(); }
+  [[nodiscard]] bool in_flight() const noexcept { return oldest_ < next_ || agenda_->in_flight(); }
+  [[nodiscard]] bool step_done() const noexcept { return oldest_ == bucket_count() && !agenda_->in_flight(); }
 
   /// Launches the next bucket; with a refusal, without its gradients. Throws what puts ranks out of step.
   void launch(const std::optional<Verdict>& refusal);
@@ -66,19 +72,31 @@ class StepEngine {
 
   // Between steps.
   void rescale(float factor);
-  [[nodiscard]] bool frozen(std::size_t param) const noexcept { return params_[param].frozen; }
+  [[nodiscard]] bool frozen(std::size_t param) const noexcept { return params_[param].travels.frozen; }
   void set_frozen(std::size_t param, bool frozen);
+  [[nodiscard]] const PlanAgenda& agenda() const noexcept { return *agenda_; }
+  /// Makes ready what runs this plan. Throws Errc::invalid_argument and whatever the algorithms refuse; nothing has
+  /// changed then.
+  [[nodiscard]] std::unique_ptr<StepSets> prepare_plan(const Plan& plan) const;
+  /// From the next step on.
+  void set_plan(const Plan& plan, std::unique_ptr<StepSets> prepared);
+  /// The buckets of the last step, or, when what ran it is gone, none.
+  [[nodiscard]] std::vector<BucketReport> bucket_reports() const;
 
   // What survives between runs (train/checkpoint.hpp).
   [[nodiscard]] std::size_t param_count() const noexcept { return params_.size(); }
-  [[nodiscard]] const ParamInfo& info(std::size_t param) const noexcept { return params_[param].info; }
+  [[nodiscard]] const ParamInfo& info(std::size_t param) const noexcept { return params_[param].travels.info; }
   /// param_count() where there is none of that name.
   [[nodiscard]] std::size_t index_of(std::string_view name) const noexcept;
   [[nodiscard]] std::vector<NamedState> state(std::size_t param) const { return params_[param].rule->state(); }
-  [[nodiscard]] std::vector<SavedMemory> memories(std::size_t param) const;
-  /// Replaces all that is kept. Throws Errc::bad_state for memory of another shape; that of compressors the schedule no
-  /// longer has is dropped.
-  void set_memories(std::size_t param, std::span<const SavedMemory> memories);
+  [[nodiscard]] std::vector<SavedMemory> memories(std::size_t param) const { return sets_->memories(param); }
+  /// StepSets::set_memories.
+  void set_memories(std::size_t param, std::span<const SavedMemory> memories) { sets_->set_memories(param, memories); }
+  /// Throws Errc::invalid_argument for layers that are none.
+  void check_saved_plan(const SavedPlan& saved) const;
+  /// Before memories are set, as these go with the sets that a plan makes. Throws what check_saved_plan() and
+  /// prepare_plan() do.
+  void set_saved_plan(const SavedPlan& saved);
   void set_step(std::uint64_t step, std::uint64_t skipped_steps, std::uint64_t dense_fallbacks);
 
   /// The operations in flight and what they wait for; empty where there are none.
@@ -98,29 +116,28 @@ class StepEngine {
   static constexpr std::size_t kMaxReasons = 6;
 
   struct Param {
-    ParamInfo info;
-    ParamPlan plan;
+    StepParam travels;
     std::unique_ptr<FeedbackRule> rule;
-    bool plain = false;   // always dense and without a rule: travels as it is, in its own memory
-    bool staged = false;  // BucketParam
-    bool frozen = false;
-    unsigned dense_in = 0;                  // mask of its reasons: in which steps it is sent dense
+    bool plain = false;                     // always dense and without a rule: travels as it is, in its own memory
     bool keeps_state = false;               // in this step: its bucket was sent dense as it was not finite
-    std::vector<StateVector*> residuals{};  // of the rule, where the schedule drops some of them
+    std::vector<StateVector*> residuals{};  // of the rule
+    std::size_t layer = kNoLayer;           // of the agenda
     Tensor gradient{};
+    double ready_us = 0;
   };
-  /// From step `first` on: the set of a step, by the mask of the reasons that hold in it.
-  struct Phase {
-    std::uint64_t first = 0;
-    std::vector<std::size_t> sets;
-  };
+  static constexpr std::size_t kNoLayer = std::numeric_limits<std::size_t>::max();
 
+  void add_param(const ParamInfo& info, ParamPlan plan);
   void find_reasons();
-  void plan_sets();
-  [[nodiscard]] std::size_t add_set(std::uint64_t step, unsigned mask, std::vector<std::string>& keys);
+  void find_layers();
+  [[nodiscard]] std::unique_ptr<StepSets> make_sets(const PlanAgenda::Specs& specs) const;
+  void run(std::unique_ptr<StepSets> sets);
   void choose_set();
-  [[nodiscard]] BucketSet& set() noexcept { return *sets_[set_]; }
-  [[nodiscard]] const BucketSet& set() const noexcept { return *sets_[set_]; }
+  [[nodiscard]] BucketSet& set() noexcept { return (*sets_)[set_]; }
+  [[nodiscard]] const BucketSet& set() const noexcept { return (*sets_)[set_]; }
+  void take_off(Bucket& bucket);
+  void replan(bool dropped);
+  [[nodiscard]] double owed(const Param& param);
   void prepare_input(const Bucket& bucket, std::size_t place, ItemBuffers& buffers);
   void fall_back(Bucket& bucket);
   void finish_bucket(Bucket& bucket);
@@ -134,9 +151,9 @@ class StepEngine {
   const HookOptions options_;
   float scale_;
   std::vector<Param> params_;
-  std::vector<std::unique_ptr<BucketSet>> sets_;
   std::vector<DenseReason> reasons_;
-  std::vector<Phase> phases_;
+  std::optional<PlanAgenda> agenda_;
+  std::unique_ptr<StepSets> sets_;
   std::size_t set_ = 0;
   std::size_t last_set_ = 0;  // the last step's
   std::array<Buffer, BucketSet::kMaxInFlight> arenas_;
@@ -147,7 +164,11 @@ class StepEngine {
   std::exception_ptr agreed_failure_;
   std::pair<bool, std::size_t> agreed_failure_order_;  // whether it is Errc::non_finite, and its bucket
   StepReport totals_;
-  std::vector<float> decay_scratch_;  // StateVector::scale
+  std::vector<float> state_scratch_;  // for values that are not stored as f32
+  std::vector<double> owed_;          // PlanAgenda::end_step
+  Clock::time_point step_began_;
+  Clock::time_point busy_since_;
+  double busy_us_ = 0;  // of the step: buckets were in flight
   std::uint64_t skipped_steps_ = 0;
   std::uint64_t dense_fallbacks_ = 0;
 };

@@ -26,7 +26,7 @@ double StepEngine::residual_norm(std::size_t param) const {
 void StepEngine::rescale(float factor) {
   std::vector<float> scratch;
   for (Param& param : params_) {
-    scratch.resize(std::max(scratch.size(), param.plan.count));
+    scratch.resize(std::max(scratch.size(), param.travels.plan.count));
     for (const NamedState& state : param.rule->state()) {
       if (state.degree == 0) continue;
       state.values->scale(std::pow(factor, static_cast<float>(state.degree)), scratch.data());
@@ -35,33 +35,61 @@ void StepEngine::rescale(float factor) {
 }
 
 std::size_t StepEngine::index_of(std::string_view name) const noexcept {
-  const auto found = std::find_if(params_.begin(), params_.end(), [&](const Param& p) { return p.info.name == name; });
+  const auto found =
+      std::find_if(params_.begin(), params_.end(), [&](const Param& p) { return p.travels.info.name == name; });
   return static_cast<std::size_t>(found - params_.begin());
 }
 
-std::vector<SavedMemory> StepEngine::memories(std::size_t param) const {
-  std::vector<SavedMemory> all;
-  for (std::size_t set = 0; set < sets_.size(); ++set) {
-    std::string memory = sets_[set]->memory(param);
-    if (!memory.empty()) all.push_back({sets_[set]->scheme(param).compressor, set, std::move(memory)});
+/// Norm of what the rule owes; below 0 where it keeps no residual.
+double StepEngine::owed(const Param& param) {
+  if (param.residuals.empty()) return -1;
+  double squares = 0;
+  for (const StateVector* const residual : param.residuals) {
+    const float* values = residual->current();
+    if (values == nullptr) {
+      residual->read(state_scratch_.data());
+      values = state_scratch_.data();
+    }
+    squares += ops::sum_squares(values, residual->count());
   }
-  return all;
+  return std::sqrt(squares);
 }
 
-void StepEngine::set_memories(std::size_t param, std::span<const SavedMemory> memories) {
-  const auto compressor_of = [&](std::size_t set) -> const std::string& {
-    return sets_[set]->scheme(param).compressor;
-  };
-  const bool same_sets = std::all_of(memories.begin(), memories.end(), [&](const SavedMemory& saved) {
-    return saved.set < sets_.size() && saved.compressor == compressor_of(saved.set);
-  });
-  for (std::size_t set = 0; set < sets_.size(); ++set) {
-    std::string_view memory;  // of this set; under another schedule, of the same compressor in whatever set
-    for (const SavedMemory& saved : memories) {
-      if (same_sets ? saved.set == set : saved.compressor == compressor_of(set)) memory = saved.bytes;
-    }
-    sets_[set]->set_memory(param, memory);
+void StepEngine::set_frozen(std::size_t param, bool frozen) {
+  params_[param].travels.frozen = frozen;
+  if (params_[param].layer != kNoLayer) agenda_->set_frozen(params_[param].layer, frozen);
+  run(make_sets(agenda_->specs()));
+}
+
+std::unique_ptr<StepSets> StepEngine::prepare_plan(const Plan& plan) const {
+  return make_sets(agenda_->specs_of(plan));
+}
+
+void StepEngine::set_plan(const Plan& plan, std::unique_ptr<StepSets> prepared) {
+  run(std::move(prepared));
+  agenda_->set_plan(plan, step_);
+}
+
+void StepEngine::check_saved_plan(const SavedPlan& saved) const {
+  if (!saved.plan.empty()) (void)agenda_->specs_of(plan_from_json(saved.plan));
+}
+
+void StepEngine::set_saved_plan(const SavedPlan& saved) {
+  std::optional<Plan> plan;
+  if (!saved.plan.empty()) plan = plan_from_json(saved.plan);
+  run(make_sets(plan ? agenda_->specs_of(*plan) : agenda_->own_specs()));
+  agenda_->restore(plan, saved.ceilings);
+}
+
+std::vector<BucketReport> StepEngine::bucket_reports() const {
+  std::vector<BucketReport> reports;
+  for (const Bucket& bucket : (*sets_)[last_set_].buckets()) {
+    const OperationStats& stats = (bucket.falling_back ? bucket.fallback : bucket.operation)->stats();
+    reports.push_back({bucket.params, bucket.launch_us, bucket.done_us, stats.encode_us,
+                       std::max(stats.total_us - stats.encode_us - stats.decode_us, 0.0), stats.decode_us,
+                       stats.wire_bytes});
   }
+  return reports;
 }
 
 void StepEngine::set_step(std::uint64_t step, std::uint64_t skipped_steps, std::uint64_t dense_fallbacks) {

@@ -1,0 +1,128 @@
+#include "train/planning/choice.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "base/fail.hpp"
+#include "plan/table.hpp"
+
+namespace gradwire {
+namespace {
+
+/// Without the candidates that a layer's guard has ruled out. "none" is always left: it has no error.
+Table below_ceilings(const Table& table, std::span<const double> ceilings) {
+  Table allowed = table;
+  for (std::size_t l = 0; l < allowed.layers.size(); ++l) {
+    if (ceilings[l] == 0) continue;
+    TableLayer& layer = allowed.layers[l];
+    const double least = ceilings[l] * layer.norm;
+    const std::string reference = layer.candidates[layer.reference].spec;
+    std::erase_if(layer.candidates, [&](const Candidate& c) { return c.error >= least && c.error > 0; });
+    // A reference that is ruled out is replaced by what comes next to it.
+    layer.reference = 0;
+    for (std::size_t c = 0; c < layer.candidates.size(); ++c) {
+      if (layer.candidates[c].spec == reference) {
+        layer.reference = c;
+        break;
+      }
+      if (layer.candidates[c].error > layer.candidates[layer.reference].error) layer.reference = c;
+    }
+  }
+  return allowed;
+}
+
+double squared_limit(const Table& table, double max_error) {
+  double squares = 0;
+  for (const TableLayer& layer : table.layers) squares += layer.norm * layer.norm;
+  return max_error * max_error * squares;
+}
+
+/// The cheapest plan whose summed squared error is at most `limit`.
+Plan cheapest_within(const Table& table, double limit) {
+  const double reference = totals(table, reference_of(table)).squared_error;
+  if (reference == 0) return assemble(table, reference_of(table));
+  const double factor = std::sqrt(limit / reference) * (1 - 1e-9);  // what rounding might add stays within
+  return make_policy(fmt::format("budget(error={:.17g})", std::min(factor, 1e6))).plan(table);
+}
+
+std::optional<Choice> find(const Table& table, std::span<const std::string> specs) {
+  Choice choice;
+  for (std::size_t l = 0; l < specs.size(); ++l) {
+    const std::vector<Candidate>& candidates = table.layers[l].candidates;
+    const auto found =
+        std::find_if(candidates.begin(), candidates.end(), [&](const Candidate& c) { return c.spec == specs[l]; });
+    if (found == candidates.end()) return {};
+    choice.push_back(static_cast<std::size_t>(found - candidates.begin()));
+  }
+  return choice;
+}
+
+/// What `plan` saves against `current`, as a share, where both keep the plan's limit; else nothing.
+std::optional<double> saved_share(const Plan& plan, const Plan& current) {
+  const auto share = [](double now, double before) { return before > 0 ? 1 - now / before : 0.0; };
+  switch (plan.limit) {
+    case PlanLimit::bytes:
+      if (static_cast<double>(current.bytes) > plan.budget) return {};
+      return share(plan.squared_error, current.squared_error);
+    case PlanLimit::error:
+      if (current.error > plan.budget) return {};
+      return share(static_cast<double>(plan.bytes), static_cast<double>(current.bytes));
+    case PlanLimit::squared_error:
+      if (current.squared_error > plan.budget) return {};
+      return share(static_cast<double>(plan.bytes), static_cast<double>(current.bytes));
+    default: return {};  // it keeps no limit, so there is nothing to compare by
+  }
+}
+
+bool same_specs(const Plan& a, const Plan& b) {
+  return std::equal(a.layers.begin(), a.layers.end(), b.layers.begin(), b.layers.end(),
+                    [](const PlanLayer& x, const PlanLayer& y) { return x.spec == y.spec; });
+}
+
+}  // namespace
+
+PlanAnswer choose_plan(const Table& table, const Policy& policy, const PlanQuestion& question) {
+  const Table allowed = below_ceilings(table, question.ceilings);
+  PlanAnswer answer{policy.plan(allowed), false, {}};
+  const double limit = question.max_error > 0 ? squared_limit(allowed, question.max_error) : 0;
+  const auto over = [&](const Plan& plan) { return question.max_error > 0 && plan.squared_error > limit; };
+  if (over(answer.plan)) {
+    const double solver_ms = answer.plan.solver_ms;
+    answer.detail = fmt::format(
+        "{} would lose {:.3g} of the gradients, over the limit of {:.3g}: the cheapest within it", policy.spec(),
+        std::sqrt(answer.plan.squared_error / limit) * question.max_error, question.max_error);
+    answer.plan = cheapest_within(allowed, limit);
+    answer.plan.solver_ms += solver_ms;
+  }
+  const std::optional<Choice> current = find(allowed, question.current);
+  if (!current) return answer;
+  Plan old = assemble(allowed, *current);
+  const bool same = same_specs(old, answer.plan);
+  const std::optional<double> saved = over(old) ? std::nullopt : saved_share(answer.plan, old);
+  if (!same && (!saved || *saved >= question.hysteresis)) return answer;
+  if (!same) answer.detail = fmt::format("another plan would save {:.2g} %", 100 * *saved);
+  old.policy = answer.plan.policy;
+  old.limit = answer.plan.limit;
+  old.budget = answer.plan.budget;
+  old.bound = answer.plan.bound;
+  old.solver_ms = answer.plan.solver_ms;
+  answer.plan = std::move(old);
+  answer.kept = true;
+  return answer;
+}
+
+const std::string& safer_spec(const TableLayer& layer, const std::string& spec) {
+  static const std::string none = "none";
+  const auto now = std::find_if(layer.candidates.begin(), layer.candidates.end(),
+                                [&](const Candidate& c) { return c.spec == spec; });
+  if (now == layer.candidates.end()) return none;
+  const Candidate* best = nullptr;
+  for (const Candidate& candidate : layer.candidates) {
+    if (candidate.error > now->error / 2) continue;
+    if (best == nullptr || candidate.bytes < best->bytes) best = &candidate;
+  }
+  return best == nullptr ? none : best->spec;
+}
+
+}  // namespace gradwire

@@ -1,0 +1,79 @@
+#include "train/planning/layers.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <set>
+
+#include "base/fail.hpp"
+
+#include "gradwire/compressor.hpp"
+
+namespace gradwire {
+namespace {
+
+/// The spec as it is compared; empty where low rank would only fall back to another one.
+std::string canonical(const std::string& spec, std::span<const std::size_t> shape) {
+  const Compressor compressor = make_compressor(spec);
+  const LowRank* const low_rank = compressor.low_rank();
+  if (low_rank != nullptr && !low_rank->pays(matrix_view(shape))) return {};
+  return std::string(compressor.spec());
+}
+
+int count_nodes(const TransportInfo& transport) {
+  return transport.nodes.empty() ? 1 : 1 + *std::max_element(transport.nodes.begin(), transport.nodes.end());
+}
+
+PlannedLayer planned_layer(std::size_t param, const ParamInfo& info, const ParamPlan& plan,
+                           std::span<const std::string> candidates) {
+  PlannedLayer layer{.param = param, .name = info.name, .count = plan.count, .shape = info.shape};
+  const auto add = [&layer](std::string spec) {
+    const auto found = std::find(layer.specs.begin(), layer.specs.end(), spec);
+    const auto place = static_cast<std::size_t>(found - layer.specs.begin());
+    if (found == layer.specs.end()) layer.specs.push_back(std::move(spec));
+    return place;
+  };
+  for (const std::string& spec : candidates) {
+    if (std::string text = canonical(spec, info.shape); !text.empty()) add(std::move(text));
+  }
+  layer.reference = add(plan.scheme(info, std::numeric_limits<std::uint64_t>::max(), false).compressor);
+  add(std::string(Schedule::kDense));
+  return layer;
+}
+
+}  // namespace
+
+double travel_of(const Compressor& compressor, std::string_view algorithm, int ranks, int nodes) {
+  const Sparsifier* const sparsifier = compressor.sparsifier();
+  if (sparsifier == nullptr || compressor.integer_coder() != nullptr || ranks == 1) return 1;
+  const bool by_nodes = algorithm == "hierarchical" || (algorithm == "auto" && nodes > 1 && ranks > nodes);
+  if (by_nodes) return nodes / 2.0;
+  // (n - 1) frames against 2 (n - 1) / n of one, and k + 2k against 2k.
+  const double gathered = ranks / 2.0;
+  const double scattered = 1.5;
+  if (algorithm == "sparse_scatter") return scattered;
+  if (algorithm != "auto" || compressor.traits().unbiased) return gathered;
+  return std::min(gathered, scattered);
+}
+
+std::vector<PlannedLayer> planned_layers(const Communicator& comm, std::span<const ParamInfo> params,
+                                         std::span<const ParamPlan> plans, const HookOptions& options) {
+  std::vector<std::string> candidates;
+  if (measures(options.planning)) {
+    candidates = options.planning.candidates.empty() ? default_candidates() : options.planning.candidates;
+  }
+  const int nodes = count_nodes(comm.transport().info());
+  std::vector<PlannedLayer> layers;
+  std::set<std::string> names;
+  for (std::size_t i = 0; i < params.size(); ++i) {
+    if (plans[i].always_dense) continue;
+    PlannedLayer layer = planned_layer(i, params[i], plans[i], candidates);
+    require(names.insert(layer.name).second || !measures(options.planning),
+            "planning: two parameters are called '{}', and plans go by name", layer.name);
+    for (const std::string& spec : layer.specs)
+      layer.travel.push_back(travel_of(make_compressor(spec), options.algorithm, comm.size(), nodes));
+    layers.push_back(std::move(layer));
+  }
+  return layers;
+}
+
+}  // namespace gradwire

@@ -1,0 +1,99 @@
+#pragma once
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "train/planning/choice.hpp"
+#include "train/planning/layers.hpp"
+#include "train/planning/sums.hpp"
+
+#include "gradwire/buffer.hpp"
+#include "gradwire/trace.hpp"
+
+namespace gradwire {
+
+/// What became of a solve.
+struct Solved {
+  std::optional<PlanAnswer> answer;
+  std::string failure;  ///< where there is no answer
+};
+
+/// Measures copies of what was sent, and asks the policy, apart from the steps: on a thread of its own that paces
+/// itself, or (share 0) at once, on the caller's. The step's thread calls it.
+class Planner {
+ public:
+  /// `share`: of the time that passes, how much measuring may take of one core. `trace`: where samples and tables are
+  /// written to; may be null.
+  Planner(std::vector<PlannedLayer> layers, double share, std::uint64_t seed, int rank,
+          std::unique_ptr<TraceWriter> trace);
+  Planner(const Planner&) = delete;
+  Planner& operator=(const Planner&) = delete;
+  /// Waits for what is being measured or solved right now, no longer.
+  ~Planner();
+
+  /// Copies what is sent of a layer in this step; not where its last copy still waits to be measured.
+  void offer(std::size_t layer, ConstTensor sent, std::uint64_t step, double ready_us);
+  void add(const WindowSums::Steps& steps);
+  /// What was measured so far, as WindowSums::pack() has it, and then forget() it.
+  void take(std::span<float> out);
+  /// Nothing counts that was copied before.
+  void forget();
+
+  /// Asks for a plan; without a policy the table goes into the trace only.
+  void solve(std::uint64_t step, Table table, std::optional<Policy> policy, PlanQuestion question);
+  /// The plan that was asked for last, once; nothing while it is not there.
+  [[nodiscard]] std::optional<Solved> solved();
+
+  struct Times {
+    double measure_us = 0;
+    double snapshot_us = 0;
+  };
+  [[nodiscard]] Times times() const;
+
+ private:
+  struct Copy {
+    Buffer values{};
+    std::uint64_t step = 0;
+    double ready_us = 0;
+    bool waits = false;  // or is being measured
+  };
+  struct Question {
+    std::uint64_t number;
+    std::uint64_t step;
+    Table table;
+    std::optional<Policy> policy;
+    PlanQuestion question;
+  };
+
+  void run();
+  void measure(std::size_t layer);
+  void answer(const Question& question);
+  template <class Write>
+  void trace(Write&& write);
+  [[nodiscard]] bool inline_only() const noexcept { return share_ == 0; }
+
+  const std::vector<PlannedLayer> layers_;
+  const double share_;
+  const std::uint64_t seed_;
+  const int rank_;
+  std::unique_ptr<TraceWriter> trace_;
+
+  mutable std::mutex mutex_;  // of all that follows
+  std::condition_variable changed_;
+  std::vector<Copy> copies_;  // values of one that waits are the measuring thread's
+  std::deque<std::size_t> waiting_;
+  std::uint64_t window_ = 0;  // what was copied before take() no longer counts
+  WindowSums sums_;
+  std::optional<Question> question_;
+  std::uint64_t asked_ = 0;  // questions so far: only the last one's answer counts
+  std::optional<Solved> solved_;
+  Times times_;
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace gradwire

@@ -1,0 +1,389 @@
+// Plans in training: by hand and by a policy, what holds them back, and what stays when they change.
+#include <set>
+
+#include "ranks/hook_state.hpp"
+
+#include "gradwire/compressor.hpp"
+
+namespace gradwire::test {
+namespace {
+
+using ::testing::HasSubstr;
+
+class HookPlan : public WorldTest {};
+INSTANTIATE_TEST_SUITE_P(Worlds, HookPlan, ::testing::ValuesIn(worlds()), world_name);
+
+// The toy model's layers that are not small or one-dimensional.
+const std::vector<std::string> kLayers{"layer0.weight", "layer2.weight", "layer4.weight"};
+
+Plan plan_of(const std::vector<std::pair<std::string, std::string>>& specs) {
+  Plan plan;
+  for (const auto& [name, spec] : specs) plan.layers.push_back({name, spec, 0, 0});
+  return plan;
+}
+
+Plan same_for_all(const std::string& spec) {
+  return plan_of({{kLayers[0], spec}, {kLayers[1], spec}, {kLayers[2], spec}});
+}
+
+/// Windows of 8 steps from step 2 on: measured are steps 5 and 7, summed 9, compared 11, so plans hold from 12, 20, ...
+HookOptions planning_options(const Communicator& comm, const std::string& policy) {
+  HookOptions options = toy_options(comm, "q4", "ef");
+  options.planning.policy = policy;
+  options.planning.candidates = {"q2", "q3", "q6", "q8", "topk(0.01)", "topk(0.1)", "powersgd(1)", "powersgd(4)"};
+  options.planning.start = 2;
+  options.planning.period = 8;
+  options.planning.samples = 2;
+  options.planning.lag = 2;
+  options.planning.share = 0;
+  return options;
+}
+
+std::string spec_of(const Plan& plan, const std::string& name) {
+  for (const PlanLayer& layer : plan.layers)
+    if (layer.name == name) return layer.spec;
+  return "no such layer";
+}
+
+std::vector<PlanOutcome> outcomes(const GradientHook& hook) {
+  std::vector<PlanOutcome> all;
+  for (const PlanEvent& event : hook.planning().events) all.push_back(event.outcome);
+  return all;
+}
+
+void expect_same_on_all_ranks(const Communicator& comm, const GradientHook& hook) {
+  Plan plan = hook.plan();
+  plan.solver_ms = 0;
+  std::string events;
+  for (const PlanEvent& event : hook.planning().events)
+    events += fmt::format("{} {} {}\n", event.step, name(event.outcome), event.detail);
+  const std::vector<Agreement> entries{{"the plan", to_json(plan)},
+                                       {"the table", hook.table().layers.empty() ? "" : to_json(hook.table())},
+                                       {"events", events}};
+  EXPECT_NO_THROW(comm.agree(entries, patience()));
+}
+
+/// Each step's update is added up, and so is what it should have been.
+class Ledger {
+ public:
+  explicit Ledger(ToyModel& model) : model_(model) {
+    for (const std::vector<float>& weights : model.weights) {
+      sent_.emplace_back(weights.size());
+      meant_.emplace_back(weights.size());
+    }
+  }
+  void step(GradientHook& hook, unsigned number) {
+    for (std::size_t p = 0; p < sent_.size(); ++p) {
+      for (std::size_t i = 0; i < sent_[p].size(); ++i)
+        meant_[p][i] += static_cast<double>(model_.weights[p][i]) - static_cast<double>(model_.optimum(p, i));
+    }
+    wait(model_.step(hook, number));
+    for (std::size_t p = 0; p < sent_.size(); ++p) {
+      for (std::size_t i = 0; i < sent_[p].size(); ++i) sent_[p][i] += static_cast<double>(model_.gradients[p][i]);
+    }
+    model_.descend(0.1F);
+  }
+  void expect_settled() const {
+    for (std::size_t p = 0; p < sent_.size(); ++p) {
+      for (std::size_t i = 0; i < sent_[p].size(); ++i) ASSERT_NEAR(sent_[p][i], meant_[p][i], 2e-4) << p << ' ' << i;
+    }
+  }
+
+ private:
+  ToyModel& model_;
+  std::vector<std::vector<double>> sent_;
+  std::vector<std::vector<double>> meant_;
+};
+
+TEST_P(HookPlan, NothingIsLostWhenPlansChange) {
+  run([](Communicator& comm) {
+    for (const char* const own : {"topk(0.05)", "powersgd(2)", "q2"}) {
+      ToyModel model(comm);
+      GradientHook hook(comm, model.params, toy_options(comm, own, "ef"));
+      Ledger ledger(model);
+      unsigned number = 0;
+      for (const char* const spec : {"", "q3", "powersgd(4)", "topk(0.02)|q4", "powersgd(1)", "sign", "none"}) {
+        if (*spec != '\0') hook.set_plan(same_for_all(spec));
+        for (int i = 0; i < 3; ++i) ledger.step(hook, number++);
+      }
+      // The last steps were sent dense, through the rule: nothing is owed any more.
+      for (const double norm : residual_norms(hook)) EXPECT_EQ(norm, 0);
+      ledger.expect_settled();
+    }
+  });
+}
+
+TEST_P(HookPlan, APlanByHandHoldsFromTheNextStep) {
+  run([](Communicator& comm) {
+    ToyModel model(comm);
+    GradientHook hook(comm, model.params, toy_options(comm, "q4", "ef"));
+    wait(model.step(hook, 0));
+    hook.set_plan(plan_of({{"layer2.weight", "topk(0.1)"}, {"layer4.weight", "none"}}));
+    wait(model.step(hook, 1));
+    const StepReport report = hook.report();
+    EXPECT_EQ(report.params[0].compressor, make_compressor("q4").spec());
+    EXPECT_EQ(report.params[2].compressor, make_compressor("topk(0.1)").spec());
+    EXPECT_EQ(report.params[4].compressor, "dense");
+    EXPECT_EQ(report.params[4].residual_norm, 0);
+    EXPECT_GT(report.params[2].residual_norm, 0);
+    EXPECT_EQ(spec_of(hook.plan(), "layer4.weight"), "none");
+    EXPECT_THAT(outcomes(hook), ::testing::ElementsAre(PlanOutcome::adopted));
+    EXPECT_EQ(hook.planning().events[0].step, 1u);
+  });
+}
+
+TEST_P(HookPlan, APlanThatCannotRunChangesNothing) {
+  run([](Communicator& comm) {
+    ToyModel model(comm);
+    GradientHook hook(comm, model.params, toy_options(comm, "q4", "ef"));
+    const auto refused = [&](const Plan& plan) { return outcome_of([&] { hook.set_plan(plan); }); };
+    EXPECT_THAT(refused(plan_of({{"layer9.weight", "q2"}})).message, HasSubstr("'layer9.weight'"));
+    EXPECT_THAT(refused(plan_of({{"layer1.weight", "q2"}})).message, HasSubstr("'layer1.weight'"));  // always dense
+    EXPECT_EQ(refused(plan_of({{"layer0.weight", "q99"}})).code, Errc::invalid_argument);
+    if (comm.size() > 1) {
+      const Outcome differs = refused(same_for_all(comm.rank() == 0 ? "q2" : "q3"));
+      EXPECT_EQ(differs.code, Errc::rank_mismatch);
+      EXPECT_THAT(differs.message, HasSubstr("layer0.weight"));
+    }
+    EXPECT_EQ(spec_of(hook.plan(), "layer0.weight"), make_compressor("q4").spec());
+    wait(model.step(hook, 0));
+    expect_update_of_q4(model, 0);
+    EXPECT_TRUE(hook.planning().events.empty());
+  });
+}
+
+TEST_P(HookPlan, APolicysPlanIsAdoptedByAllRanksAtOneStep) {
+  run([](Communicator& comm) {
+    std::vector<std::string> plans;
+    for (int again = 0; again < 2; ++again) {
+      Training training(comm, planning_options(comm, "budget(ratio=12)"));
+      training.steps(0, 12);
+      ASSERT_THAT(outcomes(*training.hook), ::testing::ElementsAre(PlanOutcome::adopted));
+      EXPECT_EQ(training.hook->planning().events[0].step, 12u);
+      expect_same_on_all_ranks(comm, *training.hook);
+
+      const Plan plan = training.hook->plan();
+      const double dense = 4.0 * (64 * 40 + 50 * 70 + 128 * 32);
+      EXPECT_LE(static_cast<double>(plan.bytes), dense / 12);
+      EXPECT_GT(plan.squared_error, 0);
+      EXPECT_EQ(plan.policy, "budget(ratio=12)");
+      training.step(12);
+      const StepReport report = training.hook->report();
+      for (const std::size_t p : {0u, 2u, 4u}) {
+        const std::string spec = spec_of(plan, report.params[p].name);
+        EXPECT_EQ(report.params[p].compressor, spec == "none" ? "dense" : spec);
+      }
+      plans.push_back(to_json(Policy(make_policy("budget(ratio=12)")).plan(training.hook->table())));
+    }
+    // The same but for the time that the solver took.
+    const auto cut = [](const std::string& json) { return json.substr(0, json.find("\"solver_ms\"")); };
+    EXPECT_EQ(cut(plans[0]), cut(plans[1]));
+  });
+}
+
+TEST_P(HookPlan, TheTableIsOfWhatWasSent) {
+  run([](Communicator& comm) {
+    Training training(comm, planning_options(comm, "uniform"));
+    training.steps(0, 10);
+    const Table table = training.hook->table();
+    ASSERT_EQ(table.layers.size(), kLayers.size());
+    const TableLayer& layer = table.layers[1];
+    EXPECT_EQ(layer.name, "layer2.weight");
+    EXPECT_EQ(layer.count, 50u * 70u);
+    EXPECT_EQ(layer.candidates[layer.reference].spec, make_compressor("q4").spec());
+    std::set<std::string> specs;
+    for (const Candidate& candidate : layer.candidates) {
+      specs.insert(candidate.spec);
+      if (candidate.spec == "none") {
+        EXPECT_EQ(candidate.bytes, 4 * layer.count);
+        EXPECT_EQ(candidate.error, 0);
+      } else {
+        EXPECT_GT(candidate.error, 0) << candidate.spec;
+        EXPECT_LT(candidate.error, layer.norm) << candidate.spec;
+      }
+      if (candidate.spec == make_compressor("q8").spec()) {
+        EXPECT_EQ(candidate.bytes, make_compressor("q8").max_frame_size(layer.count, DType::f32));
+      }
+    }
+    EXPECT_EQ(specs.size(), 10u);
+    // Gradients of the mean over ranks: a rank's own is 1/n of what its loss gave.
+    const double own = std::sqrt(2 * 3500.0) / comm.size();
+    EXPECT_GT(layer.norm, own / 4);
+    EXPECT_LT(layer.norm, own * 2);
+  });
+}
+
+TEST_P(HookPlan, ASecondPlanThatIsAsGoodDoesNotReplaceTheFirst) {
+  run([](Communicator& comm) {
+    HookOptions options = planning_options(comm, "budget(ratio=12)");
+    options.planning.hysteresis = 0.9;
+    Training training(comm, options);
+    training.steps(0, 30);
+    EXPECT_THAT(outcomes(*training.hook),
+                ::testing::ElementsAre(PlanOutcome::adopted, PlanOutcome::kept, PlanOutcome::kept));
+    expect_same_on_all_ranks(comm, *training.hook);
+  });
+}
+
+TEST_P(HookPlan, NoPlanExceedsTheUsersLimit) {
+  run([](Communicator& comm) {
+    HookOptions options = planning_options(comm, "fixed(q2)");
+    options.planning.max_error = 0.1;
+    Training training(comm, options);
+    training.steps(0, 12);
+    ASSERT_THAT(outcomes(*training.hook), ::testing::ElementsAre(PlanOutcome::adopted));
+    EXPECT_THAT(training.hook->planning().events[0].detail, HasSubstr("over the limit of 0.1"));
+    double norms = 0;
+    for (const TableLayer& layer : training.hook->table().layers) norms += layer.norm * layer.norm;
+    EXPECT_LE(training.hook->plan().squared_error, 0.01 * norms);
+    EXPECT_GT(training.hook->plan().squared_error, 0);
+  });
+}
+
+TEST_P(HookPlan, ALayerBeyondItsBoundIsMovedAndStaysThere) {
+  run([](Communicator& comm) {
+    HookOptions options = planning_options(comm, "fixed(q2)");
+    options.planning.watch = 5;
+    options.planning.max_layer_error = 0.25;
+    Training training(comm, options);
+    training.steps(0, 12);  // q2 from step 12 on; its error is about 0.5
+    ASSERT_EQ(spec_of(training.hook->plan(), kLayers[0]), make_compressor("q2").spec());
+    training.steps(12, 18);  // watched in 16, decided in 17
+    const std::vector<PlanEvent> events = training.hook->planning().events;
+    ASSERT_EQ(events.size(), 4u);
+    for (std::size_t i = 1; i < 4; ++i) {
+      EXPECT_EQ(events[i].outcome, PlanOutcome::guarded);
+      EXPECT_EQ(events[i].step, 18u);
+      EXPECT_THAT(events[i].detail, HasSubstr(kLayers[i - 1] + " loses"));
+    }
+    const Plan guarded = training.hook->plan();
+    for (const PlanLayer& layer : guarded.layers) {
+      EXPECT_NE(layer.spec, make_compressor("q2").spec());
+      EXPECT_GT(layer.bytes, 0u);
+    }
+    // The policy names what the guard has ruled out: it fails, and says so.
+    training.steps(18, 21);
+    EXPECT_EQ(outcomes(*training.hook).back(), PlanOutcome::failed);
+    EXPECT_EQ(spec_of(training.hook->plan(), kLayers[0]), spec_of(guarded, kLayers[0]));
+    expect_same_on_all_ranks(comm, *training.hook);
+  });
+}
+
+TEST_P(HookPlan, APolicyThatFailsLeavesTheOldPlan) {
+  run([](Communicator& comm) {
+    Training training(comm, planning_options(comm, "budget(bytes=1)"));
+    training.steps(0, 14);
+    ASSERT_THAT(outcomes(*training.hook), ::testing::ElementsAre(PlanOutcome::failed));
+    EXPECT_THAT(training.hook->planning().events[0].detail, HasSubstr("no plan"));
+    EXPECT_EQ(training.hook->report().params[0].compressor, make_compressor("q4").spec());
+  });
+}
+
+TEST_P(HookPlan, AThreadThatMeasuresDoesNotPartTheRanks) {
+  run([](Communicator& comm) {
+    HookOptions options = planning_options(comm, "budget(ratio=12)");
+    options.planning.share = 1;
+    options.planning.lag = 1;
+    Training training(comm, options);
+    // As fast as steps can be: what is not measured or solved in time is left out, alike on all ranks.
+    training.steps(0, 100);
+    EXPECT_FALSE(training.hook->planning().events.empty());
+    for (const PlanOutcome outcome : outcomes(*training.hook)) EXPECT_NE(outcome, PlanOutcome::failed);
+    expect_same_on_all_ranks(comm, *training.hook);
+    expect_equal_on_all_ranks(comm, training.model.weights, "weights");
+  });
+}
+
+TEST_P(HookPlan, GradientsIn16BitsNonFiniteStepsAndFrozenLayersArePlannedRound) {
+  run([](Communicator& comm) {
+    HookOptions options = planning_options(comm, "budget(ratio=12)");
+    Training training(comm, options, DType::bf16);
+    training.steps(0, 5);
+    training.step(5, comm.rank() == 0);  // to be measured, and dropped
+    EXPECT_TRUE(training.hook->skipped());
+    training.hook->set_frozen(training.model.id(4), true);
+    const auto step = [&](unsigned number) {
+      for (std::size_t p = training.model.weights.size(); p-- > 0;)
+        if (p != 4) training.hook->ready(training.model.id(p), training.tensor(p));
+      (void)number;
+      wait(training.hook->finish_step());
+    };
+    for (unsigned number = 6; number < 22; ++number) step(number);
+    const std::vector<PlanEvent> events = training.hook->planning().events;
+    ASSERT_FALSE(events.empty());
+    EXPECT_EQ(events[0].outcome, PlanOutcome::adopted) << events[0].detail;
+    EXPECT_EQ(training.hook->table().layers.size(), 2u);
+    expect_same_on_all_ranks(comm, *training.hook);
+  });
+}
+
+TEST_P(HookPlan, ASavedPlanGoesOn) {
+  run([](Communicator& comm) {
+    StateFolder folder(comm);
+    const HookOptions options = planning_options(comm, "budget(ratio=12)");
+    Training straight(comm, options);
+    straight.steps(0, 18);
+    ASSERT_EQ(outcomes(*straight.hook).front(), PlanOutcome::adopted);
+    straight.hook->save(folder / "straight");
+    const ParamValues expected = straight.model.weights;
+    const Plan plan = straight.hook->plan();
+    straight.hook.reset();
+
+    Training first(comm, options);
+    first.steps(0, 14);
+    first.hook->save(folder / "half");
+    first.hook.reset();
+    comm.barrier(patience());
+    // One that plans, and one that only trains.
+    for (const bool plans : {true, false}) {
+      Training second(comm, plans ? options : toy_options(comm, "q4", "ef"));
+      second.model.weights = first.model.weights;
+      second.hook->load(folder / "half");
+      EXPECT_EQ(second.hook->plan().bytes, plan.bytes);
+      second.steps(14, 18);
+      EXPECT_TRUE(second.model.weights == expected);
+      second.hook->save(folder / "resumed");
+      EXPECT_TRUE(same_files(folder.file("resumed"), folder.file("straight")));
+      comm.barrier(patience());
+    }
+    // A state without a plan takes the plan away.
+    Training plain(comm, toy_options(comm, "q4", "ef"));
+    plain.hook->save(folder / "plain");
+    plain.hook->set_plan(same_for_all("q2"));
+    comm.barrier(patience());
+    plain.hook->load(folder / "plain");
+    EXPECT_EQ(spec_of(plain.hook->plan(), kLayers[0]), make_compressor("q4").spec());
+    plain.hook.reset();
+    folder.remove();
+  });
+}
+
+TEST_P(HookPlan, RanksThatPlanDifferentlyDoNotStart) {
+  run([](Communicator& comm) {
+    ToyModel model(comm);
+    const auto refused = [&](const HookOptions& options) {
+      return outcome_of([&] { GradientHook(comm, model.params, options); });
+    };
+    if (comm.size() > 1) {
+      const Outcome differs = refused(planning_options(comm, comm.rank() == 0 ? "uniform" : "lgreco(alpha=1)"));
+      EXPECT_EQ(differs.code, Errc::rank_mismatch);
+      EXPECT_THAT(differs.message, HasSubstr("policy uniform"));
+    }
+    HookOptions options = planning_options(comm, "uniform");
+    options.planning.lag = 8;
+    EXPECT_THAT(refused(options).message, HasSubstr("lag is 1 step to less than a period (8), given 8"));
+    options = planning_options(comm, "uniform");
+    options.planning.samples = 5;
+    EXPECT_THAT(refused(options).message, HasSubstr("samples are 1 to half a period (4), given 5"));
+    options = planning_options(comm, "no_such_policy");
+    EXPECT_THAT(refused(options).message, HasSubstr("no_such_policy"));
+    options = planning_options(comm, "uniform");
+    options.algorithm = "ring";  // carries no sparse frames
+    const Outcome illegal = refused(options);
+    EXPECT_EQ(illegal.code, Errc::unsupported);
+    EXPECT_THAT(illegal.message, HasSubstr("topk"));
+  });
+}
+
+}  // namespace
+}  // namespace gradwire::test
