@@ -14,7 +14,7 @@ namespace {
 
 const std::vector<PolicyEntry>& registry() {
   static const std::vector<PolicyEntry> all = [] {
-    std::vector<PolicyEntry> entries{lgreco_entry(), budget_entry()};
+    std::vector<PolicyEntry> entries{lgreco_entry(), budget_entry(), spectral_entry()};
     for (std::vector<PolicyEntry> more : {by_hand_entries(), baseline_entries()})
       std::move(more.begin(), more.end(), std::back_inserter(entries));
     return entries;

@@ -31,6 +31,7 @@ struct PolicyEntry {
 /// The registry's parts.
 [[nodiscard]] PolicyEntry lgreco_entry();
 [[nodiscard]] PolicyEntry budget_entry();
+[[nodiscard]] PolicyEntry spectral_entry();
 [[nodiscard]] std::vector<PolicyEntry> by_hand_entries();
 [[nodiscard]] std::vector<PolicyEntry> baseline_entries();
 

@@ -110,6 +110,24 @@ Choice reference_of(const Table& table) {
   return choice;
 }
 
+double dense_bytes(const Table& table) {
+  double bytes = 0;
+  for (const TableLayer& layer : table.layers) bytes += static_cast<double>(layer.count) * sizeof(float);
+  return bytes;
+}
+
+std::optional<std::size_t> find_candidate(const TableLayer& layer, std::string_view spec) {
+  for (std::size_t c = 0; c < layer.candidates.size(); ++c)
+    if (layer.candidates[c].spec == spec) return c;
+  return {};
+}
+
+void require_candidate(const Table& table, std::string_view spec, std::string_view policy) {
+  const bool found = std::any_of(table.layers.begin(), table.layers.end(),
+                                 [&](const TableLayer& layer) { return find_candidate(layer, spec).has_value(); });
+  require(found, "policy \"{}\": no layer has a candidate \"{}\"", policy, spec);
+}
+
 Plan assemble(const Table& table, const Choice& choice) {
   Plan plan;
   for (std::size_t l = 0; l < table.layers.size(); ++l) {

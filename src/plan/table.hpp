@@ -1,5 +1,7 @@
 #pragma once
 #include <cstdint>
+#include <optional>
+#include <string_view>
 #include <vector>
 
 #include "gradwire/plan.hpp"
@@ -31,6 +33,13 @@ struct Totals {
 [[nodiscard]] Totals totals(const Table& table, const Choice& choice);
 /// Each layer's reference.
 [[nodiscard]] Choice reference_of(const Table& table);
+/// Of all layers' elements as f32.
+[[nodiscard]] double dense_bytes(const Table& table);
+
+/// Index of the layer's candidate with this spec, if it has one.
+[[nodiscard]] std::optional<std::size_t> find_candidate(const TableLayer& layer, std::string_view spec);
+/// Throws Errc::invalid_argument, naming the policy, where no layer has a candidate with this spec.
+void require_candidate(const Table& table, std::string_view spec, std::string_view policy);
 
 /// The plan of this choice: layers and sums.
 [[nodiscard]] Plan assemble(const Table& table, const Choice& choice);
