@@ -128,6 +128,23 @@ void require_candidate(const Table& table, std::string_view spec, std::string_vi
   require(found, "policy \"{}\": no layer has a candidate \"{}\"", policy, spec);
 }
 
+std::vector<CandidatePair> candidate_pairs(const Table& table, std::string_view first, std::string_view second,
+                                           std::string_view policy) {
+  std::vector<CandidatePair> pairs;
+  bool any = false;
+  for (const TableLayer& layer : table.layers) {
+    const auto one = find_candidate(layer, first);
+    const auto other = find_candidate(layer, second);
+    require(one.has_value() == other.has_value(),
+            "policy \"{}\": layer \"{}\" has the candidate \"{}\", but not \"{}\"", policy, layer.name,
+            one ? first : second, one ? second : first);
+    any = any || one;
+    pairs.push_back({one.value_or(layer.reference), other.value_or(layer.reference)});
+  }
+  require(any, "policy \"{}\": no layer has the candidates \"{}\" and \"{}\"", policy, first, second);
+  return pairs;
+}
+
 Plan assemble(const Table& table, const Choice& choice) {
   Plan plan;
   for (std::size_t l = 0; l < table.layers.size(); ++l) {

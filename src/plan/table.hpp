@@ -38,6 +38,15 @@ struct Totals {
 
 /// Index of the layer's candidate with this spec, if it has one.
 [[nodiscard]] std::optional<std::size_t> find_candidate(const TableLayer& layer, std::string_view spec);
+/// Indices of a layer's candidates.
+struct CandidatePair {
+  std::size_t first;
+  std::size_t second;
+};
+/// Each layer's candidates of these two specs; its reference, twice, where it has neither. Throws
+/// Errc::invalid_argument, naming the policy, for a layer that has but one of them, and where no layer has them.
+[[nodiscard]] std::vector<CandidatePair> candidate_pairs(const Table& table, std::string_view first,
+                                                         std::string_view second, std::string_view policy);
 /// Throws Errc::invalid_argument, naming the policy, where no layer has a candidate with this spec.
 void require_candidate(const Table& table, std::string_view spec, std::string_view policy);
 

@@ -262,7 +262,7 @@ TEST(Policy, BadSpecsAreRefused) {
     EXPECT_THAT(message_of(code, [&] { return make_policy(spec).spec(); }), HasSubstr(message));
   };
   refuse("", "policy \"\": no valid name");
-  refuse("bogus", "unknown policy \"bogus\": expected lgreco, budget, spectral, uniform");
+  refuse("bogus", "unknown policy \"bogus\": expected lgreco, budget, spectral, accordion, uniform");
   refuse("lgreco(alpha=-1)", "option alpha is -1; accepted: 0..");
   refuse("lgreco(alpha=nan)", "option alpha is nan; accepted: 0..");
   refuse("lgreco(bins=0)", "option bins is 0; accepted: 1..1000000");
