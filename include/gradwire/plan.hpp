@@ -45,7 +45,9 @@ struct Table {
 
 /// Throws Errc::invalid_argument naming layer and candidate: no layer, a layer or candidate without a name, a name or a
 /// spec given twice, no elements, no candidate, a reference that is none of them, an error that is
-/// neither 0 nor in 1e-120..1e120 (NaN, negative), bytes that sum to more than 2^53.
+/// neither 0 nor in 1e-120..1e120 (NaN, negative), bytes that sum to more than 2^53; of what may be left out: a norm
+/// that could be no error, a time that is not in 0..1e15, a shape of another number of elements, singular values that
+/// rise, or are more than the shape has.
 GRADWIRE_API void check(const Table& table);
 
 /// What a layer's candidates are measured on: what the wire would carry of a parameter in some step.
@@ -59,7 +61,8 @@ struct LayerSample {
 /// A layer of a table: what each of `specs` would send of the sample, in bytes of a frame, and lose. Densities of
 /// `topk` come from one selection, ranks from one spectrum (the best approximation of each rank, and the bytes of its
 /// factors; a low-rank spec that does not pay is measured as its fallback), all others from encoding. Throws
-/// Errc::invalid_argument for a sample or spec that is wrong, Errc::non_finite.
+/// Errc::invalid_argument for a sample or spec that is wrong, Errc::non_finite. Shape and norm come along, and where
+/// ranks were measured as many singular values as the highest of them.
 [[nodiscard]] GRADWIRE_API TableLayer measure_layer(const LayerSample& sample, std::span<const std::string> specs,
                                                     std::size_t reference);
 

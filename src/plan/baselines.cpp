@@ -1,7 +1,8 @@
-// What others do, for comparison: global top-k, and CGX's two rules for bits (adjuster.py of its deep learning
-// examples), as far as they are published.
+// What others do, for comparison: global top-k, CGX's two rules for bits (adjuster.py of its deep learning examples),
+// and LEGACY's rule by size, as far as they are published.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <optional>
 
 #include "base/fail.hpp"
@@ -209,6 +210,45 @@ Solver make_global_topk(const Spec& spec) {
   return [ratio](const Table& table) { return solve_global_topk(table, ratio); };
 }
 
+struct Legacy {
+  std::string spec;
+  std::string large;
+  std::string small;
+  double share = 0;
+};
+
+/// LEGACY's rule by size: the largest fifth of a model's layers, which has most of its elements, is compressed more
+/// than the others, without statistics. That split is the paper's; the two levels are not published well enough to
+/// copy, and are options, as is the share. Its rule by phases of training needs a step, which no table has.
+Solution solve_legacy(const Table& table, const Legacy& legacy) {
+  const std::vector<CandidatePair> pairs = candidate_pairs(table, legacy.large, legacy.small, legacy.spec);
+  std::vector<std::size_t> order(pairs.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return table.layers[a].count > table.layers[b].count; });
+  constexpr double kRounding = 1e-9;  // 0.55 of 100 layers is 55
+  const double large = std::ceil(legacy.share * static_cast<double>(order.size()) - kRounding);
+  Solution solution{Choice(pairs.size())};
+  for (std::size_t place = 0; place < order.size(); ++place) {
+    const CandidatePair& pair = pairs[order[place]];
+    solution.choice[order[place]] = static_cast<double>(place) < large ? pair.first : pair.second;
+  }
+  return solution;
+}
+
+Solver make_legacy(const Spec& spec) {
+  OptionReader options(spec);
+  Legacy legacy;
+  legacy.spec = spec.text;
+  legacy.large = options.spec("large", "");
+  legacy.small = options.spec("small", "");
+  legacy.share = options.real("share", 0.2, 0, 1);
+  options.finish();
+  require(!legacy.large.empty() && !legacy.small.empty(), "policy \"{}\": which two? legacy(large=SPEC,small=SPEC)",
+          spec.text);
+  return [legacy](const Table& table) { return solve_legacy(table, legacy); };
+}
+
 }  // namespace
 
 std::vector<PolicyEntry> baseline_entries() {
@@ -224,6 +264,9 @@ std::vector<PolicyEntry> baseline_entries() {
         "a cluster of (elements, the reference's error) for each number of bits, by rising error",
         "Markov et al. 2022, arXiv 2111.08617; its adjuster.py"},
        make_cgx_kmeans},
+      {{"legacy", "legacy(large=q2,small=q4)", "large=SPEC, small=SPEC; share=0..1 of the layers that are large (0.2)",
+        "by the rank of a layer's size among all: the largest fifth, and the others", "LEGACY, submitted to ICLR 2026"},
+       make_legacy},
   };
 }
 

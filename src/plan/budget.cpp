@@ -21,12 +21,6 @@ struct Settings {
   bool squared = true;
 };
 
-double dense_bytes(const Table& table) {
-  double bytes = 0;
-  for (const TableLayer& layer : table.layers) bytes += static_cast<double>(layer.count) * sizeof(float);
-  return bytes;
-}
-
 /// What is summed for each part of the problem.
 double measure(const Candidate& candidate, PlanLimit part) {
   switch (part) {

@@ -14,11 +14,9 @@ namespace {
 
 /// The candidate of this spec.
 std::size_t find(const TableLayer& layer, const std::string& wanted, const std::string& policy) {
-  std::vector<std::string> specs;
-  for (std::size_t i = 0; i < layer.candidates.size(); ++i) {
-    specs.push_back(layer.candidates[i].spec);
-    if (specs.back() == wanted) return i;
-  }
+  if (const auto found = find_candidate(layer, wanted)) return *found;
+  std::vector<std::string_view> specs;
+  for (const Candidate& candidate : layer.candidates) specs.push_back(candidate.spec);
   fail(Errc::invalid_argument, "policy \"{}\": layer \"{}\" has no candidate \"{}\"; it has {}", policy, layer.name,
        wanted, fmt::join(specs, ", "));
 }

@@ -52,6 +52,28 @@ class Object {
            value);
     return static_cast<std::uint64_t>(real);
   }
+  /// 0 where there is none.
+  [[nodiscard]] double real_or_zero(const char* key) const { return has(key) ? real(key) : 0; }
+  /// Empty where there is none.
+  [[nodiscard]] std::vector<double> reals(const char* key) const {
+    std::vector<double> values;
+    if (!has(key)) return values;
+    for (const Json& value : list(key)) {
+      expect(value.is_number(), key, "a list of numbers", list(key));
+      values.push_back(value.get<double>());
+    }
+    return values;
+  }
+  /// Empty where there is none.
+  [[nodiscard]] std::vector<std::size_t> wholes(const char* key) const {
+    std::vector<std::size_t> values;
+    if (!has(key)) return values;
+    for (const Json& value : list(key)) {
+      expect(value.is_number_unsigned(), key, "a list of whole numbers", list(key));
+      values.push_back(value.get<std::size_t>());
+    }
+    return values;
+  }
 
  private:
   [[nodiscard]] static std::string excerpt(const Json& value) {
@@ -83,8 +105,13 @@ TableLayer read_table_layer(const Object& from) {
   const Json& candidates = from.list("candidates");
   for (std::size_t i = 0; i < candidates.size(); ++i) {
     const Object each(candidates[i], fmt::format("{} (\"{}\"): candidate {}", from.place(), layer.name, i));
-    layer.candidates.push_back({each.text("spec"), each.whole("bytes"), each.real("error")});
+    layer.candidates.push_back({each.text("spec"), each.whole("bytes"), each.real("error"), each.real_or_zero("us")});
   }
+  layer.shape = from.wholes("shape");
+  layer.norm = from.real_or_zero("norm");
+  layer.previous_norm = from.real_or_zero("previous_norm");
+  layer.ready_us = from.real_or_zero("ready_us");
+  layer.singular_values = from.reals("singular_values");
   return layer;
 }
 
@@ -156,12 +183,18 @@ std::string to_json(const Table& table) {
   Json layers = Json::array();
   for (const TableLayer& layer : table.layers) {
     Json candidates = Json::array();
-    for (const Candidate& candidate : layer.candidates)
+    for (const Candidate& candidate : layer.candidates) {
       candidates.push_back({{"spec", candidate.spec}, {"bytes", candidate.bytes}, {"error", candidate.error}});
-    layers.push_back({{"name", layer.name},
-                      {"count", layer.count},
-                      {"reference", layer.reference},
-                      {"candidates", std::move(candidates)}});
+      if (candidate.us > 0) candidates.back()["us"] = candidate.us;
+    }
+    Json& made = layers.emplace_back(Json{{"name", layer.name}, {"count", layer.count}});
+    if (!layer.shape.empty()) made["shape"] = layer.shape;
+    if (layer.norm > 0) made["norm"] = layer.norm;
+    if (layer.previous_norm > 0) made["previous_norm"] = layer.previous_norm;
+    if (layer.ready_us > 0) made["ready_us"] = layer.ready_us;
+    if (!layer.singular_values.empty()) made["singular_values"] = layer.singular_values;
+    made["reference"] = layer.reference;
+    made["candidates"] = std::move(candidates);
   }
   return Json{{"layers", std::move(layers)}}.dump(2);
 }

@@ -47,11 +47,14 @@ class Measurement {
     }
   }
 
-  std::vector<Candidate> take() {
-    if (!low_ranks_.empty()) project();
+  /// What was measured, as parts of the layer.
+  void finish(TableLayer& layer) {
+    if (!low_ranks_.empty()) project(layer);
     if (!sparse_.empty()) select();
     for (const auto& [place, compressor] : encoded_) encode(candidates_[place], compressor);
-    return std::move(candidates_);
+    layer.candidates = std::move(candidates_);
+    layer.norm = std::sqrt(norm_squared());
+    if (!std::isfinite(layer.norm)) fail(Errc::non_finite, "NaN or Inf");  // candidates like none take such values
   }
 
  private:
@@ -72,9 +75,10 @@ class Measurement {
   }
 
   /// The best approximation of each rank, which power iterations with a warm start come close to.
-  void project() {
+  void project(TableLayer& layer) {
     if (!ops::all_finite(x_)) fail(Errc::non_finite, "NaN or Inf");
     const std::vector<double> squares = largest_singular_squares(floats(), view_, most_rank_, key_);
+    for (const double square : squares) layer.singular_values.push_back(std::sqrt(square));
     const double all = norm_squared();
     for (const auto& [place, compressor] : low_ranks_) {
       const LowRank& scheme = *compressor.low_rank();
@@ -166,7 +170,8 @@ TableLayer measure_layer(const LayerSample& sample, std::span<const std::string>
   Measurement measurement(x, sample.shape, sample.key);
   try {
     for (const std::string& spec : specs) measurement.add(spec);
-    TableLayer layer{sample.name, x.count, reference, measurement.take()};
+    TableLayer layer{sample.name, x.count, reference, {}, sample.shape};
+    measurement.finish(layer);
     check(Table{{layer}});
     return layer;
   } catch (const Error& error) {

@@ -12,9 +12,11 @@
 namespace gradwire {
 namespace {
 
+constexpr std::size_t kMaxNesting = 16;  // a policy in a policy, and its compressors
+
 const std::vector<PolicyEntry>& registry() {
   static const std::vector<PolicyEntry> all = [] {
-    std::vector<PolicyEntry> entries{lgreco_entry(), budget_entry()};
+    std::vector<PolicyEntry> entries{lgreco_entry(), budget_entry(), spectral_entry(), accordion_entry()};
     for (std::vector<PolicyEntry> more : {by_hand_entries(), baseline_entries()})
       std::move(more.begin(), more.end(), std::back_inserter(entries));
     return entries;
@@ -54,15 +56,20 @@ std::string_view name(PlanLimit limit) noexcept {
   return "unknown";
 }
 
-Policy make_policy(std::string_view text) {
+Solver make_solver(std::string_view text) {
+  require(nesting_depth(text) <= kMaxNesting, "policy \"{}...\": parentheses nest {} deep; accepted: up to {}",
+          text.substr(0, 40), nesting_depth(text), kMaxNesting);
   const Spec spec = parse_spec(text, "policy");
   std::vector<std::string_view> names;
   for (const PolicyEntry& entry : registry()) {
     names.push_back(entry.info.name);
-    if (entry.info.name == spec.name)
-      return Policy(std::make_shared<const Policy::Impl>(Policy::Impl{std::string(text), entry.make(spec)}));
+    if (entry.info.name == spec.name) return entry.make(spec);
   }
   fail(Errc::invalid_argument, "unknown policy \"{}\": expected {}", spec.name, fmt::join(names, ", "));
+}
+
+Policy make_policy(std::string_view text) {
+  return Policy(std::make_shared<const Policy::Impl>(Policy::Impl{std::string(text), make_solver(text)}));
 }
 
 std::vector<PolicyInfo> list_policies() {

@@ -28,9 +28,14 @@ struct PolicyEntry {
   Solver (*make)(const Spec& spec);
 };
 
+/// The solver of a policy's text spec; throws as make_policy does.
+[[nodiscard]] Solver make_solver(std::string_view text);
+
 /// The registry's parts.
 [[nodiscard]] PolicyEntry lgreco_entry();
 [[nodiscard]] PolicyEntry budget_entry();
+[[nodiscard]] PolicyEntry spectral_entry();
+[[nodiscard]] PolicyEntry accordion_entry();
 [[nodiscard]] std::vector<PolicyEntry> by_hand_entries();
 [[nodiscard]] std::vector<PolicyEntry> baseline_entries();
 

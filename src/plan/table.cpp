@@ -1,9 +1,12 @@
 #include "plan/table.hpp"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <set>
 #include <string_view>
+#include <utility>
 
 #include "base/fail.hpp"
 
@@ -17,6 +20,42 @@ void check_candidate(const TableLayer& layer, std::size_t index) {
           layer.name, index, candidate.spec, candidate.error, kLeastError, kMaxError);
   require(candidate.bytes <= kMaxBytes, "table: layer \"{}\": candidate {} (\"{}\"): bytes is {}; accepted: 0..{}",
           layer.name, index, candidate.spec, candidate.bytes, kMaxBytes);
+  require(candidate.us >= 0 && candidate.us <= kMaxUs,
+          "table: layer \"{}\": candidate {} (\"{}\"): us is {}; accepted: 0..{:g}", layer.name, index, candidate.spec,
+          candidate.us, kMaxUs);
+}
+
+/// A shape is one of `count` elements, and of a matrix where there are singular values.
+void check_shape(const TableLayer& layer) {
+  std::uint64_t left = layer.count;
+  for (const std::size_t extent : layer.shape) {
+    require(extent > 0 && left % extent == 0, "table: layer \"{}\": its shape ({}) does not have {} elements",
+            layer.name, fmt::join(layer.shape, " x "), layer.count);
+    left /= extent;
+  }
+  require(layer.shape.empty() || left == 1, "table: layer \"{}\": its shape ({}) does not have {} elements", layer.name,
+          fmt::join(layer.shape, " x "), layer.count);
+  const MatrixView view = matrix_view(layer.shape);
+  const std::size_t most = std::min(view.rows, view.cols);
+  require(layer.singular_values.size() <= most, "table: layer \"{}\": its shape ({}) has {} singular values, not {}",
+          layer.name, fmt::join(layer.shape, " x "), most, layer.singular_values.size());
+}
+
+/// What a table may lack.
+void check_statistics(const TableLayer& layer) {
+  for (const auto& [what, norm] : {std::pair("norm", layer.norm), std::pair("previous_norm", layer.previous_norm)})
+    require(is_error(norm), "table: layer \"{}\": {} is {}; accepted: 0, {}..{}", layer.name, what, norm, kLeastError,
+            kMaxError);
+  require(layer.ready_us >= 0 && layer.ready_us <= kMaxUs, "table: layer \"{}\": ready_us is {}; accepted: 0..{:g}",
+          layer.name, layer.ready_us, kMaxUs);
+  double before = kMaxError;
+  for (std::size_t i = 0; i < layer.singular_values.size(); ++i) {
+    const double value = layer.singular_values[i];
+    require(value >= 0 && value <= before, "table: layer \"{}\": singular value {} is {}; accepted: 0..{}, {}",
+            layer.name, i, value, before, i == 0 ? "the largest first" : "none above the one before");
+    before = value;
+  }
+  check_shape(layer);
 }
 
 /// The most bytes that a candidate of the layer has.
@@ -34,6 +73,7 @@ std::uint64_t check_layer(const TableLayer& layer, std::size_t place) {
             layer.name, i, layer.candidates[i].spec);
     most = std::max(most, layer.candidates[i].bytes);
   }
+  check_statistics(layer);
   return most;
 }
 
@@ -68,6 +108,41 @@ Choice reference_of(const Table& table) {
   Choice choice;
   for (const TableLayer& layer : table.layers) choice.push_back(layer.reference);
   return choice;
+}
+
+double dense_bytes(const Table& table) {
+  double bytes = 0;
+  for (const TableLayer& layer : table.layers) bytes += static_cast<double>(layer.count) * sizeof(float);
+  return bytes;
+}
+
+std::optional<std::size_t> find_candidate(const TableLayer& layer, std::string_view spec) {
+  for (std::size_t c = 0; c < layer.candidates.size(); ++c)
+    if (layer.candidates[c].spec == spec) return c;
+  return {};
+}
+
+void require_candidate(const Table& table, std::string_view spec, std::string_view policy) {
+  const bool found = std::any_of(table.layers.begin(), table.layers.end(),
+                                 [&](const TableLayer& layer) { return find_candidate(layer, spec).has_value(); });
+  require(found, "policy \"{}\": no layer has a candidate \"{}\"", policy, spec);
+}
+
+std::vector<CandidatePair> candidate_pairs(const Table& table, std::string_view first, std::string_view second,
+                                           std::string_view policy) {
+  std::vector<CandidatePair> pairs;
+  bool any = false;
+  for (const TableLayer& layer : table.layers) {
+    const auto one = find_candidate(layer, first);
+    const auto other = find_candidate(layer, second);
+    require(one.has_value() == other.has_value(),
+            "policy \"{}\": layer \"{}\" has the candidate \"{}\", but not \"{}\"", policy, layer.name,
+            one ? first : second, one ? second : first);
+    any = any || one;
+    pairs.push_back({one.value_or(layer.reference), other.value_or(layer.reference)});
+  }
+  require(any, "policy \"{}\": no layer has the candidates \"{}\" and \"{}\"", policy, first, second);
+  return pairs;
 }
 
 Plan assemble(const Table& table, const Choice& choice) {

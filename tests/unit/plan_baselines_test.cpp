@@ -93,6 +93,43 @@ TEST(GlobalTopk, OneThresholdForAllLayers) {
   EXPECT_THROW((void)make_policy("global_topk(ratio=8)").plan(table), Error);
 }
 
+TEST(Legacy, TheLargestLayersAreCompressedMore) {
+  Table table;
+  for (const std::uint64_t count : {50, 900, 20, 700, 900, 10, 30, 40, 5, 60})
+    table.layers.push_back(
+        {fmt::format("l{}", table.layers.size()), count, 0, {{"q4", count, 1}, {"q2", count / 2, 2}}});
+  const auto large = [&](const std::string& share) {
+    std::vector<std::size_t> places;
+    const Specs specs = specs_of(fmt::format("legacy(large=q2,small=q4{})", share).c_str(), table);
+    for (std::size_t l = 0; l < specs.size(); ++l)
+      if (specs[l] == "q2") places.push_back(l);
+    return places;
+  };
+  using Places = std::vector<std::size_t>;
+  EXPECT_EQ(large(""), (Places{1, 4}));
+  EXPECT_EQ(large(",share=0.1"), (Places{1}));  // of the same size the earlier one
+  EXPECT_EQ(large(",share=0.21"), (Places{1, 3, 4}));
+  EXPECT_EQ(large(",share=0.3"), (Places{1, 3, 4}));
+  EXPECT_EQ(large(",share=0"), Places{});
+  EXPECT_EQ(large(",share=1").size(), 10U);
+  table.layers.push_back({"bias", 10, 0, {{"none", 40, 0}}});
+  EXPECT_EQ(specs_of("legacy(large=q2,small=q4)", table).back(), "none");
+  table.layers.back().candidates.push_back({"q2", 3, 1});
+  const auto complaint = [&](const char* policy) -> std::string {
+    try {
+      (void)make_policy(policy).plan(table);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return {};
+  };
+  EXPECT_THAT(complaint("legacy(large=q2,small=q4)"),
+              HasSubstr("layer \"bias\" has the candidate \"q2\", but not \"q4\""));
+  EXPECT_THAT(complaint("legacy(large=q8,small=q3)"), HasSubstr("no layer has the candidates \"q8\" and \"q3\""));
+  EXPECT_THAT(complaint("legacy(large=q2)"), HasSubstr("which two? legacy(large=SPEC,small=SPEC)"));
+  EXPECT_THAT(complaint("legacy(large=q2,small=q4,share=1.5)"), HasSubstr("option share is 1.5; accepted: 0..1"));
+}
+
 /// A baseline without anything to choose is an error, not the reference under another name.
 TEST(Baselines, NothingToChooseIsSaid) {
   Table quantised;

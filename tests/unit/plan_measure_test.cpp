@@ -48,6 +48,9 @@ TEST(MeasureLayer, IsWhatEncodingGives) {
     EXPECT_EQ(layer.reference, 2u);
     ASSERT_EQ(layer.candidates.size(), specs.size());
     const double norm = std::sqrt(ops::sum_squares(x.data(), count));
+    EXPECT_EQ(layer.norm, norm);
+    EXPECT_TRUE(layer.shape.empty());
+    EXPECT_TRUE(layer.singular_values.empty()) << "no rank was asked for";
     for (std::size_t c = 0; c < specs.size(); ++c) {
       const Candidate expected = encoded(x, specs[c]);
       EXPECT_EQ(layer.candidates[c].spec, specs[c]);
@@ -85,6 +88,10 @@ TEST(MeasureLayer, RanksHaveTheErrorOfTheBestApproximation) {
     for (std::size_t k = rank; k < singular.size(); ++k) squares += singular[k] * singular[k];
     return std::sqrt(squares);
   };
+  EXPECT_EQ(layer.shape, (std::vector<std::size_t>{rows, cols}));
+  ASSERT_EQ(layer.singular_values.size(), 4u) << "as many as the highest rank that pays";
+  for (std::size_t k = 0; k < layer.singular_values.size(); ++k)
+    EXPECT_NEAR(layer.singular_values[k], singular[k], 1e-4);
   const auto frame = [](const char* spec, std::size_t count) {
     return make_compressor(spec).max_frame_size(count, DType::f32);
   };
@@ -122,7 +129,7 @@ TEST(MeasureLayer, BadSamplesAreNamed) {
   EXPECT_THAT(refusal(good, std::vector<std::string>{"q4", "huffman"}, 0), HasSubstr("huffman"));
   EXPECT_THAT(refusal(good, std::vector<std::string>{"q4", "q4"}, 0), HasSubstr("q4"));
   x[1234] = std::numeric_limits<float>::quiet_NaN();
-  for (const char* spec : {"q4", "topk(0.1)", "powersgd(2)"}) {
+  for (const char* spec : {"q4", "topk(0.1)", "powersgd(2)", "none"}) {
     EXPECT_THAT(refusal(good, std::vector<std::string>{spec}, 0), HasSubstr("layer 'fc.weight'")) << spec;
   }
 }

@@ -12,11 +12,17 @@ namespace gradwire::testing {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 Table good_table() {
   return {{{"embed.weight", 100'000, 1, {{"none", 400'000, 0}, {"q4", 50'000, 2}, {"q2", 25'000, 5}}},
            {"fc1.weight", 5000, 0, {{"q4", 2600, 1}, {"q2", 1300, 3}, {"none", 20'000, 0}}},
            {"fc1.bias", 50, 0, {{"none", 200, 0}, {"q4", 41, 0.25}}}}};
+}
+
+void spectrum(TableLayer& layer, std::vector<double> values) {
+  layer.shape = {50, 100};
+  layer.singular_values = std::move(values);
 }
 
 template <class Action>
@@ -56,6 +62,36 @@ TEST(Table, BadOnesAreRefusedByEveryPolicyAndByTheReader) {
       {[](Table& t) { t.layers[1].candidates[1].error = 1e200; }, "candidate 1 (\"q2\"): error is 1e+200"},
       {[](Table& t) { t.layers[1].candidates[1].bytes = ~std::uint64_t{0}; }, "candidate 1 (\"q2\"): bytes is 1844674"},
       {[](Table& t) { t.layers[1].candidates[1].bytes = std::uint64_t{1} << 53; }, "up to layer \"fc1.weight\""},
+      {[](Table& t) { t.layers[1].candidates[1].us = -2; },
+       "layer \"fc1.weight\": candidate 1 (\"q2\"): us is -2; accepted: 0..1e+15"},
+      {[=](Table& t) { t.layers[1].candidates[1].us = nan; }, "candidate 1 (\"q2\"): us is nan"},
+      {[=](Table& t) { t.layers[2].ready_us = nan; }, "layer \"fc1.bias\": ready_us is nan; accepted: 0..1e+15"},
+      {[](Table& t) { t.layers[2].norm = -1; }, "layer \"fc1.bias\": norm is -1; accepted: 0, 1e-120..1e+120"},
+      {[=](Table& t) { t.layers[2].previous_norm = nan; }, "layer \"fc1.bias\": previous_norm is nan"},
+      {[](Table& t) {
+         t.layers[1].shape = {50, 99};
+       },
+       "layer \"fc1.weight\": its shape (50 x 99) does not have 5000 elements"},
+      {[](Table& t) {
+         t.layers[1].shape = {50, 50};
+       },
+       "its shape (50 x 50) does not have 5000 elements"},
+      {[](Table& t) {
+         t.layers[1].shape = {0, 5000};
+       },
+       "its shape (0 x 5000) does not have 5000 elements"},
+      {[=](Table& t) {
+         spectrum(t.layers[1], {3, nan});
+       },
+       "layer \"fc1.weight\": singular value 1 is nan; accepted: 0..3, none above the one before"},
+      {[](Table& t) { spectrum(t.layers[1], {-3}); }, "singular value 0 is -3; accepted: 0..1e+120, the largest first"},
+      {[](Table& t) {
+         spectrum(t.layers[1], {3, 2, 2.5});
+       },
+       "singular value 2 is 2.5; accepted: 0..2, none above"},
+      {[](Table& t) { spectrum(t.layers[1], std::vector<double>(51, 1)); },
+       "layer \"fc1.weight\": its shape (50 x 100) has 50 singular values, not 51"},
+      {[](Table& t) { t.layers[2].singular_values = {1}; }, "its shape () has 0 singular values, not 1"},
   };
   for (const Case& test : cases) {
     Table table = good_table();
@@ -79,6 +115,31 @@ TEST(Table, JsonAndBack) {
   EXPECT_EQ(json["layers"][2]["candidates"][1], wanted);
   EXPECT_EQ(json["layers"][0]["reference"], 1);
   EXPECT_EQ(json["layers"][0]["count"], 100'000);
+}
+
+/// What a table may lack is written where it is known, and only there.
+TEST(Table, JsonOfWhatMayBeLeftOut) {
+  const std::string plain = to_json(good_table());
+  for (const char* const key : {"us", "shape", "norm", "previous_norm", "ready_us", "singular_values"})
+    EXPECT_THAT(plain, Not(HasSubstr(fmt::format("\"{}\"", key))));
+  Table table = good_table();
+  TableLayer& layer = table.layers[1];
+  spectrum(layer, {3, 1.5, 1.5, 0});
+  layer.norm = 4;
+  layer.previous_norm = 0.1;
+  layer.ready_us = 250.5;
+  layer.candidates[2].us = 1e-3;
+  const std::string text = to_json(table);
+  const Table read = table_from_json(text);
+  EXPECT_EQ(to_json(read), text);
+  EXPECT_EQ(read.layers[1].shape, layer.shape);
+  EXPECT_EQ(read.layers[1].norm, 4);
+  EXPECT_EQ(read.layers[1].previous_norm, 0.1);
+  EXPECT_EQ(read.layers[1].ready_us, 250.5);
+  EXPECT_EQ(read.layers[1].singular_values, layer.singular_values);
+  EXPECT_EQ(read.layers[1].candidates[2].us, 1e-3);
+  EXPECT_EQ(read.layers[1].candidates[1].us, 0);
+  EXPECT_EQ(read.layers[0].norm, 0);
 }
 
 TEST(Table, JsonThatIsNoTableNamesThePlace) {
@@ -107,6 +168,15 @@ TEST(Table, JsonThatIsNoTableNamesThePlace) {
   refuse(with(R"({"spec":"q4","bytes":5,"error":1e999})"), "table: this is no JSON");
   refuse(with(R"({"spec":"q4","bytes":5,"error":-1})"), "layer \"a\": candidate 1 (\"q4\"): error is -1");
   refuse(with(R"({"spec":4,"bytes":5,"error":1})"), "candidate 1: \"spec\" is 4; expected a string");
+  refuse(with(R"({"spec":"q4","bytes":5,"error":1,"us":"3"})"), "candidate 1: \"us\" is \"3\"; expected a number");
+  const auto layer_with = [](const std::string& more) {
+    return R"({"layers":[{"name":"a","count":8,"reference":0,"candidates":[{"spec":"q8","bytes":9,"error":1}],)" +
+           more + "}]}";
+  };
+  refuse(layer_with(R"("shape":[4,-2])"), "layer 0: \"shape\" is [4,-2]; expected a list of whole numbers");
+  refuse(layer_with(R"("shape":8)"), "layer 0: \"shape\" is 8; expected a list");
+  refuse(layer_with(R"("singular_values":[2,"1"])"), "\"singular_values\" is [2,\"1\"]; expected a list of numbers");
+  EXPECT_EQ(table_from_json(layer_with(R"("norm":null)")).layers[0].norm, 0);
   EXPECT_EQ(table_from_json(with(R"({"spec":"q4","bytes":5.0,"error":1,"more":[]})")).layers[0].candidates[1].bytes,
             5U);
 }
@@ -192,7 +262,7 @@ TEST(Policy, BadSpecsAreRefused) {
     EXPECT_THAT(message_of(code, [&] { return make_policy(spec).spec(); }), HasSubstr(message));
   };
   refuse("", "policy \"\": no valid name");
-  refuse("bogus", "unknown policy \"bogus\": expected lgreco, budget, uniform");
+  refuse("bogus", "unknown policy \"bogus\": expected lgreco, budget, spectral, accordion, uniform");
   refuse("lgreco(alpha=-1)", "option alpha is -1; accepted: 0..");
   refuse("lgreco(alpha=nan)", "option alpha is nan; accepted: 0..");
   refuse("lgreco(bins=0)", "option bins is 0; accepted: 1..1000000");
