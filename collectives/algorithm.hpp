@@ -35,7 +35,8 @@ class Algorithm {
 
   /// What it keeps of an item from run to run (PersistentAllreduce::memory).
   [[nodiscard]] virtual std::string memory(std::size_t) const { return {}; }
-  virtual void set_memory(std::size_t item, std::string_view memory);
+  /// `from`: the compressor that it is of, the item's own or another one of low rank.
+  virtual void set_memory(std::size_t item, std::string_view memory, const Compressor& from);
 
   void set_workspace(Bytes workspace) noexcept { workspace_ = workspace; }
 

@@ -28,6 +28,9 @@ PersistentAllreduce::PersistentAllreduce(Communicator comm, std::vector<BucketIt
 
 std::string PersistentAllreduce::memory(std::size_t item) const { return run().memory(item); }
 void PersistentAllreduce::set_memory(std::size_t item, std::string_view memory) { run().set_memory(item, memory); }
+void PersistentAllreduce::adopt_memory(std::size_t item, std::string_view memory, const Compressor& from) {
+  run().adopt_memory(item, memory, from);
+}
 
 Work allreduce_sum(const Communicator& comm, std::span<const Item> items, Slot slot, StreamRef stream,
                    const AllreduceOptions& options, std::uint64_t step) {

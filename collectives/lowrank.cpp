@@ -18,21 +18,12 @@
 
 #include <cstring>
 
-#include "base/fail.hpp"
-#include "collectives/lowrank_memory.hpp"
+#include "collectives/lowrank_bases.hpp"
 #include "collectives/round.hpp"
 #include "compress/vector_ops.hpp"
 
-#include "gradwire/buffer.hpp"
-
 namespace gradwire {
 namespace {
-
-Buffer zeros(std::size_t elems) {
-  Buffer buffer(elems * sizeof(float));
-  buffer.fill_zero();
-  return buffer;
-}
 
 class LowRankSum final : public Algorithm {
  public:
@@ -41,9 +32,7 @@ class LowRankSum final : public Algorithm {
         memory_(op.items, op.inner && !op.inner->traits().lossless),
         projection_(memory_.scheme().kind == LowRank::Kind::projection),
         max_rounds_(memory_.scheme().rounds == 1 ? 1 : std::size_t{2} * memory_.scheme().iterations),
-        kept_left_(zeros(projection_ || memory_.scheme().rounds == 1 ? memory_.left_elems() : 0)),
-        kept_right_(zeros(memory_.right_elems())),
-        restored_(memory_.matrices().size()) {
+        bases_(op_, memory_) {
     plan_.reserve(max_rounds_);
     std::size_t bytes = 0;
     const auto add = [&](Move move) {
@@ -72,73 +61,12 @@ class LowRankSum final : public Algorithm {
     return {};
   }
 
-  [[nodiscard]] std::string memory(std::size_t item) const override {
-    const Matrix* const matrix = find(item);
-    if (matrix == nullptr) return {};
-    const auto place = static_cast<std::size_t>(matrix - memory_.matrices().data());
-    if (!seeded_ && !restored_[place]) return {};
-    const Kept kept{basis_step_, has_basis_ ? 1U : 0U, static_cast<std::uint32_t>(turn_)};
-    std::string text(reinterpret_cast<const char*>(&kept), sizeof kept);
-    for (const Factor& factor : kept_of(*matrix)) {
-      text.append(reinterpret_cast<const char*>(factor.data), factor.count() * sizeof(float));
-    }
-    return text;
-  }
-
-  void set_memory(std::size_t item, std::string_view memory) override {
-    const Matrix* const matrix = find(item);
-    if (memory.empty()) return forget(matrix);
-    std::size_t bytes = sizeof(Kept);
-    if (matrix != nullptr) {
-      for (const Factor& factor : kept_of(*matrix)) bytes += factor.count() * sizeof(float);
-    }
-    Kept kept;
-    if (matrix != nullptr && memory.size() == bytes) std::memcpy(&kept, memory.data(), sizeof kept);
-    if (matrix == nullptr || memory.size() != bytes || kept.turn > static_cast<std::uint32_t>(Move::right)) {
-      fail(Errc::bad_state, "{}: {} bytes that are no warm start of its shape and rank", op_.items[item].name,
-           memory.size());
-    }
-    restored_[static_cast<std::size_t>(matrix - memory_.matrices().data())] = true;
-    const char* from = memory.data() + sizeof kept;
-    for (const Factor& factor : kept_of(*matrix)) {
-      std::memcpy(factor.data, from, factor.count() * sizeof(float));
-      from += factor.count() * sizeof(float);
-    }
-    basis_step_ = kept.basis_step;
-    has_basis_ = kept.has_basis != 0;
-    turn_ = static_cast<Move>(kept.turn);
+  [[nodiscard]] std::string memory(std::size_t item) const override { return bases_.save(item); }
+  void set_memory(std::size_t item, std::string_view memory, const Compressor& from) override {
+    bases_.restore(item, memory, from);
   }
 
  private:
-  /// Head of memory(); the bases follow.
-  struct Kept {
-    std::uint64_t basis_step = 0;
-    std::uint32_t has_basis = 0;
-    std::uint32_t turn = 0;
-  };
-
-  /// The next run starts afresh with this matrix; what matrices have in common, where none is given its own.
-  void forget(const Matrix* matrix) {
-    if (matrix == nullptr) return;
-    restored_[static_cast<std::size_t>(matrix - memory_.matrices().data())] = false;
-    seeded_ = false;
-    if (std::find(restored_.begin(), restored_.end(), true) != restored_.end()) return;
-    has_basis_ = false;
-    basis_step_ = 0;
-    turn_ = Move::left;
-  }
-
-  [[nodiscard]] const Matrix* find(std::size_t item) const {
-    for (const Matrix& matrix : memory_.matrices()) {
-      if (matrix.item == item) return &matrix;
-    }
-    return nullptr;
-  }
-  [[nodiscard]] std::vector<Factor> kept_of(const Matrix& matrix) const {
-    if (kept_left_.size() == 0) return {kept_right(matrix)};
-    return {kept_left(matrix), kept_right(matrix)};
-  }
-
   [[nodiscard]] std::shared_ptr<ReductionRound> make_round(Move move, std::size_t segment_bytes) {
     std::vector<BucketItem> items;
     for (const Matrix& matrix : memory_.matrices()) {
@@ -157,52 +85,31 @@ class LowRankSum final : public Algorithm {
   [[nodiscard]] const std::shared_ptr<ReductionRound>& round(Move move) const {
     return rounds_[static_cast<std::size_t>(move)];
   }
-  [[nodiscard]] Factor kept_left(const Matrix& matrix) const {
-    return {reinterpret_cast<float*>(kept_left_.data()) + matrix.left_first, matrix.view.rows, matrix.rank};
-  }
-  [[nodiscard]] Factor kept_right(const Matrix& matrix) const {
-    return {reinterpret_cast<float*>(kept_right_.data()) + matrix.right_first, matrix.view.cols, matrix.rank};
-  }
   [[nodiscard]] float* data(const Matrix& matrix) const {
     return matrix.staged ? memory_.staged(matrix) : static_cast<float*>(op_.buffers[matrix.item].tensor.data);
   }
 
-  /// The same random numbers on all ranks; `draw` tells uses of them in one step apart.
   void orthonormalise(const Matrix& matrix, const Factor& factor, std::uint64_t draw) const {
-    ops::orthonormalise(factor, memory_.scratch(), shared_key(matrix, op_.step, draw));
-  }
-  [[nodiscard]] RandomKey shared_key(const Matrix& matrix, std::uint64_t step, std::uint64_t draw) const {
-    constexpr std::uint64_t kShared = 0x6c6f'7772'616e'6b00;
-    return {op_.seed ^ (kShared + draw), step, op_.items[matrix.item].param, 0};
+    ops::orthonormalise(factor, memory_.scratch(), shared_key(op_, matrix, op_.step, draw));
   }
 
   void begin_run() {
     memory_.set_workspace(workspace_);
-    if (!seeded_) seed_bases();
+    bases_.seed(memory_.scratch());
+    const LowRankBases::Head head = bases_.common();
     const LowRank& scheme = memory_.scheme();
-    const bool basis_is_fresh = has_basis_ && op_.step >= basis_step_ && op_.step - basis_step_ < scheme.refresh;
+    const bool basis_is_fresh =
+        head.has_basis != 0 && op_.step >= head.basis_step && op_.step - head.basis_step < scheme.refresh;
     plan_.clear();
     if (op_.step < scheme.start) {
       plan_.push_back(Move::dense);
     } else if (scheme.rounds == 1) {
-      plan_.push_back(turn_);
+      plan_.push_back(static_cast<Move>(head.turn));
     } else if (projection_ && basis_is_fresh) {
       plan_.push_back(Move::shorter);
     } else {
       for (std::uint32_t i = 0; i < scheme.iterations; ++i) plan_.insert(plan_.end(), {Move::left, Move::right});
     }
-  }
-
-  /// Where there is no warm start yet.
-  void seed_bases() {
-    for (std::size_t i = 0; i < memory_.matrices().size(); ++i) {
-      if (restored_[i]) continue;
-      const Matrix& matrix = memory_.matrices()[i];
-      const RandomKey key = shared_key(matrix, 0, 0);
-      ops::fill_random(kept_right(matrix), key);
-      ops::orthonormalise(kept_right(matrix), memory_.scratch(), key);
-    }
-    seeded_ = true;
   }
 
   Work begin_round(std::size_t number) {
@@ -244,8 +151,8 @@ class LowRankSum final : public Algorithm {
   }
 
   [[nodiscard]] Factor basis_of(const Matrix& matrix, bool leftwards, std::size_t number) const {
-    if (leftwards) return number == 0 ? kept_right(matrix) : memory_.right(matrix);
-    return number == 0 ? kept_left(matrix) : memory_.left(matrix);
+    if (leftwards) return number == 0 ? bases_.right(matrix) : memory_.right(matrix);
+    return number == 0 ? bases_.left(matrix) : memory_.left(matrix);
   }
 
   void finish() {
@@ -293,12 +200,11 @@ class LowRankSum final : public Algorithm {
     const Move move = plan_.back();
     if (move == Move::shorter) return;
     for (const Matrix& matrix : memory_.matrices()) {
-      if (move == Move::right) keep(matrix, memory_.right(matrix), kept_right(matrix));
-      if (move == Move::left || projection_) keep(matrix, memory_.left(matrix), kept_left(matrix));
+      if (move == Move::right) keep(matrix, memory_.right(matrix), bases_.right(matrix));
+      if (move == Move::left || projection_) keep(matrix, memory_.left(matrix), bases_.left(matrix));
     }
-    turn_ = move == Move::left ? Move::right : Move::left;
-    has_basis_ = true;
-    basis_step_ = op_.step;
+    const Move next = move == Move::left ? Move::right : Move::left;
+    bases_.mark({op_.step, 1, static_cast<std::uint32_t>(next)});
   }
 
   void keep(const Matrix& matrix, const Factor& from, const Factor& to) const {
@@ -311,14 +217,7 @@ class LowRankSum final : public Algorithm {
   bool projection_;
   std::size_t max_rounds_;
   std::shared_ptr<ReductionRound> rounds_[kMoves];
-  // From run to run, the same on all ranks: orthonormal bases, and which factor moves next (rounds=1).
-  Buffer kept_left_;
-  Buffer kept_right_;
-  std::vector<bool> restored_;  // by matrix: set_memory() has given its bases
-  bool seeded_ = false;
-  bool has_basis_ = false;
-  std::uint64_t basis_step_ = 0;
-  Move turn_ = Move::left;
+  LowRankBases bases_;
   std::vector<Move> plan_;  // rounds of the run under way
 };
 

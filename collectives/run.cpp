@@ -3,7 +3,6 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <cstring>
 #include <map>
 
 #include "base/deadline.hpp"
@@ -342,38 +341,6 @@ Work run_once(Operation operation, std::span<const Item> items, StreamRef stream
   run->start(buffers, workspace.bytes(), step, stream);
   run->own_workspace(std::move(workspace));
   return Work(std::move(run));
-}
-
-/// Each part behind its size (u64): the algorithm's, then those of the compressor. Nothing where all are empty.
-std::string Run::memory(std::size_t item) const {
-  std::string text;
-  bool empty = true;
-  const auto add = [&](const std::string& part) {
-    const std::uint64_t size = part.size();
-    text.append(reinterpret_cast<const char*>(&size), sizeof size);
-    text += part;
-    empty = empty && part.empty();
-  };
-  add(algorithm_->memory(item));
-  for (const StepMemory* const memory : op_.items[item].compressor.step_memories()) add(memory->save());
-  return empty ? std::string() : text;
-}
-
-void Run::set_memory(std::size_t item, std::string_view memory) {
-  const auto take = [&, fresh = memory.empty()]() -> std::string_view {
-    if (fresh) return {};
-    std::uint64_t size = 0;
-    if (memory.size() >= sizeof size) std::memcpy(&size, memory.data(), sizeof size);
-    if (memory.size() < sizeof size || memory.size() - sizeof size < size) {
-      fail(Errc::bad_state, "{}: its memory of earlier steps is cut short", op_.items[item].name);
-    }
-    const std::string_view part = memory.substr(sizeof size, size);
-    memory.remove_prefix(sizeof size + size);
-    return part;
-  };
-  algorithm_->set_memory(item, take());
-  for (StepMemory* const part : op_.items[item].compressor.step_memories()) part->restore(take());
-  if (!memory.empty()) fail(Errc::bad_state, "{}: {} bytes too many of memory", op_.items[item].name, memory.size());
 }
 
 }  // namespace gradwire

@@ -32,9 +32,10 @@ class Run final : public Completion {
   /// As PersistentOperation::start.
   void start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint64_t step, StreamRef stream,
              const std::optional<Verdict>& refusal = std::nullopt);
-  /// As PersistentAllreduce::memory and set_memory.
+  /// As PersistentAllreduce::memory, set_memory and adopt_memory.
   [[nodiscard]] std::string memory(std::size_t item) const;
   void set_memory(std::size_t item, std::string_view memory);
+  void adopt_memory(std::size_t item, std::string_view memory, const Compressor& from);
   /// For the one-shot forms: memory that lives as long as the operation.
   void own_workspace(Buffer workspace) { workspace_ = std::move(workspace); }
 

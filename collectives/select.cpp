@@ -191,7 +191,7 @@ std::unique_ptr<Algorithm> make_algorithm(std::string_view name, Operation& op, 
   return find_row(name, op.entry).make(op, segment_bytes);
 }
 
-void Algorithm::set_memory(std::size_t item, std::string_view memory) {
+void Algorithm::set_memory(std::size_t item, std::string_view memory, const Compressor&) {
   if (memory.empty()) return;
   fail(Errc::bad_state, "{}: the algorithm keeps nothing from run to run, given {} bytes", op_.items[item].name,
        memory.size());

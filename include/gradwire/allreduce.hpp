@@ -134,6 +134,19 @@ class GRADWIRE_API PersistentAllreduce : public PersistentOperation {
   /// of an operation take up what they had after one run. Throws Errc::bad_state for what is no memory of an item of
   /// this shape and compressor.
   void set_memory(std::size_t item, std::string_view memory);
+  /// Between runs: takes up what fits of a memory() that an operation with the compressor `from` gave of the same
+  /// parameter; all ranks give the same.
+  /// - Of the same compressor: all of it, as set_memory().
+  /// - Between low-rank schemes: the right basis, and the left one where both schemes are of one kind with as many
+  ///   rounds. The leading columns stay, which are what a run of the lower rank would have come to; new ones are those
+  ///   of the cold start, the same on all ranks. (`projection` renews its bases in the next run then.)
+  /// - Of any other pair: nothing, the item starts afresh. Learned levels and thresholds mean little to another
+  ///   compressor.
+  ///
+  /// Items of one operation may come from several; what they have to have in common (whose turn it is with rounds=1,
+  /// when a basis is due) then begins where all of them can. Throws Errc::bad_state, and changes nothing, for what is
+  /// no memory of `from` for this shape; of what is not taken up only the division into parts is looked at.
+  void adopt_memory(std::size_t item, std::string_view memory, const Compressor& from);
 };
 
 /// One-shot form of PersistentAllreduce that brings its own workspace. Every call is a first start: it waits for the
