@@ -24,7 +24,7 @@ struct PlanningOptions {
   /// without a limit; then two runs give the same plans.
   double share = 0.05;
   /// A plan is kept if the new one would save less than this share of bytes (or of squared error, for policies that
-  /// limit bytes) and the old one still keeps the limit.
+  /// limit bytes) and the old one still keeps the policy's limit, to 1 %.
   double hysteresis = 0.05;
   /// Never is a plan adopted whose error, as a share of the gradients (roots of sums of squares), is above this: the
   /// cheapest that is not, is. 0: no limit.

@@ -116,9 +116,25 @@ double dense_bytes(const Table& table) {
   return bytes;
 }
 
+namespace {
+
+/// Nothing for a text that is no compressor's: tables may hold any.
+std::optional<std::string> canonical(std::string_view spec) {
+  try {
+    return std::string(make_compressor(spec).spec());
+  } catch (const Error&) {
+    return {};
+  }
+}
+
+}  // namespace
+
 std::optional<std::size_t> find_candidate(const TableLayer& layer, std::string_view spec) {
   for (std::size_t c = 0; c < layer.candidates.size(); ++c)
     if (layer.candidates[c].spec == spec) return c;
+  const std::optional<std::string> wanted = canonical(spec);
+  for (std::size_t c = 0; wanted && c < layer.candidates.size(); ++c)
+    if (canonical(layer.candidates[c].spec) == wanted) return c;
   return {};
 }
 

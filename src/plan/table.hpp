@@ -36,7 +36,7 @@ struct Totals {
 /// Of all layers' elements as f32.
 [[nodiscard]] double dense_bytes(const Table& table);
 
-/// Index of the layer's candidate with this spec, if it has one.
+/// Index of the layer's candidate with this spec, or, where none is spelt so, of the same compressor.
 [[nodiscard]] std::optional<std::size_t> find_candidate(const TableLayer& layer, std::string_view spec);
 /// Indices of a layer's candidates.
 struct CandidatePair {

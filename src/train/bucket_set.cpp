@@ -102,7 +102,7 @@ void BucketSet::set_memory(std::size_t param, std::string_view memory) {
 
 void BucketSet::adopt_memory(std::size_t param, std::string_view memory, const std::string& from) {
   if (bucket_of_[param] == kNoBucket) return;
-  if (from == schemes_[param].compressor) set_memory(param, memory);  // WIP
+  buckets_[bucket_of_[param]].operation->adopt_memory(place_of(param), memory, make_compressor(from));
 }
 
 }  // namespace gradwire

@@ -75,7 +75,7 @@ std::string compose(const SavedState& state, const fs::path& path) {
                   {"owner", state.owner},
                   {"numbers", state.numbers},
                   {"plan", state.plan.plan.empty() ? Json() : Json::parse(state.plan.plan)},
-                  {"ceilings", state.plan.ceilings},
+                  {"forbidden", state.plan.forbidden},
                   {"params", params}};
   std::string text;
   try {
@@ -225,7 +225,7 @@ SavedState read_state(const fs::path& path) {
                      head.at("numbers").get<std::map<std::string, std::uint64_t>>()};
     if (version > 1) {
       if (!head.at("plan").is_null()) state.plan.plan = head.at("plan").dump();
-      state.plan.ceilings = head.at("ceilings").get<std::map<std::string, double>>();
+      state.plan.forbidden = head.at("forbidden").get<std::map<std::string, std::string>>();
     }
     for (const Json& row : head.at("params")) state.params.push_back(parse(row, body.substr(kHead + text_size)));
     return state;

@@ -38,8 +38,8 @@ struct SavedParam {
 
 /// What planning keeps.
 struct SavedPlan {
-  std::string plan;                        ///< JSON; empty: none was adopted
-  std::map<std::string, double> ceilings;  ///< by layer: errors, as shares of norms, that guards hold it below
+  std::string plan;                              ///< JSON; empty: none was adopted
+  std::map<std::string, std::string> forbidden;  ///< by layer: the spec that its guard has ruled out
   bool operator==(const SavedPlan&) const = default;
 };
 

@@ -78,7 +78,7 @@ void StepEngine::set_saved_plan(const SavedPlan& saved) {
   std::optional<Plan> plan;
   if (!saved.plan.empty()) plan = plan_from_json(saved.plan);
   run(make_sets(plan ? agenda_->specs_of(*plan) : agenda_->own_specs()));
-  agenda_->restore(plan, saved.ceilings);
+  agenda_->restore(plan, saved.forbidden);
 }
 
 std::vector<BucketReport> StepEngine::bucket_reports() const {

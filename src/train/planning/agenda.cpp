@@ -66,7 +66,7 @@ PlanAgenda::PlanAgenda(const Communicator& comm, std::vector<PlannedLayer> layer
                Slot{kMaxSlot - 1}, options),
       watched_(layers_.size()),
       frozen_(layers_.size()),
-      ceilings_(layers_.size()),
+      forbidden_(layers_.size()),
       previous_norms_(layers_.size()) {
   for (const PlannedLayer& layer : layers_) {
     specs_.push_back(layer.specs[layer.reference]);
@@ -211,24 +211,19 @@ void PlanAgenda::check_guards(std::span<const float> sums) {
     const double lost = row[2] > 0 ? std::sqrt(static_cast<double>(row[3]) / static_cast<double>(row[2])) : 0;
     const double owed = row[1] > 0 ? std::sqrt(static_cast<double>(row[3]) / static_cast<double>(row[1])) : 0;
     if (options_.max_layer_error > 0 && lost > options_.max_layer_error) {
-      guard(l, fmt::format("loses {:.3g} of what it sends, over {:.3g}", lost, options_.max_layer_error), lost);
+      guard(l, fmt::format("loses {:.3g} of what it sends, over {:.3g}", lost, options_.max_layer_error));
     } else if (options_.max_residual_ratio > 0 && owed > options_.max_residual_ratio) {
-      guard(l, fmt::format("owes {:.3g} times its gradient, over {:.3g}", owed, options_.max_residual_ratio), lost);
+      guard(l, fmt::format("owes {:.3g} times its gradient, over {:.3g}", owed, options_.max_residual_ratio));
     }
   }
 }
 
-void PlanAgenda::guard(std::size_t layer, const std::string& why, double lost_share) {
+void PlanAgenda::guard(std::size_t layer, const std::string& why) {
   const std::string& now = specs_[layer];
   const TableLayer* const row = row_of(layer);
-  next_[layer] = row == nullptr ? std::string("none") : safer_spec(*row, now);
+  next_[layer] = row == nullptr ? std::string(Schedule::kDense) : safer_spec(*row, now);
   if (next_[layer] == now) return;
-  double ceiling = lost_share;
-  if (row != nullptr && row->norm > 0) {
-    for (const Candidate& candidate : row->candidates)
-      if (candidate.spec == now) ceiling = candidate.error / row->norm;
-  }
-  ceilings_[layer] = ceilings_[layer] == 0 ? ceiling : std::min(ceilings_[layer], ceiling);
+  forbidden_[layer] = now;
   note(step_ + 1, PlanOutcome::guarded, fmt::format("{} {}: {} -> {}", layers_[layer].name, why, now, next_[layer]));
 }
 
@@ -260,7 +255,7 @@ void PlanAgenda::read_exchange() {
   PlanQuestion question{options_.hysteresis, options_.max_error, {}, {}};
   for (const std::size_t l : rows_) {
     question.current.push_back(next_[l]);
-    question.ceilings.push_back(ceilings_[l]);
+    question.forbidden.push_back(forbidden_[l]);
   }
   planner_->solve(step_, table_, policy_, std::move(question));
   asked_ = policy_.has_value();
@@ -298,7 +293,11 @@ PlanAgenda::Specs PlanAgenda::specs_of(const Plan& plan) const {
     const auto found = std::find_if(layers_.begin(), layers_.end(),
                                     [&](const PlannedLayer& planned) { return planned.name == layer.name; });
     require(found != layers_.end(), "plan: layer '{}' is no parameter of the hook that is compressed", layer.name);
-    specs[static_cast<std::size_t>(found - layers_.begin())] = make_compressor(layer.spec).spec();
+    const std::string wanted(make_compressor(layer.spec).spec());
+    std::string spec = layer.spec;
+    for (const std::string& known : found->specs)
+      if (make_compressor(known).spec() == wanted) spec = known;
+    specs[static_cast<std::size_t>(found - layers_.begin())] = spec;
   }
   return specs;
 }
@@ -349,18 +348,18 @@ SavedPlan PlanAgenda::saved() const {
     saved.plan = to_json(now);
   }
   for (std::size_t l = 0; l < layers_.size(); ++l)
-    if (ceilings_[l] > 0) saved.ceilings[layers_[l].name] = ceilings_[l];
+    if (!forbidden_[l].empty()) saved.forbidden[layers_[l].name] = forbidden_[l];
   return saved;
 }
 
-void PlanAgenda::restore(const std::optional<Plan>& plan, const std::map<std::string, double>& ceilings) {
+void PlanAgenda::restore(const std::optional<Plan>& plan, const std::map<std::string, std::string>& forbidden) {
   next_ = plan ? specs_of(*plan) : own_specs();
   next_plan_ = plan;
   adopt();
   has_plan_ = plan.has_value();
   for (std::size_t l = 0; l < layers_.size(); ++l) {
-    const auto found = ceilings.find(layers_[l].name);
-    ceilings_[l] = found == ceilings.end() ? 0 : found->second;
+    const auto found = forbidden.find(layers_[l].name);
+    forbidden_[l] = found == forbidden.end() ? std::string() : found->second;
   }
   asked_ = false;
   has_watched_ = false;

@@ -68,7 +68,7 @@ class PlanAgenda {
   [[nodiscard]] Specs own_specs() const;
   [[nodiscard]] SavedPlan saved() const;
   /// What saved() gave holds, and the engine runs it; an unfinished window begins anew.
-  void restore(const std::optional<Plan>& plan, const std::map<std::string, double>& ceilings);
+  void restore(const std::optional<Plan>& plan, const std::map<std::string, std::string>& forbidden);
 
  private:
   struct Watched {
@@ -84,7 +84,7 @@ class PlanAgenda {
   void compare_plans(std::span<const float> sums);
   void check_guards(std::span<const float> sums);
   void take_figures(const Plan& plan);
-  void guard(std::size_t layer, const std::string& why, double lost_share);
+  void guard(std::size_t layer, const std::string& why);
   [[nodiscard]] const TableLayer* row_of(std::size_t layer) const noexcept;
   void note(std::uint64_t step, PlanOutcome outcome, std::string detail);
   [[nodiscard]] bool is_due() const noexcept { return asked_ && windows_->compares(step_); }
@@ -107,7 +107,7 @@ class PlanAgenda {
   std::optional<Solved> solved_;
   std::vector<Watched> watched_;
   std::vector<bool> frozen_;
-  std::vector<double> ceilings_;
+  Specs forbidden_;  // by guards; empty: none
   std::vector<double> previous_norms_;
   std::vector<std::size_t> rows_;  // of the table: which layers
   Table table_;

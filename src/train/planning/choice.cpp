@@ -10,13 +10,14 @@
 namespace gradwire {
 namespace {
 
-/// Without the candidates that a layer's guard has ruled out. "none" is always left: it has no error.
-Table below_ceilings(const Table& table, std::span<const double> ceilings) {
+/// Without what layers' guards have ruled out. "none" is always left: it has no error.
+Table without_forbidden(const Table& table, std::span<const std::string> forbidden) {
   Table allowed = table;
   for (std::size_t l = 0; l < allowed.layers.size(); ++l) {
-    if (ceilings[l] == 0) continue;
     TableLayer& layer = allowed.layers[l];
-    const double least = ceilings[l] * layer.norm;
+    const std::optional<std::size_t> worst = forbidden[l].empty() ? std::nullopt : find_candidate(layer, forbidden[l]);
+    if (!worst) continue;
+    const double least = layer.candidates[*worst].error;
     const std::string reference = layer.candidates[layer.reference].spec;
     std::erase_if(layer.candidates, [&](const Candidate& c) { return c.error >= least && c.error > 0; });
     // A reference that is ruled out is replaced by what comes next to it.
@@ -58,18 +59,22 @@ std::optional<Choice> find(const Table& table, std::span<const std::string> spec
   return choice;
 }
 
+/// A plan fills its budget to the brim, and frames of chosen elements are never twice as long: by so much the current
+/// plan may be over before that is a reason to change it.
+constexpr double kBrim = 1.01;
+
 /// What `plan` saves against `current`, as a share, where both keep the plan's limit; else nothing.
 std::optional<double> saved_share(const Plan& plan, const Plan& current) {
   const auto share = [](double now, double before) { return before > 0 ? 1 - now / before : 0.0; };
   switch (plan.limit) {
     case PlanLimit::bytes:
-      if (static_cast<double>(current.bytes) > plan.budget) return {};
+      if (static_cast<double>(current.bytes) > kBrim * plan.budget) return {};
       return share(plan.squared_error, current.squared_error);
     case PlanLimit::error:
-      if (current.error > plan.budget) return {};
+      if (current.error > kBrim * plan.budget) return {};
       return share(static_cast<double>(plan.bytes), static_cast<double>(current.bytes));
     case PlanLimit::squared_error:
-      if (current.squared_error > plan.budget) return {};
+      if (current.squared_error > kBrim * plan.budget) return {};
       return share(static_cast<double>(plan.bytes), static_cast<double>(current.bytes));
     default: return {};  // it keeps no limit, so there is nothing to compare by
   }
@@ -83,7 +88,7 @@ bool same_specs(const Plan& a, const Plan& b) {
 }  // namespace
 
 PlanAnswer choose_plan(const Table& table, const Policy& policy, const PlanQuestion& question) {
-  const Table allowed = below_ceilings(table, question.ceilings);
+  const Table allowed = without_forbidden(table, question.forbidden);
   PlanAnswer answer{policy.plan(allowed), false, {}};
   const double limit = question.max_error > 0 ? squared_limit(allowed, question.max_error) : 0;
   const auto over = [&](const Plan& plan) { return question.max_error > 0 && plan.squared_error > limit; };

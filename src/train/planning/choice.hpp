@@ -12,7 +12,8 @@ struct PlanQuestion {
   double hysteresis = 0;
   double max_error = 0;
   std::vector<std::string> current;  ///< each layer's spec
-  std::vector<double> ceilings;      ///< each layer's error, as a share of its norm, has to be below; 0: no ceiling
+  /// Each layer's error has to be below that of this candidate, which its guard has ruled out; empty: none.
+  std::vector<std::string> forbidden;
 };
 
 struct PlanAnswer {
@@ -21,7 +22,7 @@ struct PlanAnswer {
   std::string detail;  ///< why, in words
 };
 
-/// The policy's plan, unless the user's limit on the error or a layer's ceiling forbids it, or the current plan is as
+/// The policy's plan, unless the user's limit on the error or a layer's guard forbids it, or the current plan is as
 /// good. Pure. Throws what Policy::plan throws.
 [[nodiscard]] PlanAnswer choose_plan(const Table& table, const Policy& policy, const PlanQuestion& question);
 

@@ -5,13 +5,14 @@
 #include <set>
 
 #include "base/fail.hpp"
+#include "compress/spec.hpp"
 
 #include "gradwire/compressor.hpp"
 
 namespace gradwire {
 namespace {
 
-/// The spec as it is compared; empty where low rank would only fall back to another one.
+/// The spec by which compressors are compared; empty where low rank would only fall back to another one.
 std::string canonical(const std::string& spec, std::span<const std::size_t> shape) {
   const Compressor compressor = make_compressor(spec);
   const LowRank* const low_rank = compressor.low_rank();
@@ -23,20 +24,26 @@ int count_nodes(const TransportInfo& transport) {
   return transport.nodes.empty() ? 1 : 1 + *std::max_element(transport.nodes.begin(), transport.nodes.end());
 }
 
-PlannedLayer planned_layer(std::size_t param, const ParamInfo& info, const ParamPlan& plan,
+/// `given`: the layer's compressor as the user wrote it.
+PlannedLayer planned_layer(std::size_t param, const ParamInfo& info, const ParamPlan& plan, const std::string& given,
                            std::span<const std::string> candidates) {
   PlannedLayer layer{.param = param, .name = info.name, .count = plan.count, .shape = info.shape};
-  const auto add = [&layer](std::string spec) {
-    const auto found = std::find(layer.specs.begin(), layer.specs.end(), spec);
-    const auto place = static_cast<std::size_t>(found - layer.specs.begin());
-    if (found == layer.specs.end()) layer.specs.push_back(std::move(spec));
+  std::vector<std::string> known;
+  const auto add = [&](const std::string& text, const std::string& spec) {
+    const auto found = std::find(known.begin(), known.end(), spec);
+    const auto place = static_cast<std::size_t>(found - known.begin());
+    if (found == known.end()) {
+      known.push_back(spec);
+      layer.specs.push_back(text);
+    }
     return place;
   };
-  for (const std::string& spec : candidates) {
-    if (std::string text = canonical(spec, info.shape); !text.empty()) add(std::move(text));
+  for (const std::string& text : candidates) {
+    if (const std::string spec = canonical(text, info.shape); !spec.empty()) add(text, spec);
   }
-  layer.reference = add(plan.scheme(info, std::numeric_limits<std::uint64_t>::max(), false).compressor);
-  add(std::string(Schedule::kDense));
+  const std::string own = plan.scheme(info, std::numeric_limits<std::uint64_t>::max(), false).compressor;
+  layer.reference = add(make_compressor(given).spec() == own ? given : own, own);
+  add(std::string(Schedule::kDense), std::string(Schedule::kDense));
   return layer;
 }
 
@@ -66,7 +73,9 @@ std::vector<PlannedLayer> planned_layers(const Communicator& comm, std::span<con
   std::set<std::string> names;
   for (std::size_t i = 0; i < params.size(); ++i) {
     if (plans[i].always_dense) continue;
-    PlannedLayer layer = planned_layer(i, params[i], plans[i], candidates);
+    const std::string& scheme = params[i].compressor.empty() ? options.compressor : params[i].compressor;
+    PlannedLayer layer =
+        planned_layer(i, params[i], plans[i], std::string(split_stages(scheme, '+').front()), candidates);
     require(names.insert(layer.name).second || !measures(options.planning),
             "planning: two parameters are called '{}', and plans go by name", layer.name);
     for (const std::string& spec : layer.specs)

@@ -16,7 +16,7 @@ struct PlannedLayer {
   std::size_t count = 0;
   std::vector<std::size_t> shape;
   std::size_t reference = 0;
-  std::vector<std::string> specs{};  ///< canonical, each once, "none" among them
+  std::vector<std::string> specs{};  ///< as the user wrote them, each compressor once, "none" among them
   /// Of each: how many times as far its frames travel as those of a quantiser do, by the algorithm that takes them.
   std::vector<double> travel{};
 };
