@@ -60,9 +60,9 @@ struct LayerSample {
 
 /// A layer of a table: what each of `specs` would send of the sample, in bytes of a frame, and lose. Densities of
 /// `topk` come from one selection, ranks from one spectrum (the best approximation of each rank, and the bytes of its
-/// factors; a low-rank spec that does not pay is measured as its fallback), all others from encoding. Throws
-/// Errc::invalid_argument for a sample or spec that is wrong, Errc::non_finite. Shape and norm come along, and where
-/// ranks were measured as many singular values as the highest of them.
+/// factors; a low-rank spec that does not pay is measured as its fallback), bits of `quantize` from one pass, all
+/// others from encoding. Throws Errc::invalid_argument for a sample or spec that is wrong, Errc::non_finite. Shape and
+/// norm come along, and where ranks were measured as many singular values as the highest of them.
 [[nodiscard]] GRADWIRE_API TableLayer measure_layer(const LayerSample& sample, std::span<const std::string> specs,
                                                     std::size_t reference);
 

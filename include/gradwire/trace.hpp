@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -89,5 +90,14 @@ class GRADWIRE_API TraceReader {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+/// A table of the samples that `reader` still has (of `step` only, where it is given): what measure_layer() finds of
+/// each, and of several samples of a layer root mean squares of errors, norms and singular values, and mean bytes.
+/// Layers stand in the order in which they come first. The reference is `reference`, or else the one that a layer has
+/// in the trace; it is a candidate too where `specs` has none that means the same. Throws what TraceReader and
+/// measure_layer() throw, with the step; Errc::invalid_argument where there are no samples, and where a layer's
+/// elements, shape or reference change.
+[[nodiscard]] GRADWIRE_API Table measure_trace(TraceReader& reader, std::span<const std::string> specs,
+                                               std::string_view reference = {}, std::optional<std::uint64_t> step = {});
 
 }  // namespace gradwire

@@ -38,6 +38,16 @@ struct QuantizeEncode {
       nullptr;  ///< of learned levels: 2^bits, ascending, symmetric about that of number levels_of()
 };
 
+/// What each of several numbers of bits would lose, without encoding: uniform levels, rounded to nearest, not signs.
+struct QuantizeErrors {
+  QuantizeParams params;  ///< what they have in common: bucket and norm
+  const float* x;
+  std::size_t count;
+  const std::uint32_t* bits;  ///< 2 to 8, of minmax also 1
+  std::size_t widths;         ///< at most 8
+  double* squares;            ///< of each: the sum of squares of the residuals that encoding gives
+};
+
 struct QuantizeDecode {
   QuantizeParams params;
   const std::byte* payload;
@@ -71,6 +81,8 @@ struct QuantizeKernels {
   /// Elements encoded before the first bucket without a finite scale: x.count when all is well.
   std::size_t (*encode)(const kernels::QuantizeEncode&);
   void (*decode)(const kernels::QuantizeDecode&);
+  /// As `encode`. Squares are summed as sum_squares() does.
+  std::size_t (*errors)(const kernels::QuantizeErrors&);
 };
 
 }  // namespace gradwire

@@ -16,11 +16,15 @@ Compressor make_cast(const Spec& spec) {
 }
 
 /// What follows bits.
-Compressor make_quantize(const Spec& spec, OptionReader& options, QuantizeParams params) {
+void read_params(OptionReader& options, QuantizeParams& params) {
   params.bucket = options.number("bucket", params.bucket, 32, QuantizeParams::kMaxBucket, 32);
   params.norm = static_cast<Norm>(options.choice("norm", 0, {"linf", "l2", "minmax"}));
   params.round = static_cast<Rounding>(options.choice("round", 0, {"nearest", "stochastic"}));
   params.levels = static_cast<Levels>(options.choice("levels", 0, {"uniform", "exponential", "learned"}));
+}
+
+Compressor make_quantize(const Spec& spec, OptionReader& options, QuantizeParams params) {
+  read_params(options, params);
   LearnedCompressor::Options learned{.bits = params.bits, .bucket = params.bucket};
   if (params.levels == Levels::learned) {
     learned.refresh = options.number("refresh", learned.refresh, 1, 1'000'000);
@@ -84,6 +88,18 @@ Compressor make_short_quantize(const Spec& spec) {
   params.bits = static_cast<std::uint32_t>(spec.name[1] - '0');
   OptionReader options(spec);
   return make_quantize(spec, options, params);
+}
+
+std::optional<QuantizeParams> uniform_params(const Compressor& compressor) {
+  const std::string_view text = compressor.spec();
+  if (split_stages(text).size() != 1) return std::nullopt;
+  const Spec spec = parse_spec(text);
+  if (spec.name != "quantize") return std::nullopt;
+  QuantizeParams params;
+  OptionReader options(spec);
+  params.bits = options.number("bits", params.bits, 1, 8);
+  read_params(options, params);
+  return params.levels == Levels::uniform ? std::optional(params) : std::nullopt;
 }
 
 std::vector<RegistryEntry> quantiser_entries() {

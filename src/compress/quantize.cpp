@@ -23,6 +23,10 @@ std::string_view reason_of(const QuantizeParams& params) {
   }
 }
 
+[[noreturn]] void refuse_bucket(ConstTensor x, std::size_t first, const QuantizeParams& params, std::string_view spec) {
+  refuse_non_finite(x, {first, std::min<std::size_t>(params.bucket, x.count - first), spec, reason_of(params)});
+}
+
 std::string canonical_spec(const QuantizeParams& params) {
   constexpr std::string_view kNorms[] = {"linf", "l2", "minmax"};
   constexpr std::string_view kRounds[] = {"nearest", "stochastic"};
@@ -67,9 +71,7 @@ std::size_t QuantizeCompressor::encode(ConstTensor x, Bytes out, Tensor residual
       frame::begin_fixed(*this, {codec_of(params_), params_.options()}, x, out, residual, stream);
   const std::size_t encoded = isa::kernels<QuantizeKernels>().encode(
       {params_, x, out.data + frame::kHeaderBytes, static_cast<float*>(residual.data), key});
-  if (encoded != x.count)
-    refuse_non_finite(x,
-                      {encoded, std::min<std::size_t>(params_.bucket, x.count - encoded), spec_, reason_of(params_)});
+  if (encoded != x.count) refuse_bucket(x, encoded, params_, spec_);
   return frame_bytes;
 }
 
@@ -77,6 +79,14 @@ std::size_t QuantizeCompressor::decode(ConstBytes in, Tensor y, Write write, Str
   const frame::Opened opened = frame::open_fixed(*this, {codec_of(params_), params_.options()}, in, y, stream);
   isa::kernels<QuantizeKernels>().decode({params_, in.data + frame::kHeaderBytes, y, write});
   return opened.bytes;
+}
+
+std::vector<double> quantize_errors(ConstTensor x, const QuantizeParams& params, std::span<const std::uint32_t> bits) {
+  std::vector<double> squares(bits.size());
+  const std::size_t measured = isa::kernels<QuantizeKernels>().errors(
+      {params, static_cast<const float*>(x.data), x.count, bits.data(), bits.size(), squares.data()});
+  if (measured != x.count) refuse_bucket(x, measured, params, canonical_spec(params));
+  return squares;
 }
 
 }  // namespace gradwire

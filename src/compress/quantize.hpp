@@ -1,6 +1,9 @@
 #pragma once
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "compress/quantize_params.hpp"
 
@@ -27,5 +30,18 @@ class QuantizeCompressor {
   QuantizeParams params_;
   std::string spec_;
 };
+
+/// Of `quantize` with uniform levels and nothing behind it, by its spec; nothing for all else.
+[[nodiscard]] std::optional<QuantizeParams> uniform_params(const Compressor& compressor);
+
+/// Whether quantize_errors() takes it: rounded to nearest, with a level for each code (not signs).
+[[nodiscard]] constexpr bool has_quantize_errors(const QuantizeParams& params) noexcept {
+  return params.round == Rounding::nearest &&
+         (shape_of(params) == CodeShape::levels || shape_of(params) == CodeShape::steps);
+}
+/// Of each of `bits` (at most 8), the sum of squares of the residuals that encode() would give, by one pass over x
+/// (f32, host) and without encoding; all else is as in `params`. Throws Errc::non_finite, as encode().
+[[nodiscard]] std::vector<double> quantize_errors(ConstTensor x, const QuantizeParams& params,
+                                                  std::span<const std::uint32_t> bits);
 
 }  // namespace gradwire

@@ -189,11 +189,28 @@ void quantize_decode(const kernels::QuantizeDecode& job) {
   }
 }
 
+std::size_t quantize_errors(const kernels::QuantizeErrors& job) {
+  kernels::QuantizeEncode coding{job.params, {}, nullptr, nullptr, {}};
+  std::vector<float> lost(job.count);
+  for (std::size_t w = 0; w < job.widths; ++w) {
+    coding.params.bits = job.bits[w];
+    for (std::size_t first = 0; first < job.count; first += job.params.bucket) {
+      const std::vector<float> x(job.x + first, job.x + std::min<std::size_t>(first + job.params.bucket, job.count));
+      BucketScale scale;
+      if (!find_scale(coding.params, x, scale)) return first;
+      for (std::size_t i = 0; i < x.size(); ++i)
+        lost[first + i] = x[i] - value_of(coding.params, scale, code_of(coding, scale, x[i], 0), nullptr);
+    }
+    job.squares[w] = isa::scalar_kernels<ElementKernels>().sum_squares(lost.data(), lost.size());
+  }
+  return job.count;
+}
+
 }  // namespace
 
 template <>
 const QuantizeKernels& isa::scalar_kernels<QuantizeKernels>() noexcept {
-  static constexpr QuantizeKernels kKernels{quantize_encode, quantize_decode};
+  static constexpr QuantizeKernels kKernels{quantize_encode, quantize_decode, quantize_errors};
   return kKernels;
 }
 

@@ -1,11 +1,12 @@
-// What candidates cost and lose, on one tensor: densities from one selection, ranks from one spectrum, everything else
-// by encoding it.
+// What candidates cost and lose, on one tensor: densities from one selection, ranks from one spectrum, numbers of bits
+// of `quantize` from one pass, everything else by encoding it.
 #include <algorithm>
 #include <cmath>
 #include <map>
 #include <numeric>
 
 #include "base/fail.hpp"
+#include "compress/quantize.hpp"
 #include "compress/vector_ops.hpp"
 #include "plan/sample.hpp"
 #include "plan/spectrum.hpp"
@@ -42,6 +43,11 @@ class Measurement {
     } else if (compressor.sparsifier() != nullptr && compressor.sparsifier()->takes_largest()) {
       most_entries_ = std::max(most_entries_, compressor.sparsifier()->max_entries(x_.count));
       sparse_.emplace_back(place, compressor);
+    } else if (const auto params = uniform_params(compressor); params && has_quantize_errors(*params)) {
+      Widths& widths = quantised_[{params->bucket, params->norm}];
+      widths.params = *params;
+      widths.places[params->bits].push_back(place);
+      candidates_[place].bytes = compressor.max_frame_size(x_.count, DType::f32);  // of all its frames
     } else {
       encoded_.emplace_back(place, compressor);
     }
@@ -51,6 +57,7 @@ class Measurement {
   void finish(TableLayer& layer) {
     if (!low_ranks_.empty()) project(layer);
     if (!sparse_.empty()) select();
+    for (const auto& [buckets, widths] : quantised_) quantise(widths);
     for (const auto& [place, compressor] : encoded_) encode(candidates_[place], compressor);
     layer.candidates = std::move(candidates_);
     layer.norm = std::sqrt(norm_squared());
@@ -59,6 +66,11 @@ class Measurement {
 
  private:
   using Group = std::vector<std::pair<std::size_t, Compressor>>;
+  /// Candidates that differ in their bits only.
+  struct Widths {
+    QuantizeParams params;
+    std::map<std::uint32_t, std::vector<std::size_t>> places;  ///< by bits: texts of one meaning may differ
+  };
 
   [[nodiscard]] double norm_squared() const { return ops::sum_squares(floats(), x_.count); }
   [[nodiscard]] const float* floats() const { return static_cast<const float*>(x_.data); }
@@ -72,6 +84,17 @@ class Measurement {
     std::vector<float> lost(x_.count);
     const std::size_t bytes = compressor.encode(x_, frame.bytes(), {lost.data(), lost.size()}, key_);
     set(candidate, bytes, ops::sum_squares(lost.data(), lost.size()));
+  }
+
+  void quantise(const Widths& widths) {
+    std::vector<std::uint32_t> bits;
+    for (const auto& [each, places] : widths.places) bits.push_back(each);
+    const std::vector<double> squares = quantize_errors(x_, widths.params, bits);
+    auto square = squares.begin();
+    for (const auto& [each, places] : widths.places) {
+      for (const std::size_t place : places) set(candidates_[place], candidates_[place].bytes, *square);
+      ++square;
+    }
   }
 
   /// The best approximation of each rank, which power iterations with a warm start come close to.
@@ -140,6 +163,7 @@ class Measurement {
   std::vector<Candidate> candidates_;
   Group low_ranks_;
   Group sparse_;
+  std::map<std::pair<std::uint32_t, Norm>, Widths> quantised_;
   Group encoded_;
   std::size_t most_rank_ = 0;
   std::size_t most_entries_ = 0;

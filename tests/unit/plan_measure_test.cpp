@@ -35,10 +35,35 @@ Candidate encoded(const std::vector<float>& x, const std::string& spec) {
 }
 
 TEST(MeasureLayer, IsWhatEncodingGives) {
-  const std::vector<std::string> specs{
-      "none",       "q2",          "q4",           "q8(bucket=96)",    "sign",
-      "topk(0.01)", "topk(0.001)", "topk(0.1)",    "topk(0.05)|q4",    "topk(k=7)|f16",
-      "topk(1)",    "q4|zstd",     "randomk(0.1)", "block_topk(0.05)", "topk(0.02)|zstd"};
+  const std::vector<std::string> specs{"none",
+                                       "q2",
+                                       "q4",
+                                       "q8(bucket=96)",
+                                       "sign",
+                                       "q3",
+                                       "q5(bucket=96)",
+                                       "q1",
+                                       "quantize(bits=4)",
+                                       "q4(bucket=512)",
+                                       "q4(norm=minmax)",
+                                       "q1(norm=minmax)",
+                                       "q6(round=stochastic)",
+                                       "q2(levels=exponential)",
+                                       "q2(bucket=512)",
+                                       "quantize(bits=2)",
+                                       "q6",
+                                       "q7",
+                                       "q8",
+                                       "topk(0.01)",
+                                       "topk(0.001)",
+                                       "topk(0.1)",
+                                       "topk(0.05)|q4",
+                                       "topk(k=7)|f16",
+                                       "topk(1)",
+                                       "q4|zstd",
+                                       "randomk(0.1)",
+                                       "block_topk(0.05)",
+                                       "topk(0.02)|zstd"};
   for (const std::size_t count : {1u, 100u, 20'011u}) {
     std::vector<float> x = normal(count, 1);
     for (std::size_t i = 0; i < count; i += 3) x[i] = std::round(4 * x[i]) / 4;  // ties, and zeros

@@ -183,6 +183,13 @@ HWY_INLINE void add_squares(const float* x, std::size_t rows, double* sums) {
 }
 #endif
 
+/// Of 16 partial sums.
+inline double add_pairwise(double* sums) {
+  for (std::size_t half = kRow / 2; half != 0; half /= 2)
+    for (std::size_t j = 0; j < half; ++j) sums[j] += sums[j + half];
+  return sums[0];
+}
+
 inline double sum_squares(const float* x, std::size_t n) {
   constexpr std::size_t kBlockRows = 64;  // stays in the first-level cache while its columns are visited in turn
   double sums[kRow] = {};
@@ -191,9 +198,7 @@ inline double sum_squares(const float* x, std::size_t n) {
   add_squares(x + kRow * row, n / kRow - row, sums);
   const std::size_t whole = n / kRow * kRow;
   if (whole != n) add_squares(PaddedRow<float>(x + whole, n - whole).data, 1, sums);
-  for (std::size_t half = kRow / 2; half != 0; half /= 2)
-    for (std::size_t j = 0; j < half; ++j) sums[j] += sums[j + half];
-  return sums[0];
+  return add_pairwise(sums);
 }
 
 }  // namespace gradwire::HWY_NAMESPACE

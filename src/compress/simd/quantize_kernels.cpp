@@ -8,6 +8,7 @@
 
 #if HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
 #include "compress/simd/quantize-inl.hpp"
+#include "compress/simd/quantize_errors-inl.hpp"
 #endif
 
 HWY_BEFORE_NAMESPACE();
@@ -17,7 +18,7 @@ namespace gradwire::HWY_NAMESPACE {
 const QuantizeKernels* quantize_kernels() { return nullptr; }
 #else
 const QuantizeKernels* quantize_kernels() {
-  static constexpr QuantizeKernels kKernels{quantize_encode, quantize_decode};
+  static constexpr QuantizeKernels kKernels{quantize_encode, quantize_decode, quantize_errors};
   return &kKernels;
 }
 #endif

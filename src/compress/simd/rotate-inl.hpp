@@ -218,12 +218,6 @@ inline void rotate_inverse(const kernels::RotateInverse& job) {
   transform(job.v, job.v, job.size, enter, LeaveInverse{signs});
 }
 
-inline double add_pairwise(double* sums) {
-  for (std::size_t half = kRow / 2; half != 0; half /= 2)
-    for (std::size_t j = 0; j < half; ++j) sums[j] += sums[j + half];
-  return sums[0];
-}
-
 #if HWY_HAVE_FLOAT64
 inline kernels::Products rotate_products(const float* y, const float* q, std::size_t size) {
   const hn::CappedTag<double, kRow / 2> d;

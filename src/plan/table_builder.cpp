@@ -1,0 +1,95 @@
+#include "plan/table_builder.hpp"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "base/fail.hpp"
+
+namespace gradwire {
+namespace {
+
+/// Places of a layer's sums.
+constexpr std::size_t kSamples = 0;
+constexpr std::size_t kNorm = 1;
+constexpr std::size_t kCandidates = 2;
+
+/// As many singular values as measure_layer() finds.
+std::size_t singular_values(const TableBuilder::Layer& layer) {
+  const MatrixView view = matrix_view(layer.shape);
+  std::size_t most = 0;
+  for (const std::string& spec : layer.specs) {
+    const Compressor compressor = make_compressor(spec);
+    const LowRank* const low_rank = compressor.low_rank();
+    if (low_rank != nullptr && low_rank->pays(view)) most = std::max(most, low_rank->rank_for(view));
+  }
+  return most;
+}
+
+}  // namespace
+
+std::size_t TableBuilder::add_layer(Layer layer) {
+  const std::size_t size = kCandidates + 2 * layer.specs.size() + singular_values(layer);
+  sums_.resize(sums_.size() + size);
+  firsts_.push_back(sums_.size());
+  layers_.push_back(std::move(layer));
+  return layers_.size() - 1;
+}
+
+void TableBuilder::add(std::size_t index, const TableLayer& measured) {
+  const Layer& layer = layers_.at(index);
+  const bool same =
+      std::equal(layer.specs.begin(), layer.specs.end(), measured.candidates.begin(), measured.candidates.end(),
+                 [](const std::string& spec, const Candidate& candidate) { return spec == candidate.spec; });
+  require(same && layer.name == measured.name && layer.count == measured.count,
+          "layer \"{}\": what was measured is another layer (\"{}\", {} elements), or its candidates are others",
+          layer.name, measured.name, measured.count);
+  double* sum = sums_.data() + firsts_[index];
+  const double* const end = sums_.data() + firsts_[index + 1];
+  sum[kSamples] += 1;
+  sum[kNorm] += measured.norm * measured.norm;
+  sum += kCandidates;
+  for (const Candidate& candidate : measured.candidates) {
+    *sum++ += candidate.error * candidate.error;
+    *sum++ += static_cast<double>(candidate.bytes);
+  }
+  for (const double value : measured.singular_values) {
+    if (sum == end) break;
+    *sum++ += value * value;
+  }
+}
+
+std::vector<std::string> TableBuilder::missing() const {
+  std::vector<std::string> names;
+  for (std::size_t l = 0; l < layers_.size(); ++l)
+    if (!(sums_[firsts_[l] + kSamples] > 0)) names.push_back(layers_[l].name);
+  return names;
+}
+
+Table TableBuilder::table() const {
+  const std::vector<std::string> without = missing();
+  require(without.empty(), "table: nothing was measured of {}", fmt::join(without, ", "));
+  Table table;
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    const Layer& layer = layers_[l];
+    const double* sum = sums_.data() + firsts_[l];
+    const double* const end = sums_.data() + firsts_[l + 1];
+    const double samples = sum[kSamples];
+    const auto mean_root = [samples](double squares) { return std::sqrt(squares / samples); };
+    TableLayer& made = table.layers.emplace_back(TableLayer{layer.name, layer.count, layer.reference, {}, layer.shape});
+    made.norm = mean_root(sum[kNorm]);
+    sum += kCandidates;
+    for (const std::string& spec : layer.specs) {
+      const double error = mean_root(*sum++);
+      made.candidates.push_back({spec, static_cast<std::uint64_t>(std::llround(*sum++ / samples)), error});
+    }
+    if (sum == end || *sum == 0) continue;  // not known
+    for (; sum != end; ++sum) made.singular_values.push_back(mean_root(*sum));
+  }
+  check(table);
+  return table;
+}
+
+}  // namespace gradwire

@@ -1,0 +1,47 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "gradwire/plan.hpp"
+
+namespace gradwire {
+
+/// A table of several measurements of each layer: root mean squares of norms, errors and singular values, mean bytes.
+/// What it keeps are sums, so that builders of one layout can be added, over ranks for example.
+class TableBuilder {
+ public:
+  struct Layer {
+    std::string name;
+    std::uint64_t count = 0;
+    std::vector<std::size_t> shape;
+    std::size_t reference = 0;
+    std::vector<std::string> specs;
+  };
+
+  /// Returns the layer's index. Throws what make_compressor() throws for its specs.
+  std::size_t add_layer(Layer layer);
+  [[nodiscard]] const std::vector<Layer>& layers() const { return layers_; }
+
+  /// Of this layer; made by measure_layer() with its specs, or from that. Throws Errc::invalid_argument for another
+  /// name, other elements or other specs.
+  void add(std::size_t layer, const TableLayer& measured);
+
+  /// Of each layer in turn: measurements, squares of the norm, then for each candidate squares of its error and bytes,
+  /// then squares of singular values. The same layers have the same layout: builders add up element by element.
+  [[nodiscard]] const std::vector<double>& sums() const { return sums_; }
+  [[nodiscard]] std::vector<double>& sums() { return sums_; }
+
+  /// Names of layers without a measurement.
+  [[nodiscard]] std::vector<std::string> missing() const;
+  /// Throws Errc::invalid_argument where one is missing, and what check() throws.
+  [[nodiscard]] Table table() const;
+
+ private:
+  std::vector<Layer> layers_;
+  std::vector<std::size_t> firsts_{0};  ///< of each layer in sums_, and the end
+  std::vector<double> sums_;
+};
+
+}  // namespace gradwire

@@ -1,0 +1,186 @@
+// `gradwire trace`: traces made, looked into, and taken apart.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <map>
+#include <set>
+
+#include "actions.hpp"
+#include "npy.hpp"
+#include "trace_actions.hpp"
+
+namespace gradwire::tools {
+namespace {
+
+namespace fs = std::filesystem;
+namespace po = boost::program_options;
+
+struct LayerRow {
+  std::string shape;
+  std::string reference;
+  std::size_t count = 0;
+  std::uint64_t samples = 0;
+  std::uint64_t bytes = 0;
+};
+
+/// What `info` says of a trace.
+struct Summary {
+  std::vector<std::string> order;
+  std::map<std::string, LayerRow> layers;
+  std::set<std::uint64_t> steps;
+  std::uint64_t samples = 0;
+  std::uint64_t tables = 0;
+  std::uint64_t values = 0;
+
+  void add(const TraceRecord& record, std::uint64_t bytes) {
+    if (const auto* const table = std::get_if<TraceTable>(&record)) {
+      ++tables;
+      steps.insert(table->step);
+      return;
+    }
+    const auto& sample = std::get<TraceSample>(record);
+    ++samples;
+    steps.insert(sample.step);
+    values += sample.values.size();
+    if (!layers.contains(sample.name)) order.push_back(sample.name);
+    LayerRow& row = layers[sample.name];
+    note(row.shape, format_shape(sample.shape));
+    note(row.reference, sample.reference);
+    row.count = sample.values.size();
+    ++row.samples;
+    row.bytes += bytes;
+  }
+
+ private:
+  static void note(std::string& known, const std::string& value) {
+    if (known.empty()) known = value;
+    if (known != value) known = "changes";
+  }
+};
+
+int info(const Arguments& arguments) {
+  if (arguments.size() != 1) throw UsageError("info takes one trace: gradwire trace info FILE");
+  const std::string& path = arguments.front();
+  TraceReader reader(path, TraceReader::Torn::stop);
+  Summary summary;
+  while (const std::optional<TraceRecord> record = reader.next()) summary.add(*record, reader.record_bytes());
+  fmt::print("meta: {}\n", reader.meta());
+  fmt::print("bytes: {} (values: {})\n", fs::file_size(path), summary.values * sizeof(float));
+  fmt::print("records: {} samples, {} tables\n", summary.samples, summary.tables);
+  if (!summary.steps.empty())
+    fmt::print("steps: {}, {} to {}\n", summary.steps.size(), *summary.steps.begin(), *summary.steps.rbegin());
+  if (!summary.order.empty()) {
+    std::vector<std::vector<std::string>> rows{{"layer", "shape", "reference", "elements", "samples", "bytes"}};
+    for (const std::string& name : summary.order) {
+      const LayerRow& row = summary.layers.at(name);
+      rows.push_back({name, row.shape, row.reference, fmt::format("{}", row.count), fmt::format("{}", row.samples),
+                      fmt::format("{}", row.bytes)});
+    }
+    print_columns(rows, 3);
+  }
+  warn_of_torn_end(path, reader);
+  return 0;
+}
+
+int import(const Arguments& arguments) {
+  po::options_description description("Options of import", 110, 70);
+  auto add = description.add_options();
+  add("help,h", "this text");
+  add("out", text("FILE"), "where the trace goes");
+  add("reference", text("SPEC"), "the spec that all layers have without a plan");
+  add("step", text("N")->default_value("0"), "that the gradients are of");
+  add("in", po::value<std::vector<std::string>>()->multitoken()->value_name("FILE ..."),
+      "one .npy file a layer (float32), named as it is");
+  const auto given = parse_action(kTraceHelp, description, arguments);
+  if (!given) return 0;
+  const std::string out = required(*given, "out");
+  const std::string reference = required(*given, "reference");
+  (void)make_compressor(reference);
+  if (!given->count("in")) throw UsageError("--in is missing");
+  const auto& files = (*given)["in"].as<std::vector<std::string>>();
+  std::set<std::string> names;
+  for (const std::string& file : files)
+    require(names.insert(fs::path(file).stem().string()).second, "two files are named {}",
+            fs::path(file).stem().string());
+  const std::string temporary = fmt::format("{}.tmp-{}", out, ::getpid());
+  try {
+    TraceWriter writer(temporary, R"({"made_by":"gradwire trace import"})");
+    for (const std::string& file : files) {
+      const NpyArray array = read_npy(file);
+      writer.sample(*step_of(*given), {fs::path(file).stem().string(), array.tensor(), array.shape, {}}, reference);
+    }
+    writer.close();
+    fs::rename(temporary, out);
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove(temporary, ignored);
+    throw;
+  }
+  fmt::print("{} layers\n", files.size());
+  return 0;
+}
+
+/// A layer's name as a file's: what would lead elsewhere is replaced.
+std::string file_name(std::string name) {
+  for (char& c : name)
+    if (c == '/' || c == '\0') c = '_';
+  return name + ".npy";
+}
+
+int export_arrays(const Arguments& arguments) {
+  po::options_description description("Options of export", 110, 70);
+  auto add = description.add_options();
+  add("help,h", "this text");
+  add("out", text("DIR"), "where a folder step-N of .npy files goes for each step; with --step, the files themselves");
+  add("step", text("N"), "the only step to export");
+  const bool has_trace = !arguments.empty() && !arguments.front().starts_with('-');
+  const auto given =
+      parse_action(kTraceHelp, description, Arguments(arguments.begin() + (has_trace ? 1 : 0), arguments.end()));
+  if (!given) return 0;
+  if (!has_trace) throw UsageError("export takes a trace: gradwire trace export FILE --out DIR");
+  const fs::path folder = required(*given, "out");
+  const std::optional<std::uint64_t> step = step_of(*given);
+  TraceReader reader(arguments.front(), TraceReader::Torn::stop);
+  std::set<fs::path> written;
+  while (const std::optional<TraceRecord> record = reader.next()) {
+    const auto* const sample = std::get_if<TraceSample>(&*record);
+    if (sample == nullptr || (step && sample->step != *step)) continue;
+    const fs::path place = step ? folder : folder / fmt::format("step-{}", sample->step);
+    const fs::path path = place / file_name(sample->name);
+    require(written.insert(path).second, "{}: two samples of step {} would be {}", arguments.front(), sample->step,
+            path.string());
+    std::error_code error;
+    fs::create_directories(place, error);
+    if (error) fail(Errc::io, "{}: cannot make the folder: {}", place.string(), error.message());
+    AtomicFile file(path);
+    const std::vector<std::size_t> flat{sample->values.size()};
+    write_npy(file, sample->shape.empty() ? flat : sample->shape, {sample->values.data(), sample->values.size()});
+    file.close();
+    file.commit();
+  }
+  require(!written.empty(), "{}: no samples{}", arguments.front(), step ? fmt::format(" of step {}", *step) : "");
+  fmt::print("{} arrays\n", written.size());
+  warn_of_torn_end(arguments.front(), reader);
+  return 0;
+}
+
+}  // namespace
+
+int run_trace(const Arguments& arguments) {
+  if (arguments.empty()) throw UsageError("trace what? info, import, export or record");
+  const std::string& action = arguments.front();
+  const Arguments rest(arguments.begin() + 1, arguments.end());
+  const bool wants_help = !rest.empty() && (rest.front() == "--help" || rest.front() == "-h");
+  if (action == "--help" || action == "-h" || (wants_help && (action == "info" || action == "record"))) {
+    fmt::print("{}", kTraceHelp);
+    return 0;
+  }
+  if (action == "info") return info(rest);
+  if (action == "import") return import(rest);
+  if (action == "export") return export_arrays(rest);
+  if (action == "record") return trace_record(rest);
+  throw UsageError(fmt::format("unknown action '{}': expected info, import, export or record", action));
+}
+
+}  // namespace gradwire::tools
