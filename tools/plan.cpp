@@ -16,11 +16,12 @@ void print_totals(const Plan& plan) {
   if (!plan.policy.empty()) fmt::print("policy: {}\n", plan.policy);
   fmt::print("bytes: {}\n", plan.bytes);
   fmt::print("error: {} (sum), {} (sum of squares)\n", show_number(plan.error), show_number(plan.squared_error));
+  if (plan.exposed_ms > 0) fmt::print("exposed: {} ms\n", show_number(plan.exposed_ms));
   if (plan.limit != PlanLimit::none) fmt::print("budget: {} ({})\n", show_number(plan.budget), name(plan.limit));
   if (plan.bound) {
-    const bool by_bytes = plan.limit == PlanLimit::bytes;
-    const double value = by_bytes ? plan.squared_error : static_cast<double>(plan.bytes);
-    fmt::print("no plan has {} below {}", by_bytes ? "a sum of squares" : "bytes", show_number(*plan.bound));
+    const bool least_squares = plan.limit == PlanLimit::bytes || plan.limit == PlanLimit::time;
+    const double value = least_squares ? plan.squared_error : static_cast<double>(plan.bytes);
+    fmt::print("no plan has {} below {}", least_squares ? "a sum of squares" : "bytes", show_number(*plan.bound));
     if (*plan.bound > 0) fmt::print(": gap {:.4f} %", std::max(0.0, 100 * (value / *plan.bound - 1)));
     fmt::print("\n");
   }
@@ -110,6 +111,7 @@ int diff(const Arguments& arguments) {
   fmt::print("bytes: {}\n", change(static_cast<double>(a.bytes), static_cast<double>(b.bytes)));
   fmt::print("error: {}\n", change(a.error, b.error));
   fmt::print("squared error: {}\n", change(a.squared_error, b.squared_error));
+  if (a.exposed_ms > 0 && b.exposed_ms > 0) fmt::print("exposed ms: {}\n", change(a.exposed_ms, b.exposed_ms));
   return 0;
 }
 

@@ -46,8 +46,8 @@ struct Table {
 /// Throws Errc::invalid_argument naming layer and candidate: no layer, a layer or candidate without a name, a name or a
 /// spec given twice, no elements, no candidate, a reference that is none of them, an error that is
 /// neither 0 nor in 1e-120..1e120 (NaN, negative), bytes that sum to more than 2^53; of what may be left out: a norm
-/// that could be no error, a time that is not in 0..1e15, a shape of another number of elements, singular values that
-/// rise, or are more than the shape has.
+/// that could be no error, a time that is negative or above 1e15 (a candidate's also below 1e-6), a shape of another
+/// number of elements, singular values that rise, or are more than the shape has.
 GRADWIRE_API void check(const Table& table);
 
 /// What a layer's candidates are measured on: what the wire would carry of a parameter in some step.
@@ -83,8 +83,9 @@ enum class PlanLimit : std::uint8_t {
   error,          ///< Plan::error
   squared_error,  ///< Plan::squared_error
   bytes,          ///< Plan::bytes
+  time,           ///< Plan::exposed_ms
 };
-/// "none", "error", "squared_error", "bytes".
+/// "none", "error", "squared_error", "bytes", "time".
 [[nodiscard]] GRADWIRE_API std::string_view name(PlanLimit limit) noexcept;
 
 /// One candidate for each layer, in the table's order. Sums are taken in that order.
@@ -94,10 +95,13 @@ struct Plan {
   std::uint64_t bytes = 0;
   double error = 0;          ///< sum of the layers' errors
   double squared_error = 0;  ///< sum of their squares
+  /// For how long after backward the last layer is still being sent (docs/planning.md has the model); 0: not known,
+  /// because the table lacks times.
+  double exposed_ms = 0;
   PlanLimit limit = PlanLimit::none;
   double budget = 0;  ///< what `limit` may be at most; 0 without one
-  /// Proven: no plan within the budget has less squared error (limit bytes) or fewer bytes (limit on an error) than
-  /// this, up to rounding of the sum. Absent where the policy proves nothing.
+  /// Proven: no plan within the budget has less squared error (limit bytes or time) or fewer bytes (limit on an error)
+  /// than this, up to rounding of the sum. Absent where the policy proves nothing.
   std::optional<double> bound;
   double solver_ms = 0;  ///< wall time of the policy: the only thing that differs between two runs
 };
@@ -111,7 +115,8 @@ class GRADWIRE_API Policy {
 
   [[nodiscard]] const std::string& spec() const noexcept;
   /// Throws what check() throws, Errc::invalid_argument where no plan keeps the budget (with the least that one could
-  /// have) and where the policy names layers or specs that the table lacks, Errc::unsupported where it is too large.
+  /// have) and where the policy needs layers, specs or statistics that the table lacks, Errc::unsupported where it is
+  /// too large.
   [[nodiscard]] Plan plan(const Table& table) const;
 
  private:
@@ -119,8 +124,7 @@ class GRADWIRE_API Policy {
 };
 
 /// A policy by its text spec: "lgreco(alpha=1)", "budget(ratio=8)", "fixed(q4,embed*=none)", ...; list_policies() has
-/// all, with options. Throws Errc::invalid_argument naming what is wrong, Errc::unsupported for what needs a time
-/// model.
+/// all, with options. Throws Errc::invalid_argument naming what is wrong.
 [[nodiscard]] GRADWIRE_API Policy make_policy(std::string_view spec);
 
 struct PolicyInfo {

@@ -1,4 +1,4 @@
-// Least summed squared error under a budget of bytes, or fewest bytes under one of error.
+// Least summed squared error under a budget of bytes or of time, or fewest bytes under one of error.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -7,6 +7,7 @@
 #include "plan/knapsack.hpp"
 #include "plan/policy.hpp"
 #include "plan/table.hpp"
+#include "plan/time_budget.hpp"
 
 namespace gradwire {
 namespace {
@@ -18,6 +19,7 @@ struct Settings {
   double ratio = kNotGiven;
   double bytes = kNotGiven;
   double error = kNotGiven;
+  double ms = kNotGiven;
   bool squared = true;
 };
 
@@ -37,6 +39,7 @@ double measure(const Table& table, const Choice& choice, PlanLimit part) {
 }
 
 Solution solve(const Table& table, const Settings& settings) {
+  if (settings.ms != kNotGiven) return solve_time_budget(table, settings.ms, settings.spec);
   const Choice reference = reference_of(table);
   Solution solution;
   if (settings.error != kNotGiven) {
@@ -82,15 +85,13 @@ Solver make(const Spec& spec) {
   settings.ratio = options.real("ratio", kNotGiven, 1e-3, 1e9);
   settings.bytes = options.real("bytes", kNotGiven, 0, static_cast<double>(kMaxBytes));
   settings.error = options.real("error", kNotGiven, 0, 1e6);
-  const double ms = options.real("ms", kNotGiven, 0, 1e9);
+  settings.ms = options.real("ms", kNotGiven, 0, 1e9);
   const std::size_t norm = options.choice("norm", 2, {"squared", "plain"});
   options.finish();
-  if (ms != kNotGiven) {
-    fail(Errc::unsupported, "policy \"{}\": ms needs a model of time, which gradwire does not have yet", spec.text);
-  }
   int given = 0;
-  for (const double option : {settings.ratio, settings.bytes, settings.error}) given += option != kNotGiven ? 1 : 0;
-  require(given == 1, "policy \"{}\": which budget? One of ratio=R, bytes=B, error=F", spec.text);
+  for (const double option : {settings.ratio, settings.bytes, settings.error, settings.ms})
+    given += option != kNotGiven ? 1 : 0;
+  require(given == 1, "policy \"{}\": which budget? One of ratio=R, bytes=B, error=F, ms=T", spec.text);
   require(norm == 2 || settings.error != kNotGiven, "policy \"{}\": norm goes with error=F only", spec.text);
   settings.squared = norm != 1;
   return [settings](const Table& table) { return solve(table, settings); };
@@ -99,13 +100,14 @@ Solver make(const Spec& spec) {
 }  // namespace
 
 PolicyEntry budget_entry() {
-  return {
-      {"budget", "budget(ratio=8)",
-       "one of ratio=R: f32 bytes over the budget, bytes=B, error=F: times the reference's error; with error "
-       "norm=squared|plain (squared)",
-       "least summed squared error within these bytes, or fewest bytes within that error: convex hulls, with a bound",
-       "Sinha, Zoltners 1979, doi 10.1287/opre.27.3.503"},
-      make};
+  return {{"budget", "budget(ratio=8)",
+           "one of ratio=R: f32 bytes over the budget, bytes=B, error=F: times the reference's error, ms=T: exposed; "
+           "with error "
+           "norm=squared|plain (squared)",
+           "least summed squared error within these bytes or this time, or fewest bytes within that error: convex "
+           "hulls, with a bound",
+           "Sinha, Zoltners 1979, doi 10.1287/opre.27.3.503"},
+          make};
 }
 
 }  // namespace gradwire

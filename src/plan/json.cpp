@@ -119,9 +119,9 @@ PlanLimit read_limit(const Object& from) {
   if (!from.has("budget")) return PlanLimit::none;
   if (!from.has("limit")) return PlanLimit::error;
   const std::string text = from.text("limit");
-  for (const PlanLimit limit : {PlanLimit::error, PlanLimit::squared_error, PlanLimit::bytes})
+  for (const PlanLimit limit : {PlanLimit::error, PlanLimit::squared_error, PlanLimit::bytes, PlanLimit::time})
     if (text == name(limit)) return limit;
-  fail(Errc::invalid_argument, "plan: \"limit\" is \"{}\"; expected error, squared_error or bytes", text);
+  fail(Errc::invalid_argument, "plan: \"limit\" is \"{}\"; expected error, squared_error, bytes or time", text);
 }
 
 void check_sum(const Object& from, const char* key, double sum) {
@@ -173,6 +173,9 @@ Plan plan_from_json(std::string_view text) {
   if (from.has("policy")) plan.policy = from.text("policy");
   plan.limit = read_limit(from);
   if (plan.limit != PlanLimit::none) plan.budget = from.real("budget");
+  plan.exposed_ms = from.real_or_zero("exposed_ms");
+  require(plan.exposed_ms >= 0 && std::isfinite(plan.exposed_ms), "plan: \"exposed_ms\" is {}; accepted: from 0 on",
+          plan.exposed_ms);
   if (from.has("bound")) plan.bound = from.real("bound");
   if (from.has("solver_ms")) plan.solver_ms = from.real("solver_ms");
   return plan;
@@ -210,6 +213,7 @@ std::string to_json(const Plan& plan) {
   json["bytes"] = plan.bytes;
   json["error"] = plan.error;
   json["squared_error"] = plan.squared_error;
+  if (plan.exposed_ms > 0) json["exposed_ms"] = plan.exposed_ms;
   json["budget"] = plan.limit == PlanLimit::none ? Json() : Json(plan.budget);
   json["limit"] = name(plan.limit);
   if (plan.bound) json["bound"] = *plan.bound;

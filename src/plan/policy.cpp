@@ -52,6 +52,7 @@ std::string_view name(PlanLimit limit) noexcept {
     case PlanLimit::error: return "error";
     case PlanLimit::squared_error: return "squared_error";
     case PlanLimit::bytes: return "bytes";
+    case PlanLimit::time: return "time";
   }
   return "unknown";
 }

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/fail.hpp"
+#include "plan/schedule.hpp"
 
 namespace gradwire {
 namespace {
@@ -20,9 +21,9 @@ void check_candidate(const TableLayer& layer, std::size_t index) {
           layer.name, index, candidate.spec, candidate.error, kLeastError, kMaxError);
   require(candidate.bytes <= kMaxBytes, "table: layer \"{}\": candidate {} (\"{}\"): bytes is {}; accepted: 0..{}",
           layer.name, index, candidate.spec, candidate.bytes, kMaxBytes);
-  require(candidate.us >= 0 && candidate.us <= kMaxUs,
-          "table: layer \"{}\": candidate {} (\"{}\"): us is {}; accepted: 0..{:g}", layer.name, index, candidate.spec,
-          candidate.us, kMaxUs);
+  require(candidate.us == 0 || (candidate.us >= kLeastUs && candidate.us <= kMaxUs),
+          "table: layer \"{}\": candidate {} (\"{}\"): us is {}; accepted: 0, {:g}..{:g}", layer.name, index,
+          candidate.spec, candidate.us, kLeastUs, kMaxUs);
 }
 
 /// A shape is one of `count` elements, and of a matrix where there are singular values.
@@ -171,6 +172,9 @@ Plan assemble(const Table& table, const Choice& choice) {
   plan.bytes = sum.bytes;
   plan.error = sum.error;
   plan.squared_error = sum.squared_error;
+  bool timed = has_ready_times(table);
+  for (std::size_t l = 0; l < table.layers.size(); ++l) timed = timed && chosen(table, choice, l).us > 0;
+  if (timed) plan.exposed_ms = exposed_us(table, schedule_of(table), choice) / 1000;
   return plan;
 }
 

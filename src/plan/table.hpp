@@ -13,7 +13,8 @@ inline constexpr double kLeastError = 1e-120;
 inline constexpr double kMaxError = 1e120;
 inline constexpr std::uint64_t kMaxBytes = std::uint64_t{1} << 53;  ///< sums up to this are exact as doubles
 
-inline constexpr double kMaxUs = 1e15;  ///< of a candidate's time, and of when a gradient is ready
+inline constexpr double kLeastUs = 1e-6;  ///< of a candidate's time, where it is known
+inline constexpr double kMaxUs = 1e15;    ///< of a candidate's time, and of when a gradient is ready
 
 [[nodiscard]] inline bool is_error(double error) { return error == 0 || (error >= kLeastError && error <= kMaxError); }
 

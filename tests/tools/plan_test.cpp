@@ -69,7 +69,10 @@ TEST_F(PlanCommand, MakesATableOfRecordedGradients) {
   EXPECT_EQ(table["layers"][0]["count"], 5120);
   EXPECT_EQ(table["layers"][0]["reference"], 1);
   EXPECT_EQ(table["layers"][0]["candidates"][2]["spec"], "powersgd(rank=2)");
-  EXPECT_EQ(run_gradwire({"plan", "solve", "--table", out, "--policy", "budget(ratio=8)", "--out", a_}).exit_code, 0);
+  for (const char* const policy : {"budget(ratio=8)", "spectral(ratio=4)"}) {
+    const CommandResult solved = run_gradwire({"plan", "solve", "--table", out, "--policy", policy, "--out", a_});
+    EXPECT_EQ(solved.exit_code, 0) << solved.err;
+  }
 
   expect_failure({"plan", "table", "--candidates", "q4", "--out", out, "--in", folder_ / "none.npy"},
                  "none.npy: no such file");
@@ -114,6 +117,25 @@ TEST_F(PlanCommand, ShowsAPlan) {
   write_file(a_, R"({"layers":[{"name":"x","spec":"none","bytes":8,"error":0}]})");  // by hand
   EXPECT_THAT(run_gradwire({"plan", "show", a_}).out,
               HasSubstr("  x      none      8      100.00      0             -\n"));
+}
+
+TEST_F(PlanCommand, ShowsWhatIsExposed) {
+  write_file(table_, R"({"layers":[
+      {"name":"embed","count":1000,"ready_us":90,"reference":0,"candidates":[
+        {"spec":"q4","bytes":500,"error":2,"us":40},{"spec":"q2","bytes":250,"error":3,"us":20}]},
+      {"name":"fc","count":100,"ready_us":50,"reference":1,"candidates":[
+        {"spec":"q4","bytes":50,"error":1,"us":60},{"spec":"q2","bytes":25,"error":4,"us":30}]}]})");
+  ASSERT_EQ(solve("budget(ms=0.045)", a_).exit_code, 0);
+  EXPECT_THAT(run_gradwire({"plan", "show", a_}).out,
+              HasSubstr("policy: budget(ms=0.045)\n"
+                        "bytes: 300\n"
+                        "error: 4 (sum), 10 (sum of squares)\n"
+                        "exposed: 0.04 ms\n"
+                        "budget: 0.045 (time)\n"
+                        "no plan has a sum of squares below 10: gap 0.0000 %\n"));
+  ASSERT_EQ(solve("lgreco(objective=time,alpha=1.2)", b_).exit_code, 0);
+  EXPECT_THAT(run_gradwire({"plan", "diff", a_, b_}).out, HasSubstr("exposed ms: 0.04 -> 0.02 (-50.00 %)\n"));
+  expect_failure({"plan", "solve", "--table", table_, "--policy", "budget(ms=0.019)"}, "at least 0.02 ms are exposed");
 }
 
 TEST_F(PlanCommand, SaysWhatDiffers) {

@@ -63,7 +63,7 @@ TEST(Table, BadOnesAreRefusedByEveryPolicyAndByTheReader) {
       {[](Table& t) { t.layers[1].candidates[1].bytes = ~std::uint64_t{0}; }, "candidate 1 (\"q2\"): bytes is 1844674"},
       {[](Table& t) { t.layers[1].candidates[1].bytes = std::uint64_t{1} << 53; }, "up to layer \"fc1.weight\""},
       {[](Table& t) { t.layers[1].candidates[1].us = -2; },
-       "layer \"fc1.weight\": candidate 1 (\"q2\"): us is -2; accepted: 0..1e+15"},
+       "layer \"fc1.weight\": candidate 1 (\"q2\"): us is -2; accepted: 0, 1e-06..1e+15"},
       {[=](Table& t) { t.layers[1].candidates[1].us = nan; }, "candidate 1 (\"q2\"): us is nan"},
       {[=](Table& t) { t.layers[2].ready_us = nan; }, "layer \"fc1.bias\": ready_us is nan; accepted: 0..1e+15"},
       {[](Table& t) { t.layers[2].norm = -1; }, "layer \"fc1.bias\": norm is -1; accepted: 0, 1e-120..1e+120"},
@@ -218,7 +218,8 @@ TEST(Plan, JsonThatIsNoPlanNamesThePlace) {
   refuse(R"({"name":"b","spec":"q2"})", "", "plan: layer 1: \"bytes\" is missing");
   refuse(b, R"(,"bytes":8)", "plan: \"bytes\" is 8, but the layers sum to 7");
   refuse(b, R"(,"error":8)", "plan: \"error\" is 8, but the layers sum to 7");
-  refuse(b, R"(,"budget":8,"limit":"time")", "\"limit\" is \"time\"; expected error, squared_error or bytes");
+  refuse(b, R"(,"budget":8,"limit":"money")", "\"limit\" is \"money\"; expected error, squared_error, bytes or time");
+  refuse(b, R"(,"exposed_ms":-1)", "plan: \"exposed_ms\" is -1; accepted: from 0 on");
   EXPECT_THAT(message_of(Errc::invalid_argument, [] { return plan_from_json(R"({"layers":[]})"); }),
               HasSubstr("there are no layers"));
 }
@@ -268,7 +269,6 @@ TEST(Policy, BadSpecsAreRefused) {
   refuse("lgreco(bins=0)", "option bins is 0; accepted: 1..1000000");
   refuse("lgreco(bogus=1)", "unknown option bogus");
   refuse("lgreco(objective=energy)", "option objective is energy; accepted: bytes, time");
-  refuse("lgreco(objective=time)", "needs a model of time", Errc::unsupported);
   refuse("budget(ratio=0)", "option ratio is 0");
   refuse("uniform(q4)", "\"q4\" is no option");
   refuse("by_size", "which sizes?");
