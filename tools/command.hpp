@@ -26,5 +26,6 @@ int run_info(const Arguments& arguments);
 int run_perf(const Arguments& arguments);
 int run_apply(const Arguments& arguments);
 int run_plan(const Arguments& arguments);
+int run_report(const Arguments& arguments);
 
 }  // namespace gradwire::tools

@@ -22,6 +22,7 @@ constexpr std::array kSubcommands{
     Subcommand{"perf", "time compressed allreduce beside the dense one, as nccl-tests does", run_perf},
     Subcommand{"apply", "what a compressor does to an array of your own (.npy)", run_apply},
     Subcommand{"plan", "which compressor for each layer: solve a table, show a plan, compare two", run_plan},
+    Subcommand{"report", "a training run's log as a page: layers, error, bytes, times", run_report},
 };
 
 std::string help() {
