@@ -1,7 +1,5 @@
 #include "plan/table_builder.hpp"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -61,18 +59,18 @@ void TableBuilder::add(std::size_t index, const TableLayer& measured) {
   }
 }
 
-std::vector<std::string> TableBuilder::missing() const {
-  std::vector<std::string> names;
-  for (std::size_t l = 0; l < layers_.size(); ++l)
-    if (!(sums_[firsts_[l] + kSamples] > 0)) names.push_back(layers_[l].name);
-  return names;
+std::vector<std::size_t> TableBuilder::byte_places() const {
+  std::vector<std::size_t> places;
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    for (std::size_t c = 0; c < layers_[l].specs.size(); ++c) places.push_back(firsts_[l] + kCandidates + 2 * c + 1);
+  }
+  return places;
 }
 
 Table TableBuilder::table() const {
-  const std::vector<std::string> without = missing();
-  require(without.empty(), "table: nothing was measured of {}", fmt::join(without, ", "));
   Table table;
   for (std::size_t l = 0; l < layers_.size(); ++l) {
+    if (!measured(l)) continue;
     const Layer& layer = layers_[l];
     const double* sum = sums_.data() + firsts_[l];
     const double* const end = sums_.data() + firsts_[l + 1];
@@ -87,6 +85,8 @@ Table TableBuilder::table() const {
     }
     if (sum == end || *sum == 0) continue;  // not known
     for (; sum != end; ++sum) made.singular_values.push_back(mean_root(*sum));
+    // Sums that were rounded on the way may turn round neighbours that are as good as equal.
+    std::sort(made.singular_values.rbegin(), made.singular_values.rend());
   }
   check(table);
   return table;

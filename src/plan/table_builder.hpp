@@ -33,9 +33,13 @@ class TableBuilder {
   [[nodiscard]] const std::vector<double>& sums() const { return sums_; }
   [[nodiscard]] std::vector<double>& sums() { return sums_; }
 
-  /// Names of layers without a measurement.
-  [[nodiscard]] std::vector<std::string> missing() const;
-  /// Throws Errc::invalid_argument where one is missing, and what check() throws.
+  /// Which of the sums are of bytes, and so whole numbers.
+  [[nodiscard]] std::vector<std::size_t> byte_places() const;
+
+  /// Measurements of the layer so far.
+  [[nodiscard]] double samples(std::size_t layer) const { return sums_[firsts_[layer]]; }
+  [[nodiscard]] bool measured(std::size_t layer) const { return samples(layer) > 0; }
+  /// Of the layers that were measured. Throws what check() throws.
   [[nodiscard]] Table table() const;
 
  private:
