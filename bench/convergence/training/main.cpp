@@ -13,11 +13,14 @@ int run(const Options& options) {
   const std::unique_ptr<Task> task = options.is_fashion() ? make_fashion(options) : make_kjv(options);
   const Result result = train(*task, options);
   const nlohmann::ordered_json line = {{"task", options.task},
+                                       {"model", options.model},
                                        {"ranks", options.ranks},
                                        {"shards", options.is_skewed ? "skew" : "iid"},
                                        {"scheme", options.scheme},
                                        {"lr", options.learning_rate},
                                        {"momentum", options.momentum},
+                                       {"optimizer", options.is_adam ? "adam" : "sgd"},
+                                       {"policy", options.planning.policy},
                                        {"steps", options.steps},
                                        {"hidden", options.hidden},
                                        {"seed", options.seed},

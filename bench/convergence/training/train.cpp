@@ -38,7 +38,10 @@ class Rank {
       : options_(options),
         replica_(task.make_replica(comm.rank())),
         hook_(comm, describe(replica_->parameters()), hook_options(options)) {
-    for (const auto& parameter : replica_->parameters()) velocity_.emplace_back(parameter.values.size());
+    for (const auto& parameter : replica_->parameters()) {
+      velocity_.emplace_back(parameter.values.size());
+      squares_.emplace_back(options.is_adam ? parameter.values.size() : 0);
+    }
   }
 
   [[nodiscard]] Replica& replica() { return *replica_; }
@@ -56,7 +59,11 @@ class Rank {
                     {parameters[i].gradient.data(), parameters[i].gradient.size()});
       }
       hook_.finish_step().wait();
-      update(static_cast<float>(rate(step)));
+      if (options_.is_adam) {
+        update_adam(rate(step), step + 1);
+      } else {
+        update(static_cast<float>(rate(step)));
+      }
       const gradwire::StepReport report = hook_.report();
       sums.dense_bytes_per_step += static_cast<double>(report.dense_bytes);
       sums.wire_bytes_per_step += static_cast<double>(report.wire_bytes);
@@ -86,10 +93,29 @@ class Rank {
     }
   }
 
+  /// Kingma and Ba 2015, arXiv:1412.6980, of the mean gradient.
+  void update_adam(double rate, int count) {
+    constexpr double kBeta2 = 0.99;
+    const auto beta1 = static_cast<float>(options_.momentum);
+    const auto beta2 = static_cast<float>(kBeta2);
+    const double unbiased = std::sqrt(1 - std::pow(kBeta2, count)) / (1 - std::pow(options_.momentum, count));
+    const auto length = static_cast<float>(rate * unbiased);
+    auto& parameters = replica_->parameters();
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      for (std::size_t j = 0; j < velocity_[i].size(); ++j) {
+        const float gradient = parameters[i].gradient[j];
+        velocity_[i][j] = beta1 * velocity_[i][j] + (1 - beta1) * gradient;
+        squares_[i][j] = beta2 * squares_[i][j] + (1 - beta2) * gradient * gradient;
+        parameters[i].values[j] -= length * velocity_[i][j] / (std::sqrt(squares_[i][j]) + 1e-8F);
+      }
+    }
+  }
+
   const Options& options_;
   std::unique_ptr<Replica> replica_;
   gradwire::GradientHook hook_;
   std::vector<std::vector<float>> velocity_;
+  std::vector<std::vector<float>> squares_;  // of Adam
 };
 
 /// The failure to tell: the first, but for `aborted`, the echo of another rank's.
