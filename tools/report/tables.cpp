@@ -42,6 +42,7 @@ std::string limit_text(const Plan& plan) {
     case PlanLimit::bytes: return bytes_text(plan.budget);
     case PlanLimit::error: return number_text(plan.budget) + " (sum)";
     case PlanLimit::squared_error: return number_text(std::sqrt(plan.budget)) + " (root)";
+    case PlanLimit::time: return number_text(plan.budget) + " ms";
   }
   return "-";
 }

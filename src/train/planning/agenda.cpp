@@ -344,7 +344,8 @@ SavedPlan PlanAgenda::saved() const {
   SavedPlan saved;
   if (has_plan_) {
     Plan now = plan();
-    now.solver_ms = 0;  // all ranks save the same
+    now.solver_ms = 0;  // all ranks save the same, whenever they run
+    now.exposed_ms = 0;
     saved.plan = to_json(now);
   }
   for (std::size_t l = 0; l < layers_.size(); ++l)

@@ -63,21 +63,32 @@ std::optional<Choice> find(const Table& table, std::span<const std::string> spec
 /// plan may be over before that is a reason to change it.
 constexpr double kBrim = 1.01;
 
-/// What `plan` saves against `current`, as a share, where both keep the plan's limit; else nothing.
+/// What `plan` saves against `current` of what its policy makes small, as a share, where both keep its limit; else
+/// nothing.
 std::optional<double> saved_share(const Plan& plan, const Plan& current) {
   const auto share = [](double now, double before) { return before > 0 ? 1 - now / before : 0.0; };
+  // Fewest bytes, or least time: where the error is limited a policy may be after either.
+  const auto least = [&] {
+    return std::max(share(static_cast<double>(plan.bytes), static_cast<double>(current.bytes)),
+                    share(plan.exposed_ms, current.exposed_ms));
+  };
+  const double most = kBrim * plan.budget;
   switch (plan.limit) {
     case PlanLimit::bytes:
-      if (static_cast<double>(current.bytes) > kBrim * plan.budget) return {};
+      if (static_cast<double>(current.bytes) > most) return {};
+      return share(plan.squared_error, current.squared_error);
+    case PlanLimit::time:
+      if (current.exposed_ms > most) return {};
       return share(plan.squared_error, current.squared_error);
     case PlanLimit::error:
-      if (current.error > kBrim * plan.budget) return {};
-      return share(static_cast<double>(plan.bytes), static_cast<double>(current.bytes));
+      if (current.error > most) return {};
+      return least();
     case PlanLimit::squared_error:
-      if (current.squared_error > kBrim * plan.budget) return {};
-      return share(static_cast<double>(plan.bytes), static_cast<double>(current.bytes));
-    default: return {};  // it keeps no limit, so there is nothing to compare by
+      if (current.squared_error > most) return {};
+      return least();
+    case PlanLimit::none: return {};  // nothing to compare by
   }
+  return {};
 }
 
 bool same_specs(const Plan& a, const Plan& b) {
