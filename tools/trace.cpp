@@ -111,7 +111,9 @@ int import(const Arguments& arguments) {
       writer.sample(*step_of(*given), {fs::path(file).stem().string(), array.tensor(), array.shape, {}}, reference);
     }
     writer.close();
-    fs::rename(temporary, out);
+    std::error_code error;
+    fs::rename(temporary, out, error);
+    if (error) fail(Errc::io, "{}: cannot rename the new file to it: {}", out, error.message());
   } catch (...) {
     std::error_code ignored;
     fs::remove(temporary, ignored);
@@ -128,11 +130,30 @@ std::string file_name(std::string name) {
   return name + ".npy";
 }
 
-int export_arrays(const Arguments& arguments) {
+/// Files of an export; none is written twice.
+class Exported {
+ public:
+  /// `path` for one more, in a folder that is there now.
+  const std::string& next(const fs::path& path, std::uint64_t step) {
+    const auto [made, is_new] = files_.insert(path.string());
+    require(is_new, "{} would be written twice: two records of step {}", *made, step);
+    std::error_code error;
+    fs::create_directories(path.parent_path(), error);
+    if (error) fail(Errc::io, "{}: cannot make the folder: {}", path.parent_path().string(), error.message());
+    return *made;
+  }
+  [[nodiscard]] const std::set<std::string>& files() const { return files_; }
+
+ private:
+  std::set<std::string> files_;
+};
+
+int export_files(const Arguments& arguments) {
   po::options_description description("Options of export", 110, 70);
   auto add = description.add_options();
   add("help,h", "this text");
-  add("out", text("DIR"), "where a folder step-N of .npy files goes for each step; with --step, the files themselves");
+  add("out", text("DIR"),
+      "where a folder step-N goes for each step, of .npy files and perhaps a table.json; with --step, the files");
   add("step", text("N"), "the only step to export");
   const bool has_trace = !arguments.empty() && !arguments.front().starts_with('-');
   const auto given =
@@ -142,25 +163,24 @@ int export_arrays(const Arguments& arguments) {
   const fs::path folder = required(*given, "out");
   const std::optional<std::uint64_t> step = step_of(*given);
   TraceReader reader(arguments.front(), TraceReader::Torn::stop);
-  std::set<fs::path> written;
+  Exported exported;
   while (const std::optional<TraceRecord> record = reader.next()) {
-    const auto* const sample = std::get_if<TraceSample>(&*record);
-    if (sample == nullptr || (step && sample->step != *step)) continue;
-    const fs::path place = step ? folder : folder / fmt::format("step-{}", sample->step);
-    const fs::path path = place / file_name(sample->name);
-    require(written.insert(path).second, "{}: two samples of step {} would be {}", arguments.front(), sample->step,
-            path.string());
-    std::error_code error;
-    fs::create_directories(place, error);
-    if (error) fail(Errc::io, "{}: cannot make the folder: {}", place.string(), error.message());
-    AtomicFile file(path);
-    const std::vector<std::size_t> flat{sample->values.size()};
-    write_npy(file, sample->shape.empty() ? flat : sample->shape, {sample->values.data(), sample->values.size()});
+    const std::uint64_t of = std::visit([](const auto& each) { return each.step; }, *record);
+    if (step && of != *step) continue;
+    const fs::path place = step ? folder : folder / fmt::format("step-{}", of);
+    if (const auto* const table = std::get_if<TraceTable>(&*record)) {
+      write_text(exported.next(place / "table.json", of), to_json(table->table) + "\n");
+      continue;
+    }
+    const auto& sample = std::get<TraceSample>(*record);
+    AtomicFile file(exported.next(place / file_name(sample.name), of));
+    const std::vector<std::size_t> flat{sample.values.size()};
+    write_npy(file, sample.shape.empty() ? flat : sample.shape, {sample.values.data(), sample.values.size()});
     file.close();
     file.commit();
   }
-  require(!written.empty(), "{}: no samples{}", arguments.front(), step ? fmt::format(" of step {}", *step) : "");
-  fmt::print("{} arrays\n", written.size());
+  require(!exported.files().empty(), "{}: nothing{}", arguments.front(), step ? fmt::format(" of step {}", *step) : "");
+  fmt::print("{} files\n", exported.files().size());
   warn_of_torn_end(arguments.front(), reader);
   return 0;
 }
@@ -178,7 +198,7 @@ int run_trace(const Arguments& arguments) {
   }
   if (action == "info") return info(rest);
   if (action == "import") return import(rest);
-  if (action == "export") return export_arrays(rest);
+  if (action == "export") return export_files(rest);
   if (action == "record") return trace_record(rest);
   throw UsageError(fmt::format("unknown action '{}': expected info, import, export or record", action));
 }

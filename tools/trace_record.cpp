@@ -83,8 +83,8 @@ int trace_record(const Arguments& arguments) {
   const std::optional<Identity> after = identify(path);
   if (!after || after == before) {
     fmt::print(stderr,
-               "gradwire: no trace was written to {}{}: does the command train with a GradientHook that plans, does "
-               "rank 0 get GRADWIRE_TRACE, and does it run to the end of a window?\n",
+               "gradwire: no trace was written to {}{}: does the command train with a GradientHook, does rank 0 get "
+               "GRADWIRE_TRACE, and has it got as far as the samples of a window (PlanningOptions)?\n",
                path, after ? ", which is an older file" : "");
     return code == 0 ? kExitFailed : code;
   }

@@ -82,7 +82,7 @@ TEST_F(TraceCommand, ImportsWhatItExports) {
   const std::string out = folder_ / "out";
   const CommandResult result = run_gradwire({"trace", "export", trace_, "--out", out, "--step", "7"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_EQ(result.out, "2 arrays\n");
+  EXPECT_EQ(result.out, "2 files\n");
   EXPECT_EQ(read_file(out + "/fc.weight.npy"), read_file(arrays[0]));
 
   expect_failure({"trace", "import", "--out", trace_, "--reference", "q4", "--in", folder_ / "none.npy"}, 1,
@@ -97,12 +97,13 @@ TEST_F(TraceCommand, ExportsEachStep) {
   const std::string out = folder_ / "out";
   const CommandResult result = run_gradwire({"trace", "export", trace_, "--out", out});
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_EQ(result.out, "4 arrays\n");
+  EXPECT_EQ(result.out, "5 files\n");
   const tools::NpyArray array = tools::read_npy(out + "/step-20/fc_weight.npy");
   EXPECT_EQ(array.shape, (std::vector<std::size_t>{64, 80}));
   EXPECT_EQ(static_cast<const float*>(array.tensor().data)[3], std::sin(23.0f));
   EXPECT_TRUE(std::filesystem::exists(out + "/step-10/fc_bias.npy"));
-  expect_failure({"trace", "export", trace_, "--out", out, "--step", "30"}, 1, "no samples of step 30");
+  EXPECT_EQ(table_from_json(read_file(out + "/step-20/table.json")).layers[0].name, "fc/weight");
+  expect_failure({"trace", "export", trace_, "--out", out, "--step", "30"}, 1, "nothing of step 30");
   {
     TraceWriter writer(trace_);
     for (const char* const name : {"a/b", "a_b"}) {
@@ -110,7 +111,8 @@ TEST_F(TraceCommand, ExportsEachStep) {
       writer.sample(1, {name, {x.data(), x.size()}}, "q4");
     }
   }
-  EXPECT_THAT(run_gradwire({"trace", "export", trace_, "--out", out}).err, HasSubstr("two samples of step 1 would be"));
+  EXPECT_THAT(run_gradwire({"trace", "export", trace_, "--out", out}).err,
+              HasSubstr("a_b.npy would be written twice: two records of step 1"));
 }
 
 TEST_F(TraceCommand, SaysWhatIsInATrace) {
