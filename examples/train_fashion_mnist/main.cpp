@@ -25,7 +25,9 @@ void keep_freed_memory() {
 
 void publish(const Summary& summary, const Options& options) {
   if (!options.json.empty()) demo::write_json(summary, options.json);
-  if (!options.is_quiet) demo::print_table({&summary, 1});
+  if (options.is_quiet) return;
+  demo::print_table({&summary, 1});
+  demo::print_plan(summary);
 }
 
 int compare(const std::vector<std::string>& paths) {

@@ -2,6 +2,7 @@
 
 #include <boost/program_options.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <iostream>
 
@@ -9,6 +10,7 @@
 
 #include "gradwire/compressor.hpp"
 #include "gradwire/feedback.hpp"
+#include "gradwire/plan.hpp"
 
 namespace demo {
 namespace {
@@ -54,6 +56,16 @@ po::options_description describe(Options& o) {
       "of the initial weights, the shuffling and stochastic rounding");
   add("data", po::value(&o.data)->value_name("DIR")->default_value(o.data),
       "directory of the four *-ubyte.gz files (Debian package dataset-fashion-mnist)");
+  add("policy", po::value(&o.policy)->value_name("SPEC"),
+      "choose a compressor for each layer while training: budget(ratio=20), lgreco(alpha=1) or another policy of "
+      "gradwire; --compressor is what layers begin with, and the policy's reference");
+  add("candidates", po::value<std::string>()->value_name("SPECS"),
+      "what --policy chooses from, with commas between them; default: quantisers, densities and ranks");
+  add("plan-period", po::value<std::int64_t>()->value_name("STEPS"), "from plan to plan; default: half an epoch");
+  add("plan", po::value(&o.plan)->value_name("FILE"), "train with the plan in this file (gradwire plan solve)");
+  add("trace", po::value(&o.trace)->value_name("FILE"),
+      "record gradients and what candidates would cost and lose, for gradwire plan compare");
+  add("report", po::value(&o.report)->value_name("FILE"), "log the run to FILE, for gradwire report");
   add("json", po::value(&o.json)->value_name("FILE"), "write the figures to FILE");
   add("record", po::value(&o.record)->value_name("DIR"),
       "write rank 0's gradients of the last step of each epoch, as DIR/epoch<N>.<parameter>.npy");
@@ -61,6 +73,22 @@ po::options_description describe(Options& o) {
   add("compare", po::value(&o.compare)->value_name("FILE...")->multitoken(),
       "print the figures that earlier runs wrote with --json beside each other, and train nothing");
   return description;
+}
+
+/// Cuts at commas that are in no parentheses.
+std::vector<std::string> split_specs(const std::string& text) {
+  std::vector<std::string> specs(1);
+  int depth = 0;
+  for (const char c : text) {
+    if (c == '(') ++depth;
+    if (c == ')') --depth;
+    if (c == ',' && depth == 0) {
+      specs.emplace_back();
+    } else {
+      specs.back() += c;
+    }
+  }
+  return specs;
 }
 
 constexpr const char* kStrayWords = "stray words";
@@ -89,6 +117,10 @@ void check(const Options& o) {
   require(o.epochs >= 1, "--epochs {}: expected at least 1", o.epochs);
   require(o.batch >= 1, "--batch {}: expected at least 1", o.batch);
   if (!o.is_dense()) static_cast<void>(gradwire::make_compressor(o.compressor));
+  if (!o.policy.empty()) static_cast<void>(gradwire::make_policy(o.policy));
+  for (const std::string& spec : o.candidates) static_cast<void>(gradwire::make_compressor(spec));
+  require(!o.is_dense() || (o.policy.empty() && o.plan.empty() && o.trace.empty()),
+          "--compressor dense: there are no compressed layers that --policy, --plan or --trace could be about");
 }
 
 /// Of the rule, but for what the command line says.
@@ -126,19 +158,34 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   const auto seed = values["seed"].as<std::int64_t>();
   require(seed >= 0, "--seed {}: expected 0 or more", seed);
   options.seed = static_cast<std::uint64_t>(seed);
+  if (values.count("candidates") > 0) options.candidates = split_specs(values["candidates"].as<std::string>());
+  if (values.count("plan-period") > 0) {
+    const auto steps = values["plan-period"].as<std::int64_t>();
+    require(steps >= 8, "--plan-period {}: expected 8 steps or more", steps);
+    options.plan_period = static_cast<std::uint64_t>(steps);
+  }
   if (options.feedback.empty()) options.feedback = options.is_dense() ? "none" : "ef";
   check(options);
   options.optimizer = read_optimizer(options, values);
   return options;
 }
 
-gradwire::HookOptions hook_options(const Options& options) {
+gradwire::HookOptions hook_options(const Options& options, std::int64_t steps_per_epoch) {
   gradwire::HookOptions hook;
   hook.compressor = options.is_dense() ? "none" : options.compressor;
   hook.rule = options.feedback;
   hook.algorithm = options.is_dense() && options.algorithm == "auto" ? "dense" : options.algorithm;
   hook.seed = options.seed;
   hook.bucket_bytes = 1u << 20;  // the hidden layer closes one, and travels while backward is in the convolutions
+  hook.planning.policy = options.policy;
+  hook.planning.candidates = options.candidates;
+  hook.planning.trace = options.trace;
+  // A first plan soon: gradients of the first steps are unlike all later ones, but what is sent until then counts too.
+  hook.planning.start = 4;
+  hook.planning.period = options.plan_period > 0
+                             ? options.plan_period
+                             : static_cast<std::uint64_t>(std::max<std::int64_t>(steps_per_epoch / 2, 16));
+  hook.planning.lag = std::min<std::uint64_t>(hook.planning.lag, hook.planning.period - 1);
   return hook;
 }
 

@@ -22,7 +22,13 @@ struct Options {
   std::uint64_t seed = 1;
   std::string json;  ///< where to write the figures; empty: nowhere
   std::string data = "/usr/share/datasets/fashion-mnist";
-  std::string record;  ///< directory for gradients of the last step of each epoch; empty: none
+  std::string policy;                   ///< by which layers get compressors while training; empty: none
+  std::vector<std::string> candidates;  ///< what it chooses from; empty: the library's
+  std::uint64_t plan_period = 0;        ///< steps from plan to plan; 0: half an epoch
+  std::string plan;                     ///< JSON file of a plan to train with; empty: none
+  std::string trace;                    ///< file for what the hook measures; empty: none
+  std::string report;                   ///< file for a log that `gradwire report` draws; empty: none
+  std::string record;                   ///< directory for gradients of the last step of each epoch; empty: none
   bool is_quiet = false;
   std::vector<std::string> compare;  ///< JSON files to print beside each other instead of training
 
@@ -33,6 +39,6 @@ struct Options {
 [[nodiscard]] std::optional<Options> parse_options(int argc, const char* const* argv);
 
 /// How the hook is to send gradients. "dense" sends all of them uncompressed through the transport's own allreduce.
-[[nodiscard]] gradwire::HookOptions hook_options(const Options& options);
+[[nodiscard]] gradwire::HookOptions hook_options(const Options& options, std::int64_t steps_per_epoch);
 
 }  // namespace demo

@@ -24,6 +24,7 @@ Json to_json(const gradwire::ParamReport& param) {
 Json to_json(const Summary& s) {
   Json json = {{"compressor", s.compressor},
                {"feedback", s.feedback},
+               {"policy", s.policy},
                {"algorithm", s.algorithm},
                {"transport", s.transport},
                {"ranks", s.ranks},
@@ -41,6 +42,7 @@ Json to_json(const Summary& s) {
                {"encode_seconds", s.encode_seconds},
                {"decode_seconds", s.decode_seconds}};
   for (const gradwire::ParamReport& param : s.params) json["params"].push_back(to_json(param));
+  if (!s.plan.layers.empty()) json["plan"] = Json::parse(gradwire::to_json(s.plan));
   return json;
 }
 
@@ -48,6 +50,7 @@ Summary from_json(const Json& json) {
   Summary s;
   json.at("compressor").get_to(s.compressor);
   json.at("feedback").get_to(s.feedback);
+  if (json.contains("policy")) json.at("policy").get_to(s.policy);
   json.at("transport").get_to(s.transport);
   json.at("ranks").get_to(s.ranks);
   json.at("epochs").get_to(s.epochs);
@@ -67,7 +70,9 @@ Summary from_json(const Json& json) {
 
 double Summary::ratio() const { return wire_bytes_per_step > 0 ? dense_bytes_per_step / wire_bytes_per_step : 1; }
 
-std::string Summary::label() const { return feedback == "none" ? compressor : compressor + " + " + feedback; }
+std::string Summary::label() const {
+  return compressor + (feedback == "none" ? "" : " + " + feedback) + (policy.empty() ? "" : ", " + policy);
+}
 
 void write_json(const Summary& summary, const std::string& path) {
   std::ofstream file(path);
@@ -103,6 +108,26 @@ void print_table(std::span<const Summary> summaries) {
     fmt::print("\n{} against {}: accuracy {:+.2f} points, {:.2f} times fewer bytes, {:.2f} times as fast\n", s.label(),
                first.label(), 100 * (s.test_accuracy - first.test_accuracy),
                first.wire_bytes_per_step / s.wire_bytes_per_step, first.seconds / s.seconds);
+  }
+}
+
+void print_plan(const Summary& summary) {
+  if (summary.plan.layers.empty()) return;
+  std::size_t names = 5;
+  std::size_t specs = 10;
+  for (const gradwire::PlanLayer& layer : summary.plan.layers) {
+    names = std::max(names, layer.name.size());
+    specs = std::max(specs, layer.spec.size());
+  }
+  fmt::print("\nThe plan at the end: bytes of a frame, and the share of the layer's gradient that it loses\n");
+  fmt::print("{:<{}}  {:<{}}  {:>9}  {:>9}  {:>6}\n", "layer", names, "compressor", specs, "dense", "bytes", "loses");
+  for (const gradwire::PlanLayer& layer : summary.plan.layers) {
+    const auto row = std::find_if(summary.table.layers.begin(), summary.table.layers.end(),
+                                  [&](const gradwire::TableLayer& of) { return of.name == layer.name; });
+    const bool known = row != summary.table.layers.end();
+    fmt::print("{:<{}}  {:<{}}  {:>9}  {:>9}  {:>6}\n", layer.name, names, layer.spec, specs,
+               known ? fmt::format("{}", 4 * row->count) : "-", layer.bytes,
+               known && row->norm > 0 ? fmt::format("{:.3f}", layer.error / row->norm) : "-");
   }
 }
 

@@ -28,6 +28,9 @@ struct Summary {
   double encode_seconds = 0;
   double decode_seconds = 0;
   std::vector<gradwire::ParamReport> params;  ///< rank 0's
+  std::string policy;                         ///< empty: none
+  gradwire::Plan plan;                        ///< at the end; no layers where none was made
+  gradwire::Table table;                      ///< that it was made from
 
   /// Dense bytes over wire bytes; 1 for a single rank, which sends nothing.
   [[nodiscard]] double ratio() const;
@@ -42,5 +45,7 @@ void write_json(const Summary& summary, const std::string& path);
 
 /// One line a summary on standard output; where there are several, each is compared to the first.
 void print_table(std::span<const Summary> summaries);
+/// What each layer had at the end; nothing where there was no plan.
+void print_plan(const Summary& summary);
 
 }  // namespace demo

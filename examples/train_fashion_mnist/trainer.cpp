@@ -5,12 +5,15 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <fstream>
 #include <iostream>
 #include <numbers>
 #include <numeric>
 #include <random>
+#include <sstream>
 
 #include "fail.hpp"
+#include "journal.hpp"
 #include "learner.hpp"
 #include "recorder.hpp"
 
@@ -21,7 +24,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr gradwire::Slot kTotalsSlot{gradwire::kMaxSlot};
+constexpr gradwire::Slot kTotalsSlot{0};
 
 gradwire::Deadline in_a_minute() { return Clock::now() + std::chrono::minutes(1); }
 
@@ -48,6 +51,18 @@ void average_over_ranks(const gradwire::Communicator& comm, std::initializer_lis
   gradwire::allreduce_sum(comm, {&item, 1}, kTotalsSlot, gradwire::StreamRef::host(), {.algorithm = "dense"}).wait();
   auto sum = sums.begin();
   for (double* value : values) *value = *sum++ / static_cast<double>(comm.size());
+}
+
+gradwire::Plan read_plan(const std::string& path) {
+  std::ifstream file(path);
+  require(file.is_open(), "--plan {}: cannot open it", path);
+  std::ostringstream text;
+  text << file.rdbuf();
+  try {
+    return gradwire::plan_from_json(text.str());
+  } catch (const gradwire::Error& error) {
+    throw std::runtime_error(fmt::format("--plan {}: {}", path, error.what()));
+  }
 }
 
 /// In forward order, as the hook wants them; ids are positions.
@@ -79,10 +94,12 @@ class Trainer {
         random_(options.seed),
         order_(first_numbers(dataset.train.size())),
         learner_(options.seed, options.optimizer),
-        hook_(comm, describe(learner_.parameters()), hook_options(options)) {
+        hook_(comm, describe(learner_.parameters()), hook_options(options, steps_per_epoch_)) {
     require(steps_per_epoch_ >= 1, "--batch {}: {} ranks need {} images a step, there are {}", options.batch,
             comm.size(), std::int64_t{options.batch} * comm.size(), dataset.train.size());
     if (comm.rank() == 0 && !options.record.empty()) recorder_.emplace(options.record, learner_.parameters());
+    if (!options.plan.empty()) hook_.set_plan(read_plan(options.plan));
+    if (comm.rank() == 0 && !options.report.empty()) journal_.emplace(options, comm);
   }
 
   Summary run() {
@@ -91,9 +108,17 @@ class Trainer {
       progress_.emplace(static_cast<unsigned long>(total_steps()), std::cerr);
     }
     const auto start = Clock::now();
-    for (int epoch = 0; epoch < options_.epochs; ++epoch) train_epoch(epoch);
-    mine_.seconds = seconds_since(start);
-    const double correct = count_correct();
+    double testing = 0;  // seconds
+    double correct = 0;
+    for (int epoch = 0; epoch < options_.epochs; ++epoch) {
+      train_epoch(epoch);
+      const auto trained = Clock::now();
+      const bool is_last = epoch + 1 == options_.epochs;
+      if (is_last || !options_.report.empty()) correct = count_correct();
+      if (!options_.report.empty()) log_accuracy((epoch + 1) * steps_per_epoch_, correct);
+      testing += seconds_since(trained);
+    }
+    mine_.seconds = seconds_since(start) - testing;
     comm_.agree({{{"fingerprint of the trained weights", fmt::format("{:016x}", learner_.fingerprint())}}},
                 in_a_minute());
     return summarise(correct);
@@ -123,7 +148,9 @@ class Trainer {
     });
     hook_.finish_step().wait();
     learner_.update(rate);
-    account(hook_.report());
+    const gradwire::StepReport report = hook_.report();
+    account(report);
+    if (journal_) journal_->step(report, hook_);
   }
 
   void account(const gradwire::StepReport& report) {
@@ -153,7 +180,13 @@ class Trainer {
     return static_cast<double>(correct);
   }
 
-  [[nodiscard]] Summary summarise(double correct) const {
+  void log_accuracy(std::int64_t step, double correct) {
+    average_over_ranks(comm_, {&correct});
+    const double accuracy = correct * comm_.size() / static_cast<double>(dataset_.test.size());
+    if (journal_) journal_->accuracy(static_cast<std::uint64_t>(step), accuracy);
+  }
+
+  [[nodiscard]] Summary summarise(double correct) {
     Summary s = mine_;
     s.compressor = options_.compressor;
     s.feedback = options_.feedback;
@@ -164,6 +197,11 @@ class Trainer {
     s.seed = options_.seed;
     s.steps = static_cast<std::uint64_t>(total_steps());
     s.params = hook_.report().params;
+    s.policy = options_.policy;
+    if (!options_.policy.empty() || !options_.plan.empty()) {
+      s.plan = hook_.plan();
+      s.table = hook_.table();
+    }
     for (const gradwire::ParamReport& param : s.params) s.parameters += param.count;
 
     s.loss /= static_cast<double>(steps_per_epoch_);
@@ -172,6 +210,7 @@ class Trainer {
     average_over_ranks(comm_, {&correct, &s.loss, &s.dense_bytes_per_step, &s.wire_bytes_per_step, &s.seconds,
                                &s.exposed_seconds, &s.encode_seconds, &s.decode_seconds});
     s.test_accuracy = correct * comm_.size() / static_cast<double>(dataset_.test.size());
+    if (journal_) journal_->write();
     return s;
   }
 
@@ -184,6 +223,7 @@ class Trainer {
   Learner learner_;
   gradwire::GradientHook hook_;
   std::optional<Recorder> recorder_;
+  std::optional<Journal> journal_;
   std::optional<boost::timer::progress_display> progress_;
   Summary mine_;  // sums over this rank's steps; of the loss, over those of the epoch
 };
