@@ -27,5 +27,6 @@ int run_perf(const Arguments& arguments);
 int run_apply(const Arguments& arguments);
 int run_plan(const Arguments& arguments);
 int run_trace(const Arguments& arguments);
+int run_report(const Arguments& arguments);
 
 }  // namespace gradwire::tools

@@ -8,6 +8,7 @@
 #include "gradwire/hook.hpp"
 #include "gradwire/optimizer.hpp"
 #include "gradwire/plan.hpp"
+#include "gradwire/run_log.hpp"
 #include "gradwire/sharded.hpp"
 #include "gradwire/trace.hpp"
 #include "gradwire/transport.hpp"

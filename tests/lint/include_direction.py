@@ -32,7 +32,7 @@ PUBLIC = {
     "transport": "transport mpi",
     "collectives": "allreduce sharded",
     "plan": "plan trace",
-    "train": "feedback hook optimizer planning",
+    "train": "feedback hook optimizer planning run_log",
     "umbrella": "gradwire",
 }
 LAYER_OF_PUBLIC = {f"gradwire/{name}.hpp": layer for layer, names in PUBLIC.items() for name in names.split()}
