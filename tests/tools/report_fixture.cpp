@@ -66,17 +66,29 @@ Model deep_network() {
   return model;
 }
 
-/// Gradients with tails, heavier and smaller as training goes on.
+/// Gradients that are smaller as training goes on; by turns noise, sparse rows, and low rank under noise.
 std::vector<float> gradient(const Shape& shape, std::size_t layer, std::size_t window) {
   std::mt19937 random(static_cast<unsigned>(1000 * window + layer));
   std::normal_distribution<double> normal;
-  const double tail = 0.08 * static_cast<double>((layer * 7) % 5 + window);
-  const double scale =
-      0.05 / std::sqrt(1.0 + static_cast<double>(window)) / (1.0 + 0.3 * static_cast<double>(layer % 4));
-  std::vector<float> values(shape.count());
-  for (float& value : values) {
-    const double z = normal(random);
-    value = static_cast<float>(scale * z * (1 + tail * z * z));
+  const std::size_t rows = shape.extents.front();
+  const std::size_t columns = shape.count() / rows;
+  const std::size_t kind = layer % 4;
+  const double scale = 0.05 / std::sqrt(1.0 + static_cast<double>(window)) / (1.0 + 0.3 * static_cast<double>(kind));
+  std::vector<double> left(rows);
+  std::vector<double> right(columns);
+  for (double& value : left) value = normal(random);
+  for (double& value : right) value = normal(random);
+  const double noise = kind == 2 ? 0.04 + 0.03 * static_cast<double>(window) : 1;
+  std::vector<float> values;
+  values.reserve(shape.count());
+  for (std::size_t row = 0; row < rows; ++row) {
+    const bool is_used = kind != 1 || random() % (60 / (window + 1)) == 0;
+    for (std::size_t column = 0; column < columns; ++column) {
+      const double tail = 0.1 * static_cast<double>(kind);
+      const double z = normal(random);
+      const double value = (kind == 2 ? left[row] * right[column] : 0) + noise * z * (1 + tail * z * z);
+      values.push_back(static_cast<float>(scale * (is_used ? value : 0.004 * z)));
+    }
   }
   return values;
 }

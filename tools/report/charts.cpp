@@ -10,7 +10,7 @@
 namespace gradwire::tools::report {
 namespace {
 
-constexpr double kFarApart = 20;  // values of a chart that need a logarithmic axis
+constexpr double kFarApart = 5;  // values of a chart that need a logarithmic axis
 
 LineChart over_steps(const Run& run) {
   LineChart chart;
@@ -122,6 +122,7 @@ std::string budget_charts(const Run& run) {
 
 std::string bytes_chart(const Run& run) {
   if (run.steps.empty()) return nothing(kNoSteps);
+  if (run.facts.ranks == 1 && run.totals.wire_bytes == 0) return nothing("On one rank nothing travels.");
   LineChart chart = over_steps(run);
   chart.title = "Bytes a step";
   chart.description = "what this rank sent, and what it would have sent otherwise";
@@ -135,7 +136,6 @@ std::string bytes_chart(const Run& run) {
   add(chart, "dense", "dense", of_steps(run, &StepMeans::dense_bytes));
   choose_axis(chart);
   std::string out = draw(chart);
-  if (run.facts.ranks == 1) out += "<p class=\"note\">On one rank nothing travels.</p>\n";
   if (!run.plans.empty() && std::isnan(run.plans.back().reference_bytes))
     out +=
         "<p class=\"note\">What the uniform setting would have sent is not known: no table came with the plans.</p>\n";

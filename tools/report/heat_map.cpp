@@ -15,11 +15,11 @@ namespace gradwire::tools::report {
 namespace {
 
 constexpr double kWidth = 1040;
-constexpr double kLeft = 232;
+constexpr double kLeft = 252;
 constexpr double kRight = 1024;
 constexpr double kTop = 6;
 constexpr double kLetter = 6.3;  // width of a letter in a cell
-constexpr std::size_t kNameLetters = 34;
+constexpr std::size_t kNameLetters = 32;
 
 // Powers of two: class 0 is 1/32 bit and less, class 10 is 32 bits.
 constexpr int kLeastPower = -5;
@@ -85,7 +85,7 @@ void draw_row(Svg& svg, const Run& run, const Row& row, const Geometry& geometry
   const double height = geometry.row - 2;
   const bool small = !geometry.specs;
   svg.short_text(kLeft - 8, y + height / 2 + (small ? 3.5 : 4.5), geometry.css, row.name,
-                 small ? kNameLetters + 6 : kNameLetters);
+                 small ? kNameLetters + 9 : kNameLetters);
   for (std::size_t p = 0; p < run.plans.size();) {
     const Layer* const layer = row.layers[p];
     std::size_t next = p + 1;
@@ -112,12 +112,17 @@ void draw_row(Svg& svg, const Run& run, const Row& row, const Geometry& geometry
   }
 }
 
-std::string bits_legend() {
+std::string bits_legend(const std::vector<Row>& rows) {
   constexpr std::array<std::string_view, 11> kNames{"≤ 1/32", "1/16", "1/8", "1/4", "1/2", "1",
                                                     "2",      "4",    "8",   "16",  "32"};
   std::string out = "<ul class=\"legend by-bits\"><li>bits an element:</li>";
   for (std::size_t i = 0; i < kNames.size(); ++i)
     out += fmt::format("<li><span class=\"swatch b{}\"></span>{}</li>", i, escape(kNames[i]));
+  const bool some_unknown = std::any_of(rows.begin(), rows.end(), [](const Row& row) {
+    return std::any_of(row.layers.begin(), row.layers.end(),
+                       [](const Layer* layer) { return layer != nullptr && std::isnan(layer->bits_per_element()); });
+  });
+  if (some_unknown) out += "<li><span class=\"swatch unknown\"></span>not known</li>";
   return out + "</ul>\n";
 }
 
@@ -162,7 +167,7 @@ std::string heat_map(const Run& run) {
   svg.rect(kLeft, kTop, kRight - kLeft, bottom - kTop - 2, "before");
   for (std::size_t i = 0; i < rows.size(); ++i) draw_row(svg, run, rows[i], of, kTop + of.row * static_cast<double>(i));
   for (const double step : ticks(of.x.low, of.x.high, 8)) {
-    if (step != std::floor(step)) continue;
+    if (step != std::floor(step) || step >= of.x.high) continue;
     svg.line(of.x(step), bottom, of.x(step), bottom + 5, "axis");
     svg.text(of.x(step), bottom + 19, "tick middle", whole_text(step));
   }
@@ -172,7 +177,7 @@ std::string heat_map(const Run& run) {
       "<div class=\"heat\">\n"
       "<input type=\"radio\" name=\"colour\" id=\"colour-bits\" checked><label for=\"colour-bits\">by bits</label>\n"
       "<input type=\"radio\" name=\"colour\" id=\"colour-family\"><label for=\"colour-family\">by family</label>\n";
-  out += bits_legend() + family_legend(rows) + std::move(svg).finish() + spec_list(run.plans.back());
+  out += bits_legend(rows) + family_legend(rows) + std::move(svg).finish() + spec_list(run.plans.back());
   if (run.first_step() < run.plans.front().step)
     out += fmt::format("<p class=\"note\">Before step {}, the first plan, all layers had the uniform setting.</p>\n",
                        escape(whole_text(static_cast<double>(run.plans.front().step))));

@@ -53,7 +53,7 @@ std::size_t characters(std::string_view text) {
 std::string shorten(std::string_view text, std::size_t most) {
   const std::size_t count = characters(text);
   if (count <= most) return std::string(text);
-  const std::size_t head = most / 2;
+  const std::size_t head = most / 6;
   const std::size_t tail = most - head - 1;
   std::size_t head_end = 0;
   std::size_t tail_begin = 0;

@@ -7,7 +7,8 @@ namespace gradwire::tools::report {
 
 /// For text and for attributes in double quotes. Characters that HTML does not have become U+FFFD.
 [[nodiscard]] std::string escape(std::string_view text);
-/// At most `most` characters (code points) of it: its beginning and its end, with an ellipsis between them.
+/// At most `most` characters (code points) of it: the ends of names tell them apart, so of
+/// the beginning only a sixth stays, then an ellipsis.
 [[nodiscard]] std::string shorten(std::string_view text, std::size_t most);
 [[nodiscard]] std::size_t characters(std::string_view text);
 

@@ -12,11 +12,11 @@ namespace gradwire::tools::report {
 namespace {
 
 constexpr double kWidth = 1040;
-constexpr double kLeft = 232;
+constexpr double kLeft = 252;
 constexpr double kRight = 860;
 constexpr double kRow = 22;
 constexpr std::size_t kMostRows = 40;
-constexpr std::size_t kNameLetters = 34;
+constexpr std::size_t kNameLetters = 32;
 
 struct Bar {
   std::string name;

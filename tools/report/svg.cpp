@@ -22,7 +22,8 @@ std::vector<double> ticks(double low, double high, int wanted) {
   const double step = power * (digit <= 1 ? 1 : digit <= 2 ? 2 : digit <= 5 ? 5 : 10);
   std::vector<double> values;
   const double slack = step * 1e-6;
-  for (double i = std::ceil((low - slack) / step); i * step <= high + slack; ++i) values.push_back(i * step);
+  for (double i = std::ceil((low - slack) / step); i * step <= high + slack; ++i)
+    values.push_back(i * step + 0.0);  // no -0
   return values;
 }
 

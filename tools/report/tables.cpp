@@ -34,6 +34,17 @@ std::string gap_text(const Plan& plan) {
   return fmt::format("{:.4f} %", std::max(0.0, 100 * (value / *plan.bound - 1)));
 }
 
+/// In the measure that it limits.
+std::string limit_text(const Plan& plan) {
+  switch (plan.limit) {
+    case PlanLimit::none: return "-";
+    case PlanLimit::bytes: return bytes_text(plan.budget);
+    case PlanLimit::error: return number_text(plan.budget) + " (sum)";
+    case PlanLimit::squared_error: return number_text(std::sqrt(plan.budget)) + " (root)";
+  }
+  return "-";
+}
+
 std::string tile(std::string_view value, std::string_view what) {
   return fmt::format("<div class=\"tile\"><dd>{}</dd><dt>{}</dt></div>\n", escape(value), escape(what));
 }
@@ -44,7 +55,8 @@ std::string tiles(const Run& run) {
   const auto steps = static_cast<double>(totals.steps);
   out += tile(whole_text(steps), "steps");
   out += tile(steps > 0 ? bytes_text(totals.wire_bytes / steps) : "-", "sent a step, by this rank");
-  out += tile(totals.wire_bytes > 0 ? times_text(totals.dense_bytes / totals.wire_bytes) : "-", "less than dense");
+  out +=
+      tile(totals.wire_bytes > 0 ? times_text(totals.dense_bytes / totals.wire_bytes) : "-", "fewer bytes than dense");
   if (!run.plans.empty()) {
     const LoggedPlan& last = run.plans.back();
     const auto bytes = static_cast<double>(last.plan.bytes);
@@ -100,11 +112,7 @@ std::string plans_table(const Run& run) {
   for (const LoggedPlan& each : run.plans) {
     const Plan& plan = each.plan;
     const double error = std::sqrt(plan.squared_error);
-    const std::string limit =
-        plan.limit == PlanLimit::none ? "-"
-        : plan.limit == PlanLimit::bytes
-            ? bytes_text(plan.budget)
-            : fmt::format("{} ({})", number_text(plan.budget), plan.limit == PlanLimit::error ? "sum" : "squares");
+    const std::string limit = limit_text(plan);
     out += "<tr>" + cell(step_text(each.step)) + cell(plan.policy.empty() ? "by hand" : plan.policy) +
            number_cell(bytes_text(static_cast<double>(plan.bytes))) +
            number_cell(percent_text(static_cast<double>(plan.bytes), each.reference_bytes)) +

@@ -1,0 +1,67 @@
+// The small parts of the page: text, numbers, axes, specs.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "tools/report/markup.hpp"
+#include "tools/report/specs.hpp"
+#include "tools/report/svg.hpp"
+
+namespace gradwire::tools::report {
+namespace {
+
+using ::testing::DoubleNear;
+using ::testing::ElementsAre;
+
+TEST(ReportMarkup, ShortensInCharactersAndKeepsTheEnd) {
+  EXPECT_EQ(shorten("encoder.layer.11.weight", 23), "encoder.layer.11.weight");
+  EXPECT_EQ(shorten("encoder.layer.11.weight", 12), "en…11.weight");
+  EXPECT_EQ(characters("é層a"), 3u);
+  EXPECT_EQ(shorten("éé層層層層ab", 4), "…層ab");
+  EXPECT_EQ(shorten("abc", 1), "…");
+}
+
+TEST(ReportMarkup, NumbersForPeople) {
+  EXPECT_EQ(bytes_text(0), "0 B");
+  EXPECT_EQ(bytes_text(999), "999 B");
+  EXPECT_EQ(bytes_text(999.7), "1.00 kB");
+  EXPECT_EQ(bytes_text(12345678), "12.3 MB");
+  EXPECT_EQ(time_text(0.25), "0.25 µs");
+  EXPECT_EQ(time_text(1500), "1.50 ms");
+  EXPECT_EQ(time_text(2.5e6), "2.50 s");
+  EXPECT_EQ(whole_text(1234567), "1\u202F234\u202F567");
+  EXPECT_EQ(whole_text(12), "12");
+  EXPECT_EQ(percent_text(1, 8), "12.5 %");
+  EXPECT_EQ(percent_text(1, 0), "-");
+  for (const auto& text : {bytes_text, time_text, whole_text, number_text, times_text})
+    EXPECT_EQ(text(std::numeric_limits<double>::quiet_NaN()), "-");
+}
+
+TEST(ReportAxes, TicksAreRoundNumbersInside) {
+  EXPECT_THAT(ticks(0, 1, 4), ElementsAre(0, DoubleNear(0.5, 1e-12), 1));
+  EXPECT_THAT(ticks(1, 3000, 6), ElementsAre(500, 1000, 1500, 2000, 2500, 3000));
+  EXPECT_THAT(ticks(-3, 3, 3), ElementsAre(-2, 0, 2));
+}
+
+TEST(ReportSpecs, FamilyByName) {
+  EXPECT_EQ(family_of("none"), Family::floats);
+  EXPECT_EQ(family_of("q4"), Family::quantised);
+  EXPECT_EQ(family_of("q9"), Family::other);
+  EXPECT_EQ(family_of("rotate(q2)"), Family::quantised);
+  EXPECT_EQ(family_of("mx4|zstd"), Family::block_floats);
+  EXPECT_EQ(family_of("topk(0.01)|q4"), Family::sparse);
+  EXPECT_EQ(family_of("powersgd(4)"), Family::low_rank);
+  EXPECT_EQ(family_of(""), Family::other);
+}
+
+TEST(ReportSpecs, BriefOnesTellThemApart) {
+  EXPECT_EQ(brief("quantize(bits=4,bucket=512,norm=linf,round=nearest)"), "q4");
+  EXPECT_EQ(brief("topk(density=0.01,select=exact)|quantize(bits=4,bucket=512)"), "topk(0.01)|q4");
+  EXPECT_EQ(brief("rotate(inner=quantize(bits=2,bucket=512),block=4096)"), "rotate(q2)");
+  EXPECT_EQ(brief("powersgd(rank=4,iterations=1,fallback=q4)"), "powersgd(4)");
+  for (const char* odd : {"", "q4", "(", ")", "a(", "a)", "a(b", "|", "a||b", "=(,)"}) EXPECT_LE(brief(odd).size(), 5u);
+}
+
+}  // namespace
+}  // namespace gradwire::tools::report

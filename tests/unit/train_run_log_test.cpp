@@ -1,0 +1,256 @@
+// RunLog: what is kept of a run, however long, and how it is written.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <sstream>
+
+#include "gradwire/error.hpp"
+#include "gradwire/run_log.hpp"
+
+namespace gradwire {
+namespace {
+
+using ::testing::HasSubstr;
+using Json = nlohmann::json;
+namespace fs = std::filesystem;
+
+RunFacts facts() { return {.name = "run", .compressor = "q4", .policy = "uniform", .transport = "local", .ranks = 4}; }
+
+StepReport step_report(std::uint64_t step) {
+  StepReport report;
+  report.step = step;
+  report.wire_bytes = 100 + step;
+  report.dense_bytes = 1000;
+  report.exposed_us = 0.5 * static_cast<double>(step);
+  report.skipped = step % 10 == 0;
+  report.params = {{"weight", "q4", "ef", 800, 0.25}};
+  report.buckets = {{{0}, 1, 9, 2, 3, 2.5, 100 + step}};
+  return report;
+}
+
+Plan one_layer_plan(const std::string& spec, std::uint64_t bytes) {
+  Plan plan;
+  plan.layers = {{"weight", spec, bytes, 0.5}};
+  plan.bytes = bytes;
+  plan.error = 0.5;
+  plan.squared_error = 0.25;
+  return plan;
+}
+
+std::vector<std::uint64_t> steps_of(const Json& list) {
+  std::vector<std::uint64_t> steps;
+  for (const Json& each : list) steps.push_back(each.at("step"));
+  return steps;
+}
+
+template <class Call>
+void expect_error(Call call, Errc code, const std::string& message) {
+  try {
+    call();
+    ADD_FAILURE() << "no error; expected: " << message;
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), code);
+    EXPECT_THAT(error.what(), HasSubstr(message));
+  }
+}
+
+TEST(RunLogSteps, ShortRunsAreKeptStepByStep) {
+  RunLog log(facts());
+  for (const std::uint64_t step : {1, 2, 3}) log.step(step_report(step));
+  const Json json = Json::parse(log.json());
+  EXPECT_EQ(json.at("steps").at("first"), Json({1, 2, 3}));
+  EXPECT_EQ(json.at("steps").at("count"), Json({1, 1, 1}));
+  EXPECT_EQ(json.at("steps").at("wire_bytes"), Json({101.0, 102.0, 103.0}));
+  EXPECT_EQ(json.at("totals").at("steps"), 3);
+  EXPECT_EQ(json.at("totals").at("wire_bytes"), 306.0);
+  EXPECT_EQ(json.at("parameters").at(0).at("name"), "weight");
+  EXPECT_EQ(json.at("parameters").at(0).at("count"), 800);
+}
+
+TEST(RunLogSteps, LongRunsAreMeansOfEqualGroupsAndNothingIsLost) {
+  RunLog log(facts());
+  constexpr std::uint64_t kSteps = 9001;
+  for (std::uint64_t step = 1; step <= kSteps; ++step) log.step(step_report(step));
+  const Json json = Json::parse(log.json());
+  const Json& steps = json.at("steps");
+  const std::size_t groups = steps.at("first").size();
+  EXPECT_EQ(groups, (kSteps + 7) / 8);  // in groups of 8 there are less than 2000
+  double wire = 0;
+  std::uint64_t next = 1;
+  std::uint64_t skipped = 0;
+  for (std::size_t i = 0; i < groups; ++i) {
+    EXPECT_EQ(steps.at("first").at(i), next);
+    const std::uint64_t count = steps.at("count").at(i);
+    EXPECT_EQ(count, i + 1 < groups ? 8 : kSteps - next + 1);
+    // Of steps that follow each other the mean is in the middle.
+    EXPECT_DOUBLE_EQ(steps.at("wire_bytes").at(i),
+                     100 + static_cast<double>(next) + static_cast<double>(count - 1) / 2);
+    wire += steps.at("wire_bytes").at(i).get<double>() * static_cast<double>(count);
+    skipped += steps.at("skipped").at(i).get<std::uint64_t>();
+    next += count;
+  }
+  EXPECT_EQ(next, kSteps + 1);
+  EXPECT_DOUBLE_EQ(wire, json.at("totals").at("wire_bytes"));
+  EXPECT_EQ(skipped, kSteps / 10);
+  EXPECT_EQ(json.at("totals").at("skipped_steps"), kSteps / 10);
+}
+
+TEST(RunLogSteps, ComeInOrder) {
+  RunLog log(facts());
+  log.step(step_report(7));
+  expect_error([&] { log.step(step_report(7)); }, Errc::invalid_argument, "step 7 after step 7");
+}
+
+TEST(RunLogTimelines, OfTheFirstStepsOfEachPlanAndOfTheLast) {
+  RunLog log(facts());
+  for (std::uint64_t step = 1; step <= 30; ++step) {
+    if (step == 10 || step == 11 || step == 20) log.plan(step, one_layer_plan("q4", 400));
+    log.step(step_report(step));
+  }
+  const Json timelines = Json::parse(log.json()).at("timelines");
+  EXPECT_EQ(steps_of(timelines), (std::vector<std::uint64_t>{1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 30}));
+  const Json bucket = timelines.at(4).at("buckets").at(0);
+  EXPECT_EQ(bucket, Json({{"params", {0}},
+                          {"launch_us", 1.0},
+                          {"done_us", 9.0},
+                          {"encode_us", 2.0},
+                          {"wire_us", 3.0},
+                          {"decode_us", 2.5},
+                          {"wire_bytes", 111}}));
+}
+
+TEST(RunLogTimelines, AreBounded) {
+  RunLog log(facts());
+  for (std::uint64_t step = 1; step <= 2000; ++step) {
+    log.plan(step, one_layer_plan("q4", 400));
+    log.step(step_report(step));
+  }
+  const std::vector<std::uint64_t> steps = steps_of(Json::parse(log.json()).at("timelines"));
+  ASSERT_EQ(steps.size(), 64u);
+  EXPECT_EQ(steps.front(), 1u);
+  EXPECT_EQ(steps[31], 32u);
+  EXPECT_EQ(steps.back(), 2000u);
+}
+
+TEST(RunLogPlans, SayWhatTheUniformSettingWouldHaveGiven) {
+  Table table;
+  table.layers = {{"weight", 800, 1, {{"q2", 200, 0.5}, {"q4", 400, 0.125}}, {20, 40}, 2.0}};
+  RunLog log(facts());
+  log.plan(5, one_layer_plan("q2", 200), &table);
+  const Json plan = Json::parse(log.json()).at("plans").at(0);
+  EXPECT_EQ(plan.at("step"), 5);
+  const Json layer = plan.at("layers").at(0);
+  EXPECT_EQ(layer, Json({{"name", "weight"},
+                         {"spec", "q2"},
+                         {"bytes", 200},
+                         {"error", 0.5},
+                         {"count", 800},
+                         {"shape", {20, 40}},
+                         {"norm", 2.0},
+                         {"reference", {{"spec", "q4"}, {"bytes", 400}, {"error", 0.125}}}}));
+  const Plan read = plan_from_json(plan.dump());
+  EXPECT_EQ(read.layers.at(0).spec, "q2");
+  EXPECT_EQ(read.bytes, 200u);
+}
+
+TEST(RunLogPlans, TheNewestOfAStepCountsAndTheyComeInOrder) {
+  RunLog log(facts());
+  log.plan(5, one_layer_plan("q2", 200));
+  log.plan(5, one_layer_plan("q8", 800));
+  const Json plans = Json::parse(log.json()).at("plans");
+  ASSERT_EQ(plans.size(), 1u);
+  EXPECT_EQ(plans.at(0).at("layers").at(0).at("spec"), "q8");
+  expect_error([&] { log.plan(4, one_layer_plan("q2", 200)); }, Errc::invalid_argument,
+               "a plan of step 4 after one of step 5");
+  expect_error([&] { log.plan(6, Plan{}); }, Errc::invalid_argument, "the plan of step 6 has no layers");
+}
+
+TEST(RunLogPlans, TheOldestAndTheNewestStay) {
+  RunLog log(facts());
+  for (std::uint64_t step = 1; step <= 300; ++step) {
+    log.plan(step, one_layer_plan("q4", step));
+    for (std::uint64_t i = 0; i < 5; ++i) log.event({step, PlanOutcome::kept, "why"});
+  }
+  const Json json = Json::parse(log.json());
+  const std::vector<std::uint64_t> plans = steps_of(json.at("plans"));
+  ASSERT_EQ(plans.size(), 256u);
+  EXPECT_EQ(plans[127], 128u);
+  EXPECT_EQ(plans[128], 173u);
+  EXPECT_EQ(plans.back(), 300u);
+  EXPECT_EQ(json.at("plans_left_out"), 44);
+  EXPECT_EQ(json.at("events").size(), 1000u);
+  EXPECT_EQ(json.at("events_left_out"), 500);
+  EXPECT_EQ(json.at("events").at(999), Json({{"step", 300}, {"outcome", "kept"}, {"detail", "why"}}));
+}
+
+TEST(RunLogCurves, AreThinnedAndEndWithTheNewestPoint) {
+  RunLog log(facts());
+  log.accuracy(3, std::numeric_limits<double>::quiet_NaN(), "loss");
+  for (std::uint64_t step = 1; step <= 10'000; ++step) log.accuracy(step, 0.5 * static_cast<double>(step));
+  const Json curves = Json::parse(log.json()).at("curves");
+  ASSERT_EQ(curves.size(), 2u);
+  EXPECT_EQ(curves.at(0), Json({{"name", "loss"}, {"points", {{3, nullptr}}}}));
+  EXPECT_EQ(curves.at(1).at("name"), "accuracy");
+  const Json& points = curves.at(1).at("points");
+  EXPECT_LE(points.size(), 2001u);
+  EXPECT_GE(points.size(), 1000u);
+  EXPECT_EQ(points.front(), Json({1, 0.5}));
+  EXPECT_EQ(points.at(1), Json({9, 4.5}));  // each 8th
+  EXPECT_EQ(points.back(), Json({10'000, 5000.0}));
+  expect_error([&] { log.accuracy(10'000, 1); }, Errc::invalid_argument,
+               "curve \"accuracy\": step 10000 after step 10000");
+  for (int i = 2; i < 16; ++i) log.accuracy(1, 1, "curve " + std::to_string(i));
+  expect_error([&] { log.accuracy(1, 1, "another"); }, Errc::invalid_argument,
+               "curve \"another\" is one too many; at most 16");
+}
+
+TEST(RunLogFacts, RanksThatCannotBeAreRefused) {
+  expect_error([] { RunLog({.name = "", .compressor = "", .policy = "", .transport = "", .ranks = 0}); },
+               Errc::invalid_argument, "0 ranks; expected at least 1");
+  expect_error([] { RunLog({.name = "", .compressor = "", .policy = "", .transport = "", .ranks = 2, .rank = 2}); },
+               Errc::invalid_argument, "rank 2 of 2");
+}
+
+TEST(RunLogFile, IsThereWholeOrNotAtAll) {
+  const fs::path folder = fs::temp_directory_path() / ("gradwire-run-log-" + std::to_string(::getpid()));
+  fs::create_directory(folder);
+  RunLog log(facts());
+  log.step(step_report(1));
+  const fs::path path = folder / "run.json";
+  log.write(path.string());
+  log.write(path.string());  // over the old one
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  EXPECT_EQ(text.str(), log.json());
+
+  const fs::path taken = folder / "taken.json";
+  fs::create_directory(taken);
+  expect_error([&] { log.write(taken.string()); }, Errc::io, taken.string() + ": cannot write: ");
+  const fs::path nowhere = folder / "none" / "run.json";
+  expect_error([&] { log.write(nowhere.string()); }, Errc::io,
+               nowhere.string() + ": cannot write: No such file or directory");
+  log.event({1, PlanOutcome::failed, "\xFF"});
+  expect_error([&] { log.write(path.string()); }, Errc::invalid_argument, "no UTF-8");
+  expect_error(
+      [&] {
+        log.plan(1, [] {
+          Plan plan = one_layer_plan("q4", 1);
+          plan.layers[0].name = "\xFF";
+          return plan;
+        }());
+      },
+      Errc::invalid_argument, "no UTF-8");
+  std::size_t files = 0;
+  for ([[maybe_unused]] const fs::directory_entry& entry : fs::directory_iterator(folder)) ++files;
+  EXPECT_EQ(files, 2u);  // run.json and taken.json: nothing temporary
+  fs::remove_all(folder);
+}
+
+}  // namespace
+}  // namespace gradwire
