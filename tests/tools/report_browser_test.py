@@ -14,6 +14,7 @@ import tempfile
 import threading
 
 SECTIONS = ["heat", "budget", "bytes", "share", "curves", "times", "timelines", "events", "plans", "layers"]
+CASES = ["usual", "bytes", "plain", "deep", "hook", "one", "empty"]
 VOID = {"meta", "input", "img", "br", "link"}
 
 
@@ -137,20 +138,25 @@ def check_case(browser, tools, which):
     run_path, page_path = browser.folder / f"{which}.json", browser.folder / f"{which}.html"
     subprocess.run([tools[0], which, run_path], check=True, timeout=120)
     subprocess.run([tools[1], "report", run_path, "-o", page_path], check=True, timeout=120, stdout=subprocess.DEVNULL)
-    run = json.loads(run_path.read_text())
-    text, complaints = browser.dom(page_path)
+    run, text = json.loads(run_path.read_text()), page_path.read_text()
+    dom, complaints = browser.dom(page_path)
     assert complaints == [], complaints  # such as a style or script that the policy blocks
-    page = check_page(text, run)
+    page = check_page(dom, run)
     assert len(page.find("div", None, "tip")) == 1, "the script did not run"
     assert browser.requests(page_path) == set()
+    return text, run
 
-    for theme in ("0", "1"):  # dark, light
-        picture = browser.folder / f"{which}-{theme}.png"
-        browser.open(page_path, f"--screenshot={picture}", "--window-size=1200,1600", "--hide-scrollbars",
-                     f"--blink-settings=preferredColorScheme={theme}")
-        assert picture.stat().st_size > 20_000, picture.stat().st_size
-    assert (browser.folder / f"{which}-0.png").read_bytes() != (browser.folder / f"{which}-1.png").read_bytes()
-    return page_path.read_text(), run
+
+def check_pictures(browser, which):
+    """Dark and light are both drawn, and differ."""
+    pictures = []
+    for theme in (0, 1):
+        path = browser.folder / f"{which}-{theme}.png"
+        browser.open(browser.folder / f"{which}.html", f"--screenshot={path}", "--window-size=1200,1600",
+                     "--hide-scrollbars", f"--blink-settings=preferredColorScheme={theme}")
+        pictures.append(path.read_bytes())
+        assert len(pictures[-1]) > 20_000, f"{len(pictures[-1])} bytes: an empty picture"
+    assert pictures[0] != pictures[1]
 
 
 def without_policy(text):
@@ -218,8 +224,9 @@ def main(arguments):
         return 77
     with tempfile.TemporaryDirectory() as folder:
         browser = Browser(program, pathlib.Path(folder))
-        pages = {which: check_case(browser, arguments[1:], which) for which in ("usual", "bytes", "plain", "deep", "one", "empty")}
+        pages = {which: check_case(browser, arguments[1:], which) for which in CASES}
         text, run = pages["usual"]
+        check_pictures(browser, "deep")
         check_policy(browser, text)
         check_tip(browser, text)
         check_without_script(browser, text, run)

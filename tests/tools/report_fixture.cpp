@@ -1,5 +1,5 @@
 // Writes logs of runs for the tests of `gradwire report`: report_fixture CASE RUN.json
-// Layers, steps and times are made up; tables are measured and plans solved by gradwire itself.
+// Layers, steps and times are made up; tables are measured and plans solved by gradwire itself. Of `hook` nothing is.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -10,6 +10,8 @@
 #include <random>
 #include <string>
 #include <vector>
+
+#include "tools/report_hook_run.hpp"
 
 #include "gradwire/run_log.hpp"
 
@@ -247,6 +249,7 @@ int main_of(const std::string& which, const std::string& path) {
        [] {
          return train({deep_network(), "budget(error=1.2)", 900, 60, 120});
        }},
+      {"hook", [] { return train_with_hook(50); }},
       {"one", one_layer},
       {"empty", [] { return RunLog({.name = "", .compressor = "", .policy = "", .transport = ""}); }}};
   const auto found = cases.find(which);

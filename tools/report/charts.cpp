@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "report/line_chart.hpp"
-#include "report/markup.hpp"
-#include "report/sections.hpp"
+#include "line_chart.hpp"
+#include "markup.hpp"
+#include "sections.hpp"
 
 namespace gradwire::tools::report {
 namespace {
@@ -67,9 +67,8 @@ std::string error_chart(const Run& run) {
   chart.description = "what each plan loses, what the uniform setting would lose, and the limit";
   chart.unit = plain ? "sum of the layers' errors" : "error (root of summed squares)";
   chart.format = number_text;
-  add(chart, "plan", "s1", of_plans(run, [plain](const LoggedPlan& each) {
-        return plain ? each.plan.error : std::sqrt(each.plan.squared_error);
-      }));
+  add(chart, "plan", "s1",
+      of_plans(run, [plain](const LoggedPlan& each) { return plain ? each.error : std::sqrt(each.squared_error); }));
   add(chart, "uniform setting", "s2", of_plans(run, [plain](const LoggedPlan& each) {
         return plain ? each.reference_error : std::sqrt(each.reference_squared_error);
       }));
@@ -91,7 +90,7 @@ std::string plan_bytes_chart(const Run& run) {
   chart.description = "what each plan costs, what the uniform setting would cost, and the limit";
   chart.unit = "bytes of a plan";
   chart.format = bytes_text;
-  add(chart, "plan", "s1", of_plans(run, [](const LoggedPlan& each) { return static_cast<double>(each.plan.bytes); }));
+  add(chart, "plan", "s1", of_plans(run, [](const LoggedPlan& each) { return each.bytes; }));
   add(chart, "uniform setting", "s2", of_plans(run, [](const LoggedPlan& each) { return each.reference_bytes; }));
   add(chart, "limit", "limit", of_plans(run, [](const LoggedPlan& each) {
         return each.plan.limit == PlanLimit::bytes ? each.plan.budget : kNone;
@@ -100,12 +99,12 @@ std::string plan_bytes_chart(const Run& run) {
   return draw(chart);
 }
 
-/// What a step would have sent under the uniform setting: a frame byte travels 2(n-1)/n times (docs/planning.md).
+/// What a step would have sent under the uniform setting: a byte of a table travels 2(n-1)/n times (docs/report.md).
 double uniform_bytes(const Run& run, const StepMeans& step) {
   const LoggedPlan* const plan = run.plan_at(step.first);
   if (plan == nullptr) return run.plans.empty() ? kNone : step.wire_bytes;
   const double ranks = run.facts.ranks;
-  return step.wire_bytes + (plan->reference_bytes - static_cast<double>(plan->plan.bytes)) * 2 * (ranks - 1) / ranks;
+  return step.wire_bytes + (plan->reference_bytes - plan->bytes) * 2 * (ranks - 1) / ranks;
 }
 
 const char* kNoSteps = "No steps were logged: RunLog::step() was not called.";
@@ -114,9 +113,10 @@ const char* kNoSteps = "No steps were logged: RunLog::step() was not called.";
 
 std::string budget_charts(const Run& run) {
   if (run.plans.empty()) return nothing("No plan was logged, so there is no budget to keep.");
-  const bool known = std::any_of(run.plans.begin(), run.plans.end(),
-                                 [](const LoggedPlan& each) { return each.plan.bytes > 0 || each.plan.error > 0; });
-  if (!known) return nothing("The plans were made by hand: nobody measured what they cost and lose.");
+  const bool known =
+      std::any_of(run.plans.begin(), run.plans.end(), [](const LoggedPlan& each) { return !std::isnan(each.bytes); });
+  if (!known)
+    return nothing("No plan was measured in full: plans that are made by hand say nothing of what they cost and lose.");
   return error_chart(run) + plan_bytes_chart(run);
 }
 
@@ -136,9 +136,13 @@ std::string bytes_chart(const Run& run) {
   add(chart, "dense", "dense", of_steps(run, &StepMeans::dense_bytes));
   choose_axis(chart);
   std::string out = draw(chart);
-  if (!run.plans.empty() && std::isnan(run.plans.back().reference_bytes))
+  const bool unknown = std::any_of(run.plans.begin(), run.plans.end(), [](const LoggedPlan& each) {
+    return std::isnan(each.reference_bytes - each.bytes);
+  });
+  if (unknown)
     out +=
-        "<p class=\"note\">What the uniform setting would have sent is not known: no table came with the plans.</p>\n";
+        "<p class=\"note\">What the uniform setting would have sent is not known everywhere: a plan has no table, or "
+        "layers without bytes.</p>\n";
   return out;
 }
 

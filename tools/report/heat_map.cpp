@@ -6,10 +6,10 @@
 #include <map>
 #include <vector>
 
-#include "report/markup.hpp"
-#include "report/sections.hpp"
-#include "report/specs.hpp"
-#include "report/svg.hpp"
+#include "markup.hpp"
+#include "sections.hpp"
+#include "specs.hpp"
+#include "svg.hpp"
 
 namespace gradwire::tools::report {
 namespace {

@@ -1,4 +1,4 @@
-#include "report/line_chart.hpp"
+#include "line_chart.hpp"
 
 #include <fmt/format.h>
 
@@ -6,8 +6,8 @@
 #include <cmath>
 #include <limits>
 
-#include "report/markup.hpp"
-#include "report/svg.hpp"
+#include "markup.hpp"
+#include "svg.hpp"
 
 namespace gradwire::tools::report {
 namespace {

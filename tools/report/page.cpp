@@ -1,12 +1,12 @@
-#include "report/page.hpp"
+#include "page.hpp"
 
 #include <map>
 #include <string_view>
 
 #include "base/fail.hpp"
-#include "report/markup.hpp"
-#include "report/sections.hpp"
-#include "report/template.hpp"
+#include "markup.hpp"
+#include "sections.hpp"
+#include "template.hpp"
 
 namespace gradwire::tools::report {
 namespace {

@@ -1,7 +1,7 @@
 #pragma once
 #include <string>
 
-#include "report/run.hpp"
+#include "run.hpp"
 
 namespace gradwire::tools::report {
 

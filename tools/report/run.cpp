@@ -1,9 +1,9 @@
-#include "report/run.hpp"
+#include "run.hpp"
 
 #include <algorithm>
 #include <map>
 
-#include "report/json_node.hpp"
+#include "json_node.hpp"
 
 namespace gradwire::tools::report {
 namespace {
@@ -133,6 +133,12 @@ std::vector<LoggedPlan> read_plans(const Node& from, const std::vector<ParamRepo
     for (std::size_t i = 0; i < layers.size(); ++i)
       logged.layers.push_back(read_layer(logged.plan.layers[i], layers.at(i), counts));
     sum_references(logged);
+    const auto is_known = [](const Layer& layer) { return layer.choice.bytes > 0; };
+    if (std::all_of(logged.layers.begin(), logged.layers.end(), is_known)) {
+      logged.bytes = static_cast<double>(logged.plan.bytes);
+      logged.error = logged.plan.error;
+      logged.squared_error = logged.plan.squared_error;
+    }
     plans.push_back(std::move(logged));
   });
   return plans;

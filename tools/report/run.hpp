@@ -26,11 +26,15 @@ struct Layer {
   [[nodiscard]] double bits_per_element() const;
 };
 
-/// A plan of the log. Sums over the reference are NaN unless all layers have one.
+/// A plan of the log. Its sums are NaN where the bytes of a layer are not known (plans by hand, layers that a guard has
+/// moved), and those over the reference unless all layers have one.
 struct LoggedPlan {
   std::uint64_t step = 0;
   Plan plan;
   std::vector<Layer> layers;
+  double bytes = kNone;
+  double error = kNone;
+  double squared_error = kNone;
   double reference_bytes = kNone;
   double reference_error = kNone;
   double reference_squared_error = kNone;

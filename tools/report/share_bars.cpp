@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <vector>
 
-#include "report/markup.hpp"
-#include "report/sections.hpp"
-#include "report/specs.hpp"
-#include "report/svg.hpp"
+#include "markup.hpp"
+#include "sections.hpp"
+#include "specs.hpp"
+#include "svg.hpp"
 
 namespace gradwire::tools::report {
 namespace {
@@ -60,7 +60,7 @@ std::vector<Bar> bars_of(const LoggedPlan& plan) {
 std::string share_bars(const Run& run) {
   if (run.plans.empty()) return nothing("No plan was logged, so the bytes of single layers are not known.");
   const LoggedPlan& plan = run.plans.back();
-  if (plan.plan.bytes == 0) return nothing("The last plan was made by hand: nobody measured what its layers cost.");
+  if (plan.plan.bytes == 0) return nothing("Nobody measured what the layers of the last plan cost.");
   const std::vector<Bar> bars = bars_of(plan);
   double most = 0;
   for (const Bar& bar : bars) most = std::max({most, bar.bytes, std::isnan(bar.reference) ? 0 : bar.reference});
@@ -82,9 +82,8 @@ std::string share_bars(const Run& run) {
       svg.line(x(bar.reference), y, x(bar.reference), y + kRow - 2, "reference");
       end = std::max(end, x(bar.reference));
     }
-    svg.text(
-        end + 8, y + 14, "value",
-        fmt::format("{}, {}", bytes_text(bar.bytes), percent_text(bar.bytes, static_cast<double>(plan.plan.bytes))));
+    svg.text(end + 8, y + 14, "value",
+             fmt::format("{}, {}", bytes_text(bar.bytes), percent_text(bar.bytes, plan.bytes)));
   }
   svg.line(kLeft, bottom, kRight, bottom, "axis");
   svg.text((kLeft + kRight) / 2, bottom + 37, "unit middle", "bytes");

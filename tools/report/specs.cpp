@@ -1,4 +1,4 @@
-#include "report/specs.hpp"
+#include "specs.hpp"
 
 #include <fmt/format.h>
 

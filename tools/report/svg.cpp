@@ -1,4 +1,4 @@
-#include "report/svg.hpp"
+#include "svg.hpp"
 
 #include <fmt/format.h>
 
@@ -6,7 +6,7 @@
 #include <cmath>
 #include <utility>
 
-#include "report/markup.hpp"
+#include "markup.hpp"
 
 namespace gradwire::tools::report {
 namespace {

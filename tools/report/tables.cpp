@@ -1,10 +1,11 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
-#include "report/markup.hpp"
-#include "report/sections.hpp"
-#include "report/specs.hpp"
+#include "markup.hpp"
+#include "sections.hpp"
+#include "specs.hpp"
 
 namespace gradwire::tools::report {
 namespace {
@@ -28,10 +29,10 @@ std::string shape_text(const Layer& layer) {
 std::string step_text(std::uint64_t step) { return whole_text(static_cast<double>(step)); }
 
 /// How far from the best plan there could be, where the policy has proven something.
-std::string gap_text(const Plan& plan) {
-  if (!plan.bound || *plan.bound <= 0) return "-";
-  const double value = plan.limit == PlanLimit::bytes ? plan.squared_error : static_cast<double>(plan.bytes);
-  return fmt::format("{:.4f} %", std::max(0.0, 100 * (value / *plan.bound - 1)));
+std::string gap_text(const LoggedPlan& plan) {
+  const double value = plan.plan.limit == PlanLimit::bytes ? plan.squared_error : plan.bytes;
+  if (!plan.plan.bound || *plan.plan.bound <= 0 || std::isnan(value)) return "-";
+  return fmt::format("{:.4f} %", std::max(0.0, 100 * (value / *plan.plan.bound - 1)));
 }
 
 /// In the measure that it limits.
@@ -59,9 +60,8 @@ std::string tiles(const Run& run) {
       tile(totals.wire_bytes > 0 ? times_text(totals.dense_bytes / totals.wire_bytes) : "-", "fewer bytes than dense");
   if (!run.plans.empty()) {
     const LoggedPlan& last = run.plans.back();
-    const auto bytes = static_cast<double>(last.plan.bytes);
-    out += tile(percent_text(bytes, last.reference_bytes), "bytes of the last plan, of the uniform setting's");
-    out += tile(percent_text(std::sqrt(last.plan.squared_error), std::sqrt(last.reference_squared_error)),
+    out += tile(percent_text(last.bytes, last.reference_bytes), "bytes of the last plan, of the uniform setting's");
+    out += tile(percent_text(std::sqrt(last.squared_error), std::sqrt(last.reference_squared_error)),
                 "its error, of the uniform setting's");
   }
   out += tile(steps > 0 ? time_text(totals.exposed_us / steps) : "-", "waited a step (exposed)");
@@ -111,14 +111,13 @@ std::string plans_table(const Run& run) {
                          2);
   for (const LoggedPlan& each : run.plans) {
     const Plan& plan = each.plan;
-    const double error = std::sqrt(plan.squared_error);
+    const double error = std::sqrt(each.squared_error);
     const std::string limit = limit_text(plan);
     out += "<tr>" + cell(step_text(each.step)) + cell(plan.policy.empty() ? "by hand" : plan.policy) +
-           number_cell(bytes_text(static_cast<double>(plan.bytes))) +
-           number_cell(percent_text(static_cast<double>(plan.bytes), each.reference_bytes)) +
-           number_cell(number_text(plan.error)) + number_cell(number_text(error)) +
+           number_cell(bytes_text(each.bytes)) + number_cell(percent_text(each.bytes, each.reference_bytes)) +
+           number_cell(number_text(each.error)) + number_cell(number_text(error)) +
            number_cell(percent_text(error, std::sqrt(each.reference_squared_error))) + number_cell(limit) +
-           number_cell(gap_text(plan)) + number_cell(time_text(plan.solver_ms * 1000)) + "</tr>\n";
+           number_cell(gap_text(each)) + number_cell(time_text(plan.solver_ms * 1000)) + "</tr>\n";
   }
   return out + kFoot;
 }
@@ -130,7 +129,9 @@ std::string layers_table(const Run& run) {
                           "of uniform", "error", "of the norm", "uniform's error"},
                          3);
   for (const Layer& layer : plan.layers) {
-    const auto bytes = static_cast<double>(layer.choice.bytes);
+    const bool is_known = layer.choice.bytes > 0;
+    const double bytes = is_known ? static_cast<double>(layer.choice.bytes) : kNone;
+    const double error = is_known ? layer.choice.error : kNone;
     const double reference = layer.reference ? static_cast<double>(layer.reference->bytes) : kNone;
     out += fmt::format(
         "<tr><th scope=\"row\">{}</th><td class=\"spec-cell\"><span class=\"swatch f{}\"></span>"
@@ -140,9 +141,8 @@ std::string layers_table(const Run& run) {
     out += number_cell(shape_text(layer)) +
            number_cell(layer.count > 0 ? whole_text(static_cast<double>(layer.count)) : "-") +
            number_cell(number_text(layer.bits_per_element())) + number_cell(bytes_text(bytes)) +
-           number_cell(percent_text(bytes, static_cast<double>(plan.plan.bytes))) +
-           number_cell(percent_text(bytes, reference)) + number_cell(number_text(layer.choice.error)) +
-           number_cell(percent_text(layer.choice.error, layer.norm)) +
+           number_cell(percent_text(bytes, plan.bytes)) + number_cell(percent_text(bytes, reference)) +
+           number_cell(number_text(error)) + number_cell(percent_text(error, layer.norm)) +
            number_cell(number_text(layer.reference ? layer.reference->error : kNone)) + "</tr>\n";
   }
   return out + kFoot;

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "report/markup.hpp"
-#include "report/sections.hpp"
-#include "report/svg.hpp"
+#include "markup.hpp"
+#include "sections.hpp"
+#include "svg.hpp"
 
 namespace gradwire::tools::report {
 namespace {
