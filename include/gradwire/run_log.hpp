@@ -43,9 +43,10 @@ class GRADWIRE_API RunLog {
   /// A step is done: GradientHook::report(). Throws Errc::invalid_argument for a step that does not come after the
   /// last one.
   void step(const StepReport& report);
-  /// Layers have this plan from `step` on, counted as PlanEvent::step is; the plan of the same step before it, if there
-  /// is one, is replaced. The table that it was made from, if given, says what the uniform setting would have cost and
-  /// lost. Throws Errc::invalid_argument for a step before that of the last plan, or a plan without layers.
+  /// Layers have this plan from `step` on, which is counted from 0 as PlanEvent::step is: the number of steps done
+  /// before. Another plan of the same step is replaced. The table that it was made from, if given, says what the
+  /// uniform setting would have cost and lost. Throws Errc::invalid_argument for a step before that of the last plan,
+  /// or a plan without layers.
   void plan(std::uint64_t step, const Plan& plan, const Table* table = nullptr);
   void event(const PlanEvent& event);
   /// A point of a curve over steps: accuracy, or whatever `name` says. NaN and Inf make a gap. Throws

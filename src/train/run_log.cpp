@@ -128,8 +128,12 @@ class Ends {
   std::uint64_t left_out_ = 0;
 };
 
+/// Plans and events name the steps done before them, reports the steps done: the first step is 0 to those, 1 to these,
+/// and in the file.
+std::uint64_t as_reported(std::uint64_t step) { return step + 1; }
+
 struct PlanEntry {
-  std::uint64_t step = 0;
+  std::uint64_t step = 0;  ///< as given
   Json json;
 };
 
@@ -148,7 +152,7 @@ Json describe(std::uint64_t step, const Plan& plan, const Table* table) {
   std::map<std::string_view, const TableLayer*> rows;
   if (table != nullptr)
     for (const TableLayer& layer : table->layers) rows[layer.name] = &layer;
-  Json json{{"step", step}};
+  Json json{{"step", as_reported(step)}};
   json.update(Json::parse(to_json(plan)));
   for (Json& layer : json["layers"]) {
     const auto found = rows.find(layer["name"].get_ref<const std::string&>());
@@ -352,7 +356,8 @@ std::string RunLog::json() const {
   json["plans_left_out"] = log.plans.left_out();
   json["events"] = Json::array();
   for (const PlanEvent& event : log.events.items())
-    json["events"].push_back({{"step", event.step}, {"outcome", name(event.outcome)}, {"detail", event.detail}});
+    json["events"].push_back(
+        {{"step", as_reported(event.step)}, {"outcome", name(event.outcome)}, {"detail", event.detail}});
   json["events_left_out"] = log.events.left_out();
   json["timelines"] = log.describe_timelines();
   json["curves"] = Json::array();

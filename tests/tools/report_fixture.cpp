@@ -203,9 +203,9 @@ RunLog train(const Scenario& scenario) {
       table = measure(scenario.model, ++window, specs);
       const Plan plan = policy.plan(table);
       trainer.adopt(plan);
-      log.plan(step, plan, &table);
-      log.event({step, PlanOutcome::adopted, "41 % fewer bytes than the plan before"});
-      if (window == 3) log.event({step + 120, PlanOutcome::kept, "the new plan would save 1.2 %, less than 5 %"});
+      log.plan(step - 1, plan, &table);
+      log.event({step - 1, PlanOutcome::adopted, "41 % fewer bytes than the plan before"});
+      if (window == 3) log.event({step + 119, PlanOutcome::kept, "the new plan would save 1.2 %, less than 5 %"});
     }
     log.step(trainer.step(step, table));
     if (step % 50 == 0) {
@@ -221,7 +221,7 @@ RunLog one_layer() {
   RunLog log({.name = "one layer", .compressor = "q4", .policy = "", .transport = "mpi", .ranks = 1});
   Plan plan;
   plan.layers.push_back({"weight", "topk(0.01)|q4", 0, 0});
-  log.plan(5, plan);
+  log.plan(4, plan);
   for (std::uint64_t step = 1; step <= 9; ++step) {
     StepReport report;
     report.step = step;

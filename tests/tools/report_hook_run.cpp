@@ -16,7 +16,7 @@ HookOptions options() {
   HookOptions of;
   of.compressor = "q4";
   of.bucket_bytes = 16u << 10;
-  of.planning = {.policy = "budget(error=1)",
+  of.planning = {.policy = "budget(ratio=16)",
                  .candidates = {"q2", "q3", "q6", "q8", "topk(0.02)", "powersgd(2)"},
                  .start = 4,
                  .period = 10,
@@ -71,8 +71,8 @@ RunLog train(const Communicator& comm, std::uint64_t steps) {
       hook.ready(params[p].id, {gradients[p].data(), gradients[p].size()});
     }
     hook.finish_step().wait();
-    log_plans(log, hook, events);
     log.step(hook.report());
+    log_plans(log, hook, events);
     log.accuracy(step, 1 - std::exp(-static_cast<double>(step) / 20));
   }
   return log;

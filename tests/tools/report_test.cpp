@@ -31,9 +31,9 @@ Json good_run() {
     report.params = {{"weight", "q4", "ef", 800, 0.25}};
     report.buckets = {{{0}, 1, 9, 2, 3, 2.5, 100}};
     log.step(report);
-    if (step < 3) log.plan(step + 1, plan, &table);
+    if (step < 3) log.plan(step, plan, &table);
   }
-  log.event({2, PlanOutcome::adopted, "why"});
+  log.event({1, PlanOutcome::adopted, "why"});
   log.accuracy(1, 0.25);
   log.accuracy(3, 0.5);
   return Json::parse(log.json());

@@ -110,7 +110,7 @@ TEST(RunLogSteps, ComeInOrder) {
 TEST(RunLogTimelines, OfTheFirstStepsOfEachPlanAndOfTheLast) {
   RunLog log(facts());
   for (std::uint64_t step = 1; step <= 30; ++step) {
-    if (step == 10 || step == 11 || step == 20) log.plan(step, one_layer_plan("q4", 400));
+    if (step == 10 || step == 11 || step == 20) log.plan(step - 1, one_layer_plan("q4", 400));
     log.step(step_report(step));
   }
   const Json timelines = Json::parse(log.json()).at("timelines");
@@ -128,7 +128,7 @@ TEST(RunLogTimelines, OfTheFirstStepsOfEachPlanAndOfTheLast) {
 TEST(RunLogTimelines, AreBounded) {
   RunLog log(facts());
   for (std::uint64_t step = 1; step <= 2000; ++step) {
-    log.plan(step, one_layer_plan("q4", 400));
+    log.plan(step - 1, one_layer_plan("q4", 400));
     log.step(step_report(step));
   }
   const std::vector<std::uint64_t> steps = steps_of(Json::parse(log.json()).at("timelines"));
@@ -144,7 +144,7 @@ TEST(RunLogPlans, SayWhatTheUniformSettingWouldHaveGiven) {
   RunLog log(facts());
   log.plan(5, one_layer_plan("q2", 200), &table);
   const Json plan = Json::parse(log.json()).at("plans").at(0);
-  EXPECT_EQ(plan.at("step"), 5);
+  EXPECT_EQ(plan.at("step"), 6);  // five steps were done before
   const Json layer = plan.at("layers").at(0);
   EXPECT_EQ(layer, Json({{"name", "weight"},
                          {"spec", "q2"},
@@ -174,8 +174,8 @@ TEST(RunLogPlans, TheNewestOfAStepCountsAndTheyComeInOrder) {
 TEST(RunLogPlans, TheOldestAndTheNewestStay) {
   RunLog log(facts());
   for (std::uint64_t step = 1; step <= 300; ++step) {
-    log.plan(step, one_layer_plan("q4", step));
-    for (std::uint64_t i = 0; i < 5; ++i) log.event({step, PlanOutcome::kept, "why"});
+    log.plan(step - 1, one_layer_plan("q4", step));
+    for (std::uint64_t i = 0; i < 5; ++i) log.event({step - 1, PlanOutcome::kept, "why"});
   }
   const Json json = Json::parse(log.json());
   const std::vector<std::uint64_t> plans = steps_of(json.at("plans"));

@@ -15,11 +15,11 @@ namespace gradwire::tools::report {
 namespace {
 
 constexpr double kWidth = 1040;
-constexpr double kLeft = 252;
+constexpr double kLeft = 300;
 constexpr double kRight = 1024;
 constexpr double kTop = 6;
 constexpr double kLetter = 6.3;  // width of a letter in a cell
-constexpr std::size_t kNameLetters = 32;
+constexpr std::size_t kNameLetters = 40;
 
 // Powers of two: class 0 is 1/32 bit and less, class 10 is 32 bits.
 constexpr int kLeastPower = -5;

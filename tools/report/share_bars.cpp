@@ -12,11 +12,11 @@ namespace gradwire::tools::report {
 namespace {
 
 constexpr double kWidth = 1040;
-constexpr double kLeft = 252;
+constexpr double kLeft = 300;
 constexpr double kRight = 860;
 constexpr double kRow = 22;
 constexpr std::size_t kMostRows = 40;
-constexpr std::size_t kNameLetters = 32;
+constexpr std::size_t kNameLetters = 40;
 
 struct Bar {
   std::string name;
@@ -26,33 +26,39 @@ struct Bar {
   std::string css;
 };
 
-/// The largest first; what is beyond kMostRows is one bar.
-std::vector<Bar> bars_of(const LoggedPlan& plan) {
+/// Largest first.
+std::vector<const Layer*> sorted_by_bytes(const LoggedPlan& plan) {
   std::vector<const Layer*> sorted;
   for (const Layer& layer : plan.layers) sorted.push_back(&layer);
   std::stable_sort(sorted.begin(), sorted.end(),
                    [](const Layer* a, const Layer* b) { return a->choice.bytes > b->choice.bytes; });
-  std::vector<Bar> bars;
-  const std::size_t alone = sorted.size() <= kMostRows ? sorted.size() : kMostRows - 1;
-  for (std::size_t i = 0; i < alone; ++i) {
-    const Layer& layer = *sorted[i];
-    const double reference = layer.reference ? static_cast<double>(layer.reference->bytes) : kNone;
-    std::string tip = fmt::format("{}\n{}: {}", layer.choice.name, layer.choice.spec,
-                                  bytes_text(static_cast<double>(layer.choice.bytes)));
-    if (layer.reference) tip += fmt::format("\nuniform, {}: {}", layer.reference->spec, bytes_text(reference));
-    bars.push_back({layer.choice.name, std::move(tip), static_cast<double>(layer.choice.bytes), reference,
-                    fmt::format("f{}", static_cast<int>(family_of(layer.choice.spec)))});
+  return sorted;
+}
+
+double bytes_of(const PlanLayer& layer) { return static_cast<double>(layer.bytes); }
+
+Bar bar_of(const Layer& layer) {
+  Bar bar{.name = layer.choice.name,
+          .tip = fmt::format("{}\n{}: {}", layer.choice.name, layer.choice.spec, bytes_text(bytes_of(layer.choice))),
+          .bytes = bytes_of(layer.choice),
+          .reference = layer.reference ? bytes_of(*layer.reference) : kNone,
+          .css = fmt::format("f{}", static_cast<int>(family_of(layer.choice.spec)))};
+  if (layer.reference) bar.tip += fmt::format("\nuniform, {}: {}", layer.reference->spec, bytes_text(bar.reference));
+  return bar;
+}
+
+/// Those that have no bar.
+std::string rest_of(const std::vector<const Layer*>& sorted, const LoggedPlan& plan) {
+  double bytes = 0;
+  double reference = 0;
+  for (std::size_t i = kMostRows; i < sorted.size(); ++i) {
+    bytes += bytes_of(sorted[i]->choice);
+    reference += sorted[i]->reference ? bytes_of(*sorted[i]->reference) : kNone;
   }
-  if (alone < sorted.size()) {
-    Bar rest{fmt::format("{} smaller layers", sorted.size() - alone), "", 0, 0, "rest"};
-    for (std::size_t i = alone; i < sorted.size(); ++i) {
-      rest.bytes += static_cast<double>(sorted[i]->choice.bytes);
-      rest.reference += sorted[i]->reference ? static_cast<double>(sorted[i]->reference->bytes) : kNone;
-    }
-    rest.tip = fmt::format("{}: {}\nuniform: {}", rest.name, bytes_text(rest.bytes), bytes_text(rest.reference));
-    bars.push_back(std::move(rest));
-  }
-  return bars;
+  return fmt::format(
+      "<p class=\"note\">The other {} layers are smaller: {} together, {} of all; under the uniform "
+      "setting {}. The table at the end has them.</p>\n",
+      sorted.size() - kMostRows, bytes_text(bytes), percent_text(bytes, plan.bytes), bytes_text(reference));
 }
 
 }  // namespace
@@ -61,7 +67,9 @@ std::string share_bars(const Run& run) {
   if (run.plans.empty()) return nothing("No plan was logged, so the bytes of single layers are not known.");
   const LoggedPlan& plan = run.plans.back();
   if (plan.plan.bytes == 0) return nothing("Nobody measured what the layers of the last plan cost.");
-  const std::vector<Bar> bars = bars_of(plan);
+  const std::vector<const Layer*> sorted = sorted_by_bytes(plan);
+  std::vector<Bar> bars;
+  for (std::size_t i = 0; i < sorted.size() && i < kMostRows; ++i) bars.push_back(bar_of(*sorted[i]));
   double most = 0;
   for (const Bar& bar : bars) most = std::max({most, bar.bytes, std::isnan(bar.reference) ? 0 : bar.reference});
   const Scale x{.low = 0, .high = most, .from = kLeft, .to = kRight};
@@ -87,7 +95,9 @@ std::string share_bars(const Run& run) {
   }
   svg.line(kLeft, bottom, kRight, bottom, "axis");
   svg.text((kLeft + kRight) / 2, bottom + 37, "unit middle", "bytes");
-  return std::move(svg).finish();
+  std::string out = std::move(svg).finish();
+  if (sorted.size() > kMostRows) out += rest_of(sorted, plan);
+  return out;
 }
 
 }  // namespace gradwire::tools::report

@@ -10,10 +10,10 @@ namespace gradwire::tools::report {
 namespace {
 
 constexpr double kWidth = 1040;
-constexpr double kLeft = 252;
+constexpr double kLeft = 300;
 constexpr double kRight = 940;
 constexpr double kRow = 24;
-constexpr std::size_t kNameLetters = 32;
+constexpr std::size_t kNameLetters = 40;
 
 std::string name_of(const Run& run, const BucketReport& bucket) {
   if (bucket.params.empty()) return "no parameters";
