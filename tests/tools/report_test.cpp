@@ -128,7 +128,7 @@ TEST_F(ReportCommand, RefusesOtherFiles) {
   EXPECT_THAT(report("{").err, HasSubstr(run_ + ": this is no JSON"));
   EXPECT_THAT(report("[]").err, HasSubstr(run_ + ": \"the file\" is []; expected an object"));
   EXPECT_THAT(run_gradwire({"report", folder_ / "none", "-o", page_}).err,
-              HasSubstr("none: No such file or directory"));
+              HasSubstr("none: no such file"));
   EXPECT_THAT(run_gradwire({"report", folder_ / "", "-o", page_}).err, HasSubstr("a directory"));
 }
 

@@ -78,8 +78,9 @@ std::string error_chart(const Run& run) {
       }));
   choose_axis(chart);
   std::string out = draw(chart);
-  if (run.plans.back().plan.limit == PlanLimit::bytes)
-    out += "<p class=\"note\">The policy limits bytes, so the error has no limit.</p>\n";
+  const PlanLimit limit = run.plans.back().plan.limit;
+  if (limit == PlanLimit::bytes || limit == PlanLimit::time)
+    out += fmt::format("<p class=\"note\">The policy limits {}, so the error has no limit.</p>\n", name(limit));
   if (run.plans.back().plan.limit == PlanLimit::none) out += "<p class=\"note\">The policy keeps no limit.</p>\n";
   return out;
 }
@@ -97,6 +98,23 @@ std::string plan_bytes_chart(const Run& run) {
       }));
   choose_axis(chart);
   return draw(chart);
+}
+
+/// Where tables had times, for how long after backward the plans would still be sending.
+std::string plan_time_chart(const Run& run) {
+  LineChart chart = over_plans(run);
+  chart.title = "Time of the plans";
+  chart.description = "how long after backward each plan would still be sending, by the model of its policy";
+  chart.unit = "time after backward, by the model";
+  chart.format = time_text;
+  add(chart, "plan", "s1", of_plans(run, [](const LoggedPlan& each) {
+        return each.plan.exposed_ms > 0 ? each.plan.exposed_ms * 1000 : kNone;
+      }));
+  add(chart, "limit", "limit", of_plans(run, [](const LoggedPlan& each) {
+        return each.plan.limit == PlanLimit::time ? each.plan.budget * 1000 : kNone;
+      }));
+  choose_axis(chart);
+  return chart.series.empty() ? "" : draw(chart);
 }
 
 /// What a step would have sent under the uniform setting: a byte of a table travels 2(n-1)/n times (docs/report.md).
@@ -117,7 +135,7 @@ std::string budget_charts(const Run& run) {
       std::any_of(run.plans.begin(), run.plans.end(), [](const LoggedPlan& each) { return !std::isnan(each.bytes); });
   if (!known)
     return nothing("No plan was measured in full: plans that are made by hand say nothing of what they cost and lose.");
-  return error_chart(run) + plan_bytes_chart(run);
+  return error_chart(run) + plan_bytes_chart(run) + plan_time_chart(run);
 }
 
 std::string bytes_chart(const Run& run) {

@@ -30,7 +30,8 @@ std::string step_text(std::uint64_t step) { return whole_text(static_cast<double
 
 /// How far from the best plan there could be, where the policy has proven something.
 std::string gap_text(const LoggedPlan& plan) {
-  const double value = plan.plan.limit == PlanLimit::bytes ? plan.squared_error : plan.bytes;
+  const bool least_squares = plan.plan.limit == PlanLimit::bytes || plan.plan.limit == PlanLimit::time;
+  const double value = least_squares ? plan.squared_error : plan.bytes;
   if (!plan.plan.bound || *plan.plan.bound <= 0 || std::isnan(value)) return "-";
   return fmt::format("{:.4f} %", std::max(0.0, 100 * (value / *plan.plan.bound - 1)));
 }
@@ -40,9 +41,9 @@ std::string limit_text(const Plan& plan) {
   switch (plan.limit) {
     case PlanLimit::none: return "-";
     case PlanLimit::bytes: return bytes_text(plan.budget);
+    case PlanLimit::time: return time_text(plan.budget * 1000);
     case PlanLimit::error: return number_text(plan.budget) + " (sum)";
     case PlanLimit::squared_error: return number_text(std::sqrt(plan.budget)) + " (root)";
-    case PlanLimit::time: return number_text(plan.budget) + " ms";
   }
   return "-";
 }
