@@ -32,21 +32,23 @@ struct Options {
 
 std::string name_of(std::string_view policy) { return std::string(policy.substr(0, policy.find('('))); }
 
-/// Each policy that there is, those with a budget under several; budgets of bytes are uniform's.
-std::vector<std::string> default_policies(std::uint64_t uniform_bytes) {
+/// Each policy that there is, those with a budget under several; budgets of bytes and of time are uniform's.
+std::vector<std::string> default_policies(const Plan& uniform) {
   std::vector<std::string> policies{"uniform",
                                     "lgreco(alpha=1)",
                                     "lgreco(alpha=2)",
+                                    "lgreco(alpha=1,objective=time)",
                                     "budget(error=1)",
                                     "budget(error=1,norm=plain)",
                                     "budget(error=2)",
-                                    fmt::format("budget(bytes={})", uniform_bytes),
-                                    fmt::format("budget(bytes={})", uniform_bytes / 2),
+                                    fmt::format("budget(bytes={})", uniform.bytes),
+                                    fmt::format("budget(bytes={})", uniform.bytes / 2),
                                     "fixed(q4)",
                                     "by_size(threshold=65536,small=q8,large=q4)",
                                     "global_topk",
                                     "cgx_linear",
                                     "cgx_kmeans"};
+  if (uniform.exposed_ms > 0) policies.push_back(fmt::format("budget(ms={})", uniform.exposed_ms));
   std::set<std::string> names;
   for (const std::string& policy : policies) names.insert(name_of(policy));
   for (const PolicyInfo& info : list_policies())
@@ -108,16 +110,21 @@ std::string percent(double part, double whole) {
   return whole > 0 ? fmt::format("{:.2f} %", 100 * part / whole) : std::string("-");
 }
 
-void print(const std::vector<Row>& rows, double uniform_bytes) {
-  std::vector<std::vector<std::string>> cells{{"policy", "bytes", "error", "squared error", "of uniform", "solver ms"}};
+void print(const std::vector<Row>& rows, const Plan& uniform) {
+  const bool timed = uniform.exposed_ms > 0;
+  std::vector<std::string> head{"policy", "bytes", "error", "squared error", "of uniform", "solver ms"};
+  if (timed) head.emplace_back("exposed ms");
+  std::vector<std::vector<std::string>> cells{head};
   for (const Row& row : rows) {
     if (!row.plan) continue;
     const Plan& plan = *row.plan;
     cells.push_back({row.policy, fmt::format("{}", plan.bytes), show_number(plan.error),
-                     show_number(plan.squared_error), percent(static_cast<double>(plan.bytes), uniform_bytes),
+                     show_number(plan.squared_error),
+                     percent(static_cast<double>(plan.bytes), static_cast<double>(uniform.bytes)),
                      fmt::format("{:.2f}", plan.solver_ms)});
+    if (timed) cells.back().push_back(show_number(plan.exposed_ms));
   }
-  print_columns(cells, 5);
+  print_columns(cells, head.size() - 1);
   for (const Row& row : rows)
     if (!row.plan) fmt::print("  {}: no plan: {}\n", row.policy, row.reason);
 }
@@ -144,6 +151,7 @@ Json describe(const Options& options, const Table& table, const std::vector<Row>
     made["bytes"] = row.plan->bytes;
     made["error"] = row.plan->error;
     made["squared_error"] = row.plan->squared_error;
+    if (row.plan->exposed_ms > 0) made["exposed_ms"] = row.plan->exposed_ms;
     if (row.plan->limit != PlanLimit::none) {
       made["limit"] = name(row.plan->limit);
       made["budget"] = row.plan->budget;
@@ -160,13 +168,13 @@ int plan_compare(const Arguments& arguments) {
   const std::optional<Options> options = parse(arguments);
   if (!options) return 0;
   const Table table = options->table.empty() ? measure(options->trace) : read_json(options->table, table_from_json);
-  const std::uint64_t uniform_bytes = totals(table, reference_of(table)).bytes;
+  const Plan uniform = assemble(table, reference_of(table));
   std::vector<Row> rows;
-  for (const std::string& policy : options->policies.empty() ? default_policies(uniform_bytes) : options->policies)
+  for (const std::string& policy : options->policies.empty() ? default_policies(uniform) : options->policies)
     rows.push_back(evaluate(policy, table));
-  if (!options->json.empty()) write_text(options->json, describe(*options, table, rows, uniform_bytes).dump(2) + "\n");
+  if (!options->json.empty()) write_text(options->json, describe(*options, table, rows, uniform.bytes).dump(2) + "\n");
   fmt::print("{} layers; bytes a step and rank, errors as in docs/planning.md\n", table.layers.size());
-  print(rows, static_cast<double>(uniform_bytes));
+  print(rows, uniform);
   const bool any = std::any_of(rows.begin(), rows.end(), [](const Row& row) { return row.plan.has_value(); });
   return any ? 0 : kExitFailed;
 }

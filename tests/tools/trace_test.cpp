@@ -275,6 +275,23 @@ TEST_F(TraceCommand, ComparesGivenPoliciesOnATable) {
   EXPECT_EQ(json["rows"][3]["limit"], "bytes");
   EXPECT_EQ(json["rows"][3]["budget"], 400.0);
 
+  // Times, where the table has them.
+  write_file(table, R"({"layers":[{"name":"fc","count":100,"ready_us":10,"reference":0,"candidates":[
+      {"spec":"q4","bytes":50,"error":4,"us":3000},{"spec":"q2","bytes":25,"error":9,"us":1000}]}]})");
+  const CommandResult timed = run_gradwire({"plan", "compare", "--table", table, "--json", out});
+  ASSERT_EQ(timed.exit_code, 0) << timed.err;
+  EXPECT_THAT(timed.out, HasSubstr("  solver ms  exposed ms\n"));
+  const Json times = Json::parse(read_file(out));
+  const auto exposed = [&](const std::string& policy) {
+    for (const Json& row : times["rows"])
+      if (row["policy"].get<std::string>().starts_with(policy) && row.contains("exposed_ms"))
+        return row["exposed_ms"].get<double>();
+    return -1.0;
+  };
+  EXPECT_EQ(exposed("uniform"), 3.0);
+  EXPECT_EQ(exposed("budget(ms="), 3.0);
+  EXPECT_EQ(exposed("lgreco(alpha=1,objective=time)"), 3.0);
+
   EXPECT_EQ(run_gradwire({"plan", "compare", "--table", table, "--policies", "global_topk"}).exit_code, 1)
       << "no plan at all";
   expect_failure({"plan", "compare", "--table", table, "--policies", "lgerco"}, 1, "unknown policy \"lgerco\"");

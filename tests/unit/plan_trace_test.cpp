@@ -259,7 +259,7 @@ TEST_F(Trace, AWriteThatFailsLeavesTheRecordsBefore) {
   const LayerSample sample{"w", {x.data(), x.size()}};
   writer.sample(1, sample, "q4");
   const std::uint64_t before = writer.bytes();
-  for (const std::uint64_t more : {0, 1, 50, 100}) {
+  for (const std::uint64_t more : {0u, 1u, 50u, 100u}) {
     const FullDisk full(before + more);
     try {
       writer.sample(2, sample, "q4");
