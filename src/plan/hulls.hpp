@@ -22,9 +22,4 @@ struct Hulls {
 
 [[nodiscard]] Hulls hulls_of(const Knapsack& knapsack);
 
-/// Looks for a better choice than `best`, which keeps the limit, by branch and bound: the relaxation leaves one layer
-/// between two options, and each of its options is a branch. Stops after an amount of work that depends on the problem
-/// alone. Returns whether nothing better than what `best` then is can exist, up to a share of 1e-12.
-[[nodiscard]] bool branch_and_bound(const Knapsack& knapsack, const Hulls& hulls, std::vector<std::size_t>& best);
-
 }  // namespace gradwire

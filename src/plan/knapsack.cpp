@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "plan/hulls.hpp"
+#include "plan/nested.hpp"
 
 namespace gradwire {
 namespace {
@@ -107,10 +108,15 @@ KnapsackSolution solve(const Knapsack& knapsack) {
   walk.fill();
   walk.settle();
   KnapsackSolution solution{walk.choice(), 0};
-  const bool proven = branch_and_bound(knapsack, hulls, solution.choice);
-  double cost = 0;
-  for (std::size_t l = 0; l < solution.choice.size(); ++l) cost += knapsack.layers[l][solution.choice[l]].cost;
-  solution.bound = proven ? cost : std::min(bound, cost);
+  const auto sum = [&](const std::vector<std::size_t>& choice, double KnapsackOption::*part) {
+    double all = 0;
+    for (std::size_t l = 0; l < choice.size(); ++l) all += knapsack.layers[l][choice[l]].*part;
+    return all;
+  };
+  const Nested one_limit{knapsack.layers, std::vector<double>(knapsack.layers.size(), 0), knapsack.limit,
+                         [&](const auto& choice) { return sum(choice, &KnapsackOption::weight) <= knapsack.limit; }};
+  const double proven = improve(one_limit, solution.choice);
+  solution.bound = std::min(std::max(bound, proven), sum(solution.choice, &KnapsackOption::cost));
   return solution;
 }
 

@@ -22,8 +22,8 @@ struct KnapsackSolution {
 };
 
 /// The optimum of the relaxation over the layers' lower convex hulls, rounded down to whole steps, filled, and then
-/// improved by a search of bounded work. Where the search ends before that, as it does for some layers, the choice is
-/// the optimum, and its cost the bound.
+/// improved by a search of bounded work (plan/nested.hpp). Where that goes through, the choice is the optimum, and its
+/// cost the bound.
 [[nodiscard]] KnapsackSolution solve(const Knapsack& knapsack);
 
 }  // namespace gradwire

@@ -57,7 +57,7 @@ TEST(Accordion, PicksAreTheReferencesOfThePolicyThatFollows) {
   EXPECT_EQ(specs_of(picks + ",policy=uniform)"), specs_of(picks + ")"));
   EXPECT_EQ(specs_of(picks + ",policy=fixed(bias=none))"), specs_of(picks + ")"));
   Table picked = table();
-  for (const std::size_t l : {0, 1, 3, 4}) picked.layers[l].reference = 2;
+  for (const std::size_t l : std::vector<std::size_t>{0, 1, 3, 4}) picked.layers[l].reference = 2;
   picked.layers[2].reference = 0;
   for (const char* const policy :
        {"lgreco", "lgreco(alpha=1.5,bins=500)", "budget(error=2)", "budget(ratio=7)", "accordion(low=q2,high=q4)"}) {

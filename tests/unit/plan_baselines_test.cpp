@@ -95,7 +95,7 @@ TEST(GlobalTopk, OneThresholdForAllLayers) {
 
 TEST(Legacy, TheLargestLayersAreCompressedMore) {
   Table table;
-  for (const std::uint64_t count : {50, 900, 20, 700, 900, 10, 30, 40, 5, 60})
+  for (const std::uint64_t count : std::vector<std::uint64_t>{50, 900, 20, 700, 900, 10, 30, 40, 5, 60})
     table.layers.push_back(
         {fmt::format("l{}", table.layers.size()), count, 0, {{"q4", count, 1}, {"q2", count / 2, 2}}});
   const auto large = [&](const std::string& share) {
