@@ -25,7 +25,7 @@ Json good_run() {
   plan.error = 0.5;
   plan.squared_error = 0.25;
   RunLog log({.name = "run", .compressor = "q4", .policy = plan.policy, .transport = "local", .ranks = 4});
-  for (const std::uint64_t step : {1, 2, 3}) {
+  for (const std::uint64_t step : {1u, 2u, 3u}) {
     StepReport report;
     report.step = step;
     report.params = {{"weight", "q4", "ef", 800, 0.25}};
@@ -127,8 +127,7 @@ TEST_F(ReportCommand, NamesWhatIsMissing) {
 TEST_F(ReportCommand, RefusesOtherFiles) {
   EXPECT_THAT(report("{").err, HasSubstr(run_ + ": this is no JSON"));
   EXPECT_THAT(report("[]").err, HasSubstr(run_ + ": \"the file\" is []; expected an object"));
-  EXPECT_THAT(run_gradwire({"report", folder_ / "none", "-o", page_}).err,
-              HasSubstr("none: no such file"));
+  EXPECT_THAT(run_gradwire({"report", folder_ / "none", "-o", page_}).err, HasSubstr("none: no such file"));
   EXPECT_THAT(run_gradwire({"report", folder_ / "", "-o", page_}).err, HasSubstr("a directory"));
 }
 

@@ -62,7 +62,7 @@ void expect_error(Call call, Errc code, const std::string& message) {
 
 TEST(RunLogSteps, ShortRunsAreKeptStepByStep) {
   RunLog log(facts());
-  for (const std::uint64_t step : {1, 2, 3}) log.step(step_report(step));
+  for (const std::uint64_t step : {1u, 2u, 3u}) log.step(step_report(step));
   const Json json = Json::parse(log.json());
   EXPECT_EQ(json.at("steps").at("first"), Json({1, 2, 3}));
   EXPECT_EQ(json.at("steps").at("count"), Json({1, 1, 1}));
