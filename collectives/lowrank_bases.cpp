@@ -122,19 +122,19 @@ void LowRankBases::restore(std::size_t item, std::string_view memory, const Comp
   const LowRank& now = memory_.scheme();
   const MatrixView view = matrix != nullptr ? matrix->view : MatrixView{};
   const std::size_t rank = then.rank_for(view);
-  Head head;
-  const Saved old_left{memory.data() + sizeof head, keeps_left(then) ? view.rows : 0, rank};
-  const Saved old_right{old_left.data + old_left.bytes(), view.cols, rank};
-  bool fits = matrix != nullptr && memory.size() == sizeof head + old_left.bytes() + old_right.bytes();
-  if (fits) {
-    std::memcpy(&head, memory.data(), sizeof head);
-    fits = head.turn <= static_cast<std::uint32_t>(Move::right) && head.has_basis <= 1 && old_left.all_finite() &&
-           old_right.all_finite();
-  }
-  if (!fits) {
+  const std::size_t left_length = keeps_left(then) ? view.rows : 0;
+  const auto expect = [&](bool fits) {
+    if (fits) return;
     fail(Errc::bad_state, "{}: {} bytes that are no warm start of {} for its shape", op_.items[item].name,
          memory.size(), from.spec());
-  }
+  };
+  Head head;
+  expect(matrix != nullptr && memory.size() == sizeof head + (left_length + view.cols) * rank * sizeof(float));
+  std::memcpy(&head, memory.data(), sizeof head);
+  const Saved old_left{memory.data() + sizeof head, left_length, rank};
+  const Saved old_right{old_left.data + old_left.bytes(), view.cols, rank};
+  expect(head.turn <= static_cast<std::uint32_t>(Move::right) && head.has_basis <= 1 && old_left.all_finite() &&
+         old_right.all_finite());
   take_columns(old_right, right(*matrix), shared_key(op_, *matrix, 0, kColdRight));
   if (then.kind != now.kind || then.rounds != now.rounds) {
     head = {};

@@ -55,7 +55,7 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   add("optimizer", po::value(&optimizer)->default_value(optimizer),
       "sgd, or adam: on each rank, of the gradients that the hook delivers; its beta1 is the momentum, its beta2 0.99");
   add("hidden", po::value(&o.hidden), "hidden units, the transformer's width; default: fashion 256, kjv 128");
-  add("steps", po::value(&o.steps), "default: fashion 6000 / ranks (6.4 epochs), kjv 400");
+  add("steps", po::value(&o.steps), "default: fashion 6000 / ranks (6.4 epochs), kjv 400, with the transformer 600");
   add("policy", po::value(&o.planning.policy), "that plans compressors for layers while it trains (docs/planning.md)");
   add("candidates", po::value(&o.planning.candidates)->multitoken(),
       "SPEC ...: what each layer may get beside --scheme; default: the hook's");
@@ -82,7 +82,7 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   require(optimizer == "sgd" || optimizer == "adam", "--optimizer {}: expected sgd or adam", optimizer);
   o.is_adam = optimizer == "adam";
   o.momentum = values.count("momentum") > 0 ? values["momentum"].as<double>() : has_momentum(o.scheme) ? 0 : 0.9;
-  if (values.count("steps") == 0) o.steps = o.is_fashion() ? 6000 / o.ranks : 400;
+  if (values.count("steps") == 0) o.steps = o.is_fashion() ? 6000 / o.ranks : o.model == "lstm" ? 400 : 600;
   if (values.count("hidden") == 0) o.hidden = o.is_fashion() ? 256 : 128;
   require(o.momentum >= 0 && o.momentum < 1, "--momentum {}: expected 0 or more and less than 1", o.momentum);
   require(o.hidden >= 1, "--hidden {}: expected at least 1", o.hidden);
