@@ -10,7 +10,7 @@
 #include "base/fail.hpp"
 #include "plan/bins_program.hpp"
 #include "plan/policy.hpp"
-#include "plan/schedule.hpp"
+#include "plan/send_order.hpp"
 
 namespace gradwire {
 namespace {
@@ -29,28 +29,28 @@ struct Settings {
 class Objective {
  public:
   Objective(const Table& table, bool time) : table_(table) {
-    if (time) schedule_ = schedule_of(table);
+    if (time) send_order_ = send_order_of(table);
   }
 
-  [[nodiscard]] bool is_time() const { return !schedule_.order.empty(); }
+  [[nodiscard]] bool is_time() const { return !send_order_.order.empty(); }
   [[nodiscard]] double of(const Candidate& candidate) const {
     return is_time() ? candidate.us : static_cast<double>(candidate.bytes);
   }
   [[nodiscard]] double of(const Choice& choice) const {
-    return is_time() ? exposed_us(table_, schedule_, choice) : static_cast<double>(totals(table_, choice).bytes);
+    return is_time() ? exposed_us(table_, send_order_, choice) : static_cast<double>(totals(table_, choice).bytes);
   }
   /// The program's layers, without items: in the order in which they are sent.
   [[nodiscard]] std::vector<BinLayer> layers() const {
     std::vector<BinLayer> layers;
     for (std::size_t place = 0; place < table_.layers.size(); ++place)
-      layers.push_back(is_time() ? BinLayer{schedule_.order[place], {}, 0, schedule_.ready[place]}
+      layers.push_back(is_time() ? BinLayer{send_order_.order[place], {}, 0, send_order_.ready[place]}
                                  : BinLayer{place, {}});
     return layers;
   }
 
  private:
   const Table& table_;
-  Schedule schedule_;
+  SendOrder send_order_;
 };
 
 /// Candidates of a layer that the best plan may hold: bins rise, costs fall. Empty when all are over the limit.

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "base/fail.hpp"
-#include "plan/schedule.hpp"
+#include "plan/send_order.hpp"
 
 namespace gradwire {
 namespace {
@@ -174,7 +174,7 @@ Plan assemble(const Table& table, const Choice& choice) {
   plan.squared_error = sum.squared_error;
   bool timed = has_ready_times(table);
   for (std::size_t l = 0; l < table.layers.size(); ++l) timed = timed && chosen(table, choice, l).us > 0;
-  if (timed) plan.exposed_ms = exposed_us(table, schedule_of(table), choice) / 1000;
+  if (timed) plan.exposed_ms = exposed_us(table, send_order_of(table), choice) / 1000;
   return plan;
 }
 

@@ -5,7 +5,7 @@
 
 #include "base/fail.hpp"
 #include "plan/nested.hpp"
-#include "plan/schedule.hpp"
+#include "plan/send_order.hpp"
 
 namespace gradwire {
 namespace {
@@ -25,8 +25,8 @@ Choice shortest(const Table& table) {
 
 Solution solve_time_budget(const Table& table, double ms, const std::string& policy) {
   require_times(table, policy);
-  const Schedule schedule = schedule_of(table);
-  const auto exposed_ms = [&](const Choice& choice) { return exposed_us(table, schedule, choice) / 1000; };
+  const SendOrder send_order = send_order_of(table);
+  const auto exposed_ms = [&](const Choice& choice) { return exposed_us(table, send_order, choice) / 1000; };
   const Choice least = shortest(table);
   require(exposed_ms(least) <= ms, "policy \"{}\": no plan: at least {} ms are exposed, over the budget of {} ms",
           policy, exposed_ms(least), ms);
@@ -34,14 +34,14 @@ Solution solve_time_budget(const Table& table, double ms, const std::string& pol
   // the problem has the layers as they are sent
   const auto in_table_order = [&](const Choice& sent) {
     Choice choice(sent.size());
-    for (std::size_t place = 0; place < sent.size(); ++place) choice[schedule.order[place]] = sent[place];
+    for (std::size_t place = 0; place < sent.size(); ++place) choice[send_order.order[place]] = sent[place];
     return choice;
   };
-  Nested problem{{}, schedule.ready, schedule.ready.back() + ms * 1000, [&](const Choice& sent) {
+  Nested problem{{}, send_order.ready, send_order.ready.back() + ms * 1000, [&](const Choice& sent) {
                    return exposed_ms(in_table_order(sent)) <= ms;
                  }};
   Choice sent;
-  for (const std::size_t l : schedule.order) {
+  for (const std::size_t l : send_order.order) {
     sent.push_back(least[l]);
     std::vector<KnapsackOption>& options = problem.layers.emplace_back();
     for (const Candidate& candidate : table.layers[l].candidates)

@@ -6,7 +6,7 @@
 #include <optional>
 #include <tuple>
 
-#include "plan/schedule.hpp"
+#include "plan/send_order.hpp"
 #include "unit/plan_support.hpp"
 
 #include "gradwire/error.hpp"
@@ -57,11 +57,11 @@ std::string refusal(const std::string& policy, const Table& table) {
   return "accepted";
 }
 
-TEST(Schedule, LayersAreSentOneAfterAnother) {
+TEST(SendOrder, LayersAreSentOneAfterAnother) {
   // backward has c at 10, then a and b at 30: c from 10 to 25, b from 30 to 37, a from 37 to 39
   Table table{{{"a", 1, 0, {{"q4", 1, 0, 2}}}, {"b", 1, 0, {{"q4", 1, 0, 7}}}, {"c", 1, 0, {{"q4", 1, 0, 15}}}}};
   for (std::size_t l = 0; l < 3; ++l) table.layers[l].ready_us = l == 2 ? 10 : 30;
-  EXPECT_EQ(schedule_of(table).order, (std::vector<std::size_t>{2, 1, 0}));
+  EXPECT_EQ(send_order_of(table).order, (std::vector<std::size_t>{2, 1, 0}));
   EXPECT_DOUBLE_EQ(make_policy("uniform").plan(table).exposed_ms, 0.009);
   table.layers[2].candidates[0].us = 100;  // until 110: the others wait
   EXPECT_DOUBLE_EQ(make_policy("uniform").plan(table).exposed_ms, 0.089);
@@ -69,7 +69,7 @@ TEST(Schedule, LayersAreSentOneAfterAnother) {
   EXPECT_EQ(make_policy("uniform").plan(table).exposed_ms, 0) << "not known";
 }
 
-TEST(Schedule, PlansSayWhatIsExposedWhereTheTableHasTimes) {
+TEST(SendOrder, PlansSayWhatIsExposedWhereTheTableHasTimes) {
   std::mt19937 random(1);
   for (int i = 0; i < 100; ++i) {
     const Table table = timed_table(random, {.most_layers = 10, .whole = i % 2 == 1});
@@ -85,7 +85,7 @@ TEST(Schedule, PlansSayWhatIsExposedWhereTheTableHasTimes) {
 /// candidate does not beat count.
 std::optional<Choice> brute_force(const Table& table, double alpha, double bins) {
   const double limit = alpha * totals(table, reference_of(table)).error;
-  const Schedule schedule = schedule_of(table);
+  const SendOrder schedule = send_order_of(table);
   const auto bins_of = [&](const Candidate& candidate) {
     return candidate.error == 0 ? 0 : std::ceil(candidate.error * bins / limit);
   };

@@ -198,7 +198,11 @@ void PlanAgenda::compare_plans(std::span<const float> sums) {
   report_.last_solve_ms = answer.plan.solver_ms;
   next_plan_ = answer.plan;
   for (std::size_t row = 0; row < rows_.size(); ++row) next_[rows_[row]] = answer.plan.layers[row].spec;
-  if (!answer.kept && next_ != specs_) return note(step_ + 1, PlanOutcome::adopted, answer.detail);
+  if (!answer.kept && next_ != specs_) {
+    return note(step_ + 1, PlanOutcome::adopted,
+                answer.detail.empty() ? fmt::format("{} bytes, error {:.3g}", answer.plan.bytes, answer.plan.error)
+                                      : answer.detail);
+  }
   note(step_ + 1, PlanOutcome::kept, answer.detail);
   adopt();
 }

@@ -1,4 +1,4 @@
-#include "plan/schedule.hpp"
+#include "plan/send_order.hpp"
 
 #include <algorithm>
 #include <numeric>
@@ -25,21 +25,21 @@ void require_times(const Table& table, std::string_view policy) {
   }
 }
 
-Schedule schedule_of(const Table& table) {
-  Schedule schedule;
-  schedule.order.resize(table.layers.size());
-  std::iota(schedule.order.rbegin(), schedule.order.rend(), std::size_t{0});
-  std::stable_sort(schedule.order.begin(), schedule.order.end(),
+SendOrder send_order_of(const Table& table) {
+  SendOrder send_order;
+  send_order.order.resize(table.layers.size());
+  std::iota(send_order.order.rbegin(), send_order.order.rend(), std::size_t{0});
+  std::stable_sort(send_order.order.begin(), send_order.order.end(),
                    [&](std::size_t a, std::size_t b) { return table.layers[a].ready_us < table.layers[b].ready_us; });
-  for (const std::size_t l : schedule.order) schedule.ready.push_back(table.layers[l].ready_us);
-  return schedule;
+  for (const std::size_t l : send_order.order) send_order.ready.push_back(table.layers[l].ready_us);
+  return send_order;
 }
 
-double exposed_us(const Table& table, const Schedule& schedule, const Choice& choice) {
+double exposed_us(const Table& table, const SendOrder& send_order, const Choice& choice) {
   double sent = 0;
-  for (std::size_t place = 0; place < schedule.order.size(); ++place)
-    sent = finish(sent, schedule.ready[place], chosen(table, choice, schedule.order[place]).us);
-  return sent - schedule.ready.back();
+  for (std::size_t place = 0; place < send_order.order.size(); ++place)
+    sent = finish(sent, send_order.ready[place], chosen(table, choice, send_order.order[place]).us);
+  return sent - send_order.ready.back();
 }
 
 }  // namespace gradwire

@@ -9,7 +9,7 @@ namespace gradwire {
 /// When layers are sent, by the model of docs/adr/0008: one after another in the order in which backward has their
 /// gradients (of several at once the later of the table first). Each begins when it is ready and the one before has
 /// been sent, and takes its candidate's time.
-struct Schedule {
+struct SendOrder {
   std::vector<std::size_t> order;  ///< layers, as they are sent
   std::vector<double> ready;       ///< of each, in this order: rises. Microseconds, as all times here
 };
@@ -19,7 +19,7 @@ struct Schedule {
 /// Throws Errc::invalid_argument, naming the policy and what is missing, where the table lacks times.
 void require_times(const Table& table, std::string_view policy);
 /// Of a table that has_ready_times().
-[[nodiscard]] Schedule schedule_of(const Table& table);
+[[nodiscard]] SendOrder send_order_of(const Table& table);
 
 /// When a layer that is ready at `ready` and takes `us` has been sent, with `before` for the one before.
 [[nodiscard]] inline double finish(double before, double ready, double us) {
@@ -27,6 +27,6 @@ void require_times(const Table& table, std::string_view policy);
 }
 
 /// For how long after the last layer is ready it is still being sent.
-[[nodiscard]] double exposed_us(const Table& table, const Schedule& schedule, const Choice& choice);
+[[nodiscard]] double exposed_us(const Table& table, const SendOrder& send_order, const Choice& choice);
 
 }  // namespace gradwire

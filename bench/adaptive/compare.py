@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""What each policy makes of recorded and of drawn gradients, family by family: bytes, errors and solver times beside the
+uniform setting's, as tables in Markdown and as JSON.
+
+Needs the targets gradwire_tool, synthetic_bench, train_bench and train_fashion_mnist, the packages of `scripts/install-deps bench demo`.
+Models: the convolutional network of the demo and a small transformer over the King James Bible, whose gradients are
+recorded here (two minutes each), and the layers of published models with drawn gradients (synthetic_bench).
+"""
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "convergence"))
+from training import write_text  # noqa: E402
+
+# Candidates of each family, and the uniform setting that they are compared with.
+DENSITIES = ["0.001", "0.002", "0.003", "0.005", "0.0075", "0.01", "0.015", "0.02", "0.03", "0.05", "0.1"]
+FAMILIES = {
+    "bits": (["q2", "q3", "q4", "q5", "q6", "q7", "q8"], "q4"),
+    "densities": ([f"topk({density})" for density in DENSITIES], "topk(0.01)"),
+    "ranks": ([f"powersgd({rank})" for rank in (1, 2, 3, 4, 5, 6, 7, 8)], "powersgd(4)"),
+}
+FAMILIES["mixed"] = ([spec for specs, _ in FAMILIES.values() for spec in specs] +
+                     [f"topk({density})|q4" for density in DENSITIES], "q4")
+# What goes with each family beside what all have: policies that name candidates.
+LOW_HIGH = {"bits": ("q2", "q6"), "densities": ("topk(0.001)", "topk(0.03)"), "ranks": ("powersgd(1)", "powersgd(8)"),
+            "mixed": ("q2", "q6")}
+
+
+def policies(family, uniform_bytes):
+    low, high = LOW_HIGH[family]
+    chosen = ["uniform", "lgreco(alpha=1)", "budget(error=1,norm=plain)", "budget(error=1)", f"budget(bytes={uniform_bytes})",
+              f"legacy(large={low},small={high})", f"accordion(low={low},high={high})"]
+    if family in ("bits", "mixed"):
+        chosen += ["cgx_linear(low=2,high=8)", "cgx_kmeans(low=2,high=8)"]
+    if family in ("densities", "mixed"):
+        chosen += ["global_topk"]
+    if family in ("ranks", "mixed"):
+        chosen += [f"spectral(bytes={uniform_bytes})"]
+    return chosen
+
+
+def run(command, **more):
+    print("$", " ".join(map(str, command)), file=sys.stderr)
+    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True, check=False, **more)
+    if done.returncode != 0:
+        sys.exit(f"{command[0]} failed with {done.returncode}")
+    return done.stdout
+
+
+def record(build, out):
+    """Traces of real trainings, each made once."""
+    fashion, bible = out / "fashion.trace", out / "kjv.trace"
+    if not fashion.exists():
+        run([build / "examples/train_fashion_mnist/train_fashion_mnist", "--ranks", 4, "--epochs", 2, "--quiet", "--trace", fashion])
+    if not bible.exists():
+        text = out / "bible.txt"
+        write_text(text)
+        run([build / "bench/train_bench", "--task", "kjv", "--model", "transformer", "--data", text, "--ranks", 4, "--scheme", "q4+ef",
+             "--optimizer", "adam", "--lr", "0.003", "--steps", 420, "--plan-start", 4, "--plan-period", 200],
+            env={**os.environ, "GRADWIRE_TRACE": str(bible)})
+    return {"Fashion-MNIST CNN": fashion, "KJV transformer": bible}
+
+
+def compare(build, out, trace, family):
+    """Rows of `gradwire plan compare` for one trace and family."""
+    specs, reference = FAMILIES[family]
+    rows = out / "rows.json"
+
+    def rows_of(chosen):
+        run([build / "tools/gradwire", "plan", "compare", trace, "--candidates", ",".join(specs), "--reference", reference, "--policies",
+             ";".join(chosen), "--json", rows])
+        return json.loads(rows.read_text())["rows"]
+
+    uniform = rows_of(["uniform"])[0]
+    return rows_of(policies(family, uniform["bytes"]))
+
+
+def table(title, rows):
+    uniform = rows[0]
+    print(f"\n### {title}\n\n| policy | bytes | fewer than uniform | error | root of squares | solver |\n|---|---:|---:|---:|---:|---:|")
+    for row in rows:
+        if "bytes" not in row:
+            print(f"| `{row['policy']}` | no plan: {row.get('reason', '')} | | | | |")
+            continue
+        print(f"| `{row['policy']}` | {row['bytes']:,} | {uniform['bytes'] / row['bytes']:.2f}x "
+              f"| {row['error'] / uniform['error']:.3f} | {(row['squared_error'] / uniform['squared_error']) ** 0.5:.3f} "
+              f"| {row['solver_ms']:.2f} ms |".replace(",", " "))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=pathlib.Path, default="build/release")
+    parser.add_argument("--out", type=pathlib.Path, help="default: BUILD/adaptive")
+    arguments = parser.parse_args()
+    build, out = arguments.build, arguments.out or arguments.build / "adaptive"
+    out.mkdir(parents=True, exist_ok=True)
+    everything = {}
+    for model, trace in record(build, out).items():
+        for family in FAMILIES:
+            everything[f"{model}, {family}"] = compare(build, out, trace, family)
+            table(f"{model}, {family} (uniform: {FAMILIES[family][1]})", everything[f"{model}, {family}"])
+    print("\n### Published models, drawn gradients (synthetic_bench)\n")
+    print("```\n" + run([build / "bench/synthetic_bench", "--json", out / "synthetic.json"]) + "```")
+    (out / "compare.json").write_text(json.dumps(everything, indent=1))
+
+
+if __name__ == "__main__":
+    main()
