@@ -85,7 +85,7 @@ TEST(SendOrder, PlansSayWhatIsExposedWhereTheTableHasTimes) {
 /// candidate does not beat count.
 std::optional<Choice> brute_force(const Table& table, double alpha, double bins) {
   const double limit = alpha * totals(table, reference_of(table)).error;
-  const SendOrder schedule = send_order_of(table);
+  const SendOrder send_order = send_order_of(table);
   const auto bins_of = [&](const Candidate& candidate) {
     return candidate.error == 0 ? 0 : std::ceil(candidate.error * bins / limit);
   };
@@ -121,11 +121,11 @@ std::optional<Choice> brute_force(const Table& table, double alpha, double bins)
     Key key{exposed(table, choice), used};
     Key sent{0};
     for (std::size_t place = 0; place < choice.size(); ++place) {
-      const std::size_t l = schedule.order[place];
-      sent.push_back(std::max(sent.back(), schedule.ready[place]) + chosen(table, choice, l).us);
+      const std::size_t l = send_order.order[place];
+      sent.push_back(std::max(sent.back(), send_order.ready[place]) + chosen(table, choice, l).us);
     }
     for (std::size_t place = choice.size(); place-- > 0;) {
-      key.push_back(static_cast<double>(choice[schedule.order[place]]));
+      key.push_back(static_cast<double>(choice[send_order.order[place]]));
       key.push_back(sent[place]);
     }
     if (!best || key < *best) {
