@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """What each policy makes of recorded and of drawn gradients, family by family: bytes, errors and solver times beside the
 uniform setting's, as tables in Markdown and as JSON.
 
@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "convergence"))
-from training import write_text  # noqa: E402
+from bible import write_text  # noqa: E402
 
 # Candidates of each family, and the uniform setting that they are compared with.
 DENSITIES = ["0.001", "0.002", "0.003", "0.005", "0.0075", "0.01", "0.015", "0.02", "0.03", "0.05", "0.1"]

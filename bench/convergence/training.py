@@ -28,6 +28,7 @@ matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "gradwire"  # the same picture gives the same file
 from matplotlib import pyplot  # noqa: E402
 
+from bible import write_text  # noqa: E402
 from training_matrix import COMPRESSORS, DENSE_TUNING, RULES, TARGETS, matrix_scheme, tuning  # noqa: E402
 
 SEEDS = (2, 3, 4)  # rates were found with 1
@@ -64,18 +65,6 @@ def planned(parts, full):
 
 def key_of(run):
     return tuple(run[name] for name in ("task", "ranks", "shards", "scheme", "seed", "lr", "momentum"))
-
-
-def write_text(path):
-    """The text of the Bible, a verse a line, without the verses' numbers."""
-    try:
-        done = subprocess.run(["bible", "-f", "gen1:1-rev22:21"], stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    except FileNotFoundError:
-        sys.exit("no program 'bible': it comes with Debian's packages bible-kjv and bible-kjv-text")
-    lines = [line.split(" ", 1)[1] for line in done.stdout.splitlines() if " " in line]
-    if done.returncode != 0 or len(lines) < 31000:
-        sys.exit(f"bible: {len(lines)} verses, expected 31102: {done.stderr.strip()}")
-    path.write_text("\n".join(lines) + "\n")
 
 
 class Runner:

@@ -233,14 +233,35 @@ TEST_F(StateFile, OtherVersionsAreNamed) {
   write_state(folder_ / "whole", {});
   const std::string whole = read_bytes(folder_ / "whole");
   std::string json = whole.substr(16, whole.size() - 24);
-  const std::string version = "\"version\":1";
+  const std::string version = "\"version\":2";
   const std::size_t at = json.find(version);
   ASSERT_NE(at, std::string::npos);
   std::string message;
-  EXPECT_EQ(read_as(compose(json.replace(at, version.size(), "\"version\":2")), &message), Errc::bad_state);
-  EXPECT_THAT(message, AllOf(HasSubstr("/made: version 2"), HasSubstr("reads version 1"), HasSubstr(GRADWIRE_VERSION)));
+  EXPECT_EQ(read_as(compose(json.replace(at, version.size(), "\"version\":3")), &message), Errc::bad_state);
+  EXPECT_THAT(message,
+              AllOf(HasSubstr("/made: version 3"), HasSubstr("reads versions 1 to 2"), HasSubstr(GRADWIRE_VERSION)));
   EXPECT_EQ(read_as(compose("{\"version\":99}"), &message), Errc::bad_state) << "whatever else a later one has";
   EXPECT_THAT(message, HasSubstr("version 99"));
+}
+
+TEST_F(StateFile, PlansComeBackAndVersion1HasNone) {
+  SavedState state;
+  state.plan.plan = R"({"layers":[{"bytes":10,"error":0.5,"name":"w","spec":"q4"}]})";
+  state.plan.forbidden = {{"w", "q2"}};
+  write_state(folder_ / "planned", state);
+  EXPECT_EQ(read_state(folder_ / "planned").plan, state.plan);
+
+  write_state(folder_ / "whole", {});
+  EXPECT_EQ(read_state(folder_ / "whole").plan, SavedPlan{});
+  const std::string whole = read_bytes(folder_ / "whole");
+  std::string json = whole.substr(16, whole.size() - 24);
+  for (const auto& [from, to] :
+       {std::pair{"\"plan\":null,", ""}, {"\"forbidden\":{},", ""}, {"\"version\":2", "\"version\":1"}}) {
+    const std::size_t at = json.find(from);
+    ASSERT_NE(at, std::string::npos) << from;
+    json.replace(at, std::strlen(from), to);
+  }
+  EXPECT_EQ(read_as(compose(json)), Errc::ok);
 }
 
 TEST_F(StateFile, WhatIsNoStateIsNamed) {
