@@ -60,7 +60,7 @@ def record(build, out):
         text = out / "bible.txt"
         write_text(text)
         run([build / "bench/train_bench", "--task", "kjv", "--model", "transformer", "--data", text, "--ranks", 4, "--scheme", "q4+ef",
-             "--optimizer", "adam", "--lr", "0.003", "--steps", 420, "--plan-start", 4, "--plan-period", 200],
+             "--optimizer", "adam", "--lr", "0.003", "--steps", 420, "--policy", "uniform", "--plan-start", 4, "--plan-period", 200],
             env={**os.environ, "GRADWIRE_TRACE": str(bible)})
     return {"Fashion-MNIST CNN": fashion, "KJV transformer": bible}
 
@@ -86,9 +86,10 @@ def table(title, rows):
         if "bytes" not in row:
             print(f"| `{row['policy']}` | no plan: {row.get('reason', '')} | | | | |")
             continue
-        print(f"| `{row['policy']}` | {row['bytes']:,} | {uniform['bytes'] / row['bytes']:.2f}x "
+        bytes_text = f"{row['bytes']:,}".replace(",", " ")
+        print(f"| `{row['policy']}` | {bytes_text} | {uniform['bytes'] / row['bytes']:.2f}x "
               f"| {row['error'] / uniform['error']:.3f} | {(row['squared_error'] / uniform['squared_error']) ** 0.5:.3f} "
-              f"| {row['solver_ms']:.2f} ms |".replace(",", " "))
+              f"| {row['solver_ms']:.2f} ms |")
 
 
 def main():
