@@ -61,7 +61,8 @@ po::options_description describe(Options& o) {
       "gradwire; --compressor is what layers begin with, and the policy's reference");
   add("candidates", po::value<std::string>()->value_name("SPECS"),
       "what --policy chooses from, with commas between them; default: quantisers, densities and ranks");
-  add("plan-period", po::value<std::int64_t>()->value_name("STEPS"), "from plan to plan; default: half an epoch");
+  add("plan-period", po::value<std::int64_t>()->value_name("STEPS"),
+      "from plan to plan; default: an eighth of an epoch");
   add("plan", po::value(&o.plan)->value_name("FILE"), "train with the plan in this file (gradwire plan solve)");
   add("trace", po::value(&o.trace)->value_name("FILE"),
       "record gradients and what candidates would cost and lose, for gradwire plan compare");
@@ -180,11 +181,13 @@ gradwire::HookOptions hook_options(const Options& options, std::int64_t steps_pe
   hook.planning.policy = options.policy;
   hook.planning.candidates = options.candidates;
   hook.planning.trace = options.trace;
-  // A first plan soon: gradients of the first steps are unlike all later ones, but what is sent until then counts too.
+  // A first plan soon: what is sent until then counts too. Steps are short here, so measuring may take more of them.
   hook.planning.start = 4;
   hook.planning.period = options.plan_period > 0
                              ? options.plan_period
-                             : static_cast<std::uint64_t>(std::max<std::int64_t>(steps_per_epoch / 2, 16));
+                             : static_cast<std::uint64_t>(std::max<std::int64_t>(steps_per_epoch / 8, 16));
+  hook.planning.samples = 2;
+  hook.planning.share = 0.25;
   hook.planning.lag = std::min<std::uint64_t>(hook.planning.lag, hook.planning.period - 1);
   return hook;
 }

@@ -24,7 +24,7 @@ struct Options {
   std::string data = "/usr/share/datasets/fashion-mnist";
   std::string policy;                   ///< by which layers get compressors while training; empty: none
   std::vector<std::string> candidates;  ///< what it chooses from; empty: the library's
-  std::uint64_t plan_period = 0;        ///< steps from plan to plan; 0: half an epoch
+  std::uint64_t plan_period = 0;        ///< steps from plan to plan; 0: an eighth of an epoch
   std::string plan;                     ///< JSON file of a plan to train with; empty: none
   std::string trace;                    ///< file for what the hook measures; empty: none
   std::string report;                   ///< file for a log that `gradwire report` draws; empty: none
