@@ -147,11 +147,12 @@ class GRADWIRE_API GradientHook {
   /// Every rank calls it after the same step; use a folder for each checkpoint. Throws Errc::io.
   void save(const std::string& folder) const;
   /// Collective: takes up what save() wrote, before a first or between two steps. With the same number of ranks,
-  /// options and gradients, training goes on bit for bit as if it had not stopped. From another number of ranks: what
-  /// ranks owed, and what are parts of a sum, is summed and shared out in equal parts, so that the conservation law
-  /// holds. Parameters match by name. Throws Errc::bad_state for torn, foreign or missing files and for another model
-  /// (listing each missing, new or changed parameter), Errc::io, Errc::rank_mismatch where another rank could not or
-  /// ranks read different states; the live state is untouched then.
+  /// options and gradients, training goes on bit for bit as if it had not stopped (but that what an unfinished window
+  /// of planning has measured is lost, so its plan may be another). From another number of ranks: what ranks owed, and
+  /// what are parts of a sum, is summed and shared out in equal parts, so that the conservation law holds. Parameters
+  /// match by name. Throws Errc::bad_state for torn, foreign or missing files and for another model (listing each
+  /// missing, new or changed parameter), Errc::io, Errc::rank_mismatch where another rank could not or ranks read
+  /// different states; the live state is untouched then.
   void load(const std::string& folder);
   /// Collective: from the next step on, each layer of the plan has the compressor that the plan names; residuals and
   /// warm starts stay. Throws Errc::invalid_argument for a layer that is no planned parameter, or a spec that the hook

@@ -24,13 +24,14 @@ struct PlanningOptions {
   /// without a limit; then two runs give the same plans.
   double share = 0.05;
   /// A plan is kept if the new one would save less than this share of bytes (or of squared error, for policies that
-  /// limit bytes) and the old one still keeps the policy's limit, to 1 %.
+  /// limit bytes) and the old one still keeps the policy's limit, to 1 %. Policies
+  /// without a limit ("fixed", ...) are always followed.
   double hysteresis = 0.05;
-  /// Never is a plan adopted whose error, as a share of the gradients (roots of sums of squares), is above this: the
-  /// cheapest that is not, is. 0: no limit.
+  /// A policy's plan is not adopted if its error, as a share of what is sent (roots of sums of squares), is above this:
+  /// the cheapest that is not, is. 0: no limit.
   double max_error = 0;
-  // Guard rails, watched every `watch` steps. A layer beyond one moves to a candidate with at most half of its error,
-  // or, where there is none, is sent dense; no plan moves it back to an error as large.
+  // Guard rails, watched every `watch` steps (0: never; a bound of 0: none). A layer beyond one moves to a candidate
+  // with at most half of its error, or, where there is none, is sent dense; no plan moves it back to an error as large.
   std::uint64_t watch = 25;
   double max_layer_error = 1;        ///< of what a step sends of a layer, the share that it loses
   double max_residual_ratio = 1000;  ///< norm of a layer's residual over that of its gradient
@@ -40,7 +41,7 @@ struct PlanningOptions {
 /// What became of a plan.
 enum class PlanOutcome : std::uint8_t {
   adopted,     ///< by the policy, or by hand
-  kept,        ///< the old one: hysteresis
+  kept,        ///< the old one: the policy's is the same, or hysteresis
   incomplete,  ///< no plan was made: layers were not measured in time, or their norms are beyond f32's squares
   late,        ///< the policy was not done on all ranks: the old plan stays
   failed,      ///< the policy could not, or ranks found different plans: the old plan stays
@@ -54,7 +55,7 @@ struct PlanEvent {
   std::string detail;  ///< why, in words
 };
 
-/// What planning has done so far; the same on all ranks, but for times.
+/// What planning has done so far; steps and outcomes are the same on all ranks.
 struct PlanningReport {
   std::vector<PlanEvent> events;
   double measure_us = 0;   ///< time of one core that measuring took on this rank

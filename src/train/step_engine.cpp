@@ -93,6 +93,7 @@ void StepEngine::find_layers() {
   for (std::size_t l = 0; l < layers.size(); ++l) params_[layers[l].param].layer = l;
   owed_.resize(layers.size());
   agenda_.emplace(comm_, std::move(layers), options_, settled);
+  if (options_.planning.policy.empty()) return;
   // Each candidate has to be one that the algorithms can carry, or a plan could not be adopted in the middle of
   // training.
   std::set<std::string> all;
@@ -324,7 +325,10 @@ void StepEngine::end_step() {
     oldest_ = 0;
   }
   ++step_;
-  if (bucket_count() == 0) totals_ = {};  // all parameters are frozen: nothing was launched
+  if (bucket_count() == 0) {  // all parameters are frozen: nothing was launched
+    totals_ = {};
+    busy_us_ = 0;
+  }
   std::exception_ptr failure = std::exchange(agreed_failure_, nullptr);
   if (!failure) {
     commit();

@@ -269,6 +269,25 @@ TEST_P(HookPlan, ALayerBeyondItsBoundIsMovedAndStaysThere) {
   });
 }
 
+TEST_P(HookPlan, APlanInTheMakingDoesNotUndoAGuard) {
+  run([](Communicator& comm) {
+    HookOptions options = planning_options(comm, "fixed(q2)");
+    options.planning.watch = 16;
+    options.planning.max_layer_error = 0.25;
+    Training training(comm, options);
+    // q2 from step 12; the table of step 17 allows it once more, the guards move all in step 18, plans are due in 19.
+    training.steps(0, 20);
+    EXPECT_THAT(outcomes(*training.hook),
+                ::testing::UnorderedElementsAre(PlanOutcome::adopted, PlanOutcome::failed, PlanOutcome::guarded,
+                                                PlanOutcome::guarded, PlanOutcome::guarded));
+    for (const PlanLayer& layer : training.hook->plan().layers) EXPECT_NE(layer.spec, "q2");
+    training.step(20);
+    for (const std::size_t p : {0u, 2u, 4u})
+      EXPECT_NE(training.hook->report().params[p].compressor, make_compressor("q2").spec());
+    expect_same_on_all_ranks(comm, *training.hook);
+  });
+}
+
 TEST_P(HookPlan, APolicyThatFailsLeavesTheOldPlan) {
   run([](Communicator& comm) {
     Training training(comm, planning_options(comm, "budget(bytes=1)"));

@@ -170,6 +170,18 @@ TEST(ChoosePlan, KeepsTheCurrentOneWhereLittleIsWon) {
   EXPECT_FALSE(choose_plan(table, policy, question).kept);
 }
 
+TEST(ChoosePlan, OnlyTimeIsSavedWherePoliciesSaveTime) {
+  // Bytes stay where they are; by time the other plan is twice as good.
+  Table table = two_layers();
+  for (TableLayer& layer : table.layers) {
+    layer.candidates = {{"q2", 500, 1, 10}, {"q4", 500, 1, 100}, {"none", 4000, 0, 400}};
+    layer.ready_us = 1;
+  }
+  const PlanQuestion question = question_of({"q4", "q4"});
+  EXPECT_TRUE(choose_plan(table, make_policy("budget(error=1)"), question).kept);
+  EXPECT_FALSE(choose_plan(table, make_policy("lgreco(objective=time)"), question).kept);
+}
+
 TEST(ChoosePlan, ACurrentOneOverTheLimitIsNotKept) {
   PlanQuestion question = question_of({"q4", "q4"});
   question.hysteresis = 0.9;

@@ -81,7 +81,11 @@ PlanAgenda::PlanAgenda(const Communicator& comm, std::vector<PlannedLayer> layer
   require(ranks_ <= kMaxRanks, "planning: at most {} ranks, given {}", kMaxRanks, ranks_);
   windows_.emplace(options_, first);
   if (!options_.policy.empty()) policy_ = make_policy(options_.policy);
-  require(!layers_.empty(), "planning: every parameter is small or dense, so there is nothing to plan");
+  if (layers_.empty()) {
+    require(!policy_, "planning: every parameter is small or dense, so there is nothing to plan");
+    log::line(log::Level::warn, rank_, "the trace stays empty: every parameter is small or dense");
+    return;
+  }
   planner_.emplace(layers_, options_.share, options.seed, rank_, open_trace(options, comm));
 }
 
@@ -160,6 +164,7 @@ std::optional<PlanAgenda::Specs> PlanAgenda::end_step(std::span<const double> re
                                                       const WindowSums::Steps& took) {
   if (!on()) return {};
   planner_->add(took);
+  adopting_.reset();
   next_ = specs_;
   next_plan_.reset();
   if (control_.take_result()) {
@@ -199,9 +204,9 @@ void PlanAgenda::compare_plans(std::span<const float> sums) {
   next_plan_ = answer.plan;
   for (std::size_t row = 0; row < rows_.size(); ++row) next_[rows_[row]] = answer.plan.layers[row].spec;
   if (!answer.kept && next_ != specs_) {
-    return note(step_ + 1, PlanOutcome::adopted,
-                answer.detail.empty() ? fmt::format("{} bytes, error {:.3g}", answer.plan.bytes, answer.plan.error)
-                                      : answer.detail);
+    adopting_ = answer.detail.empty() ? fmt::format("{} bytes, error {:.3g}", answer.plan.bytes, answer.plan.error)
+                                      : answer.detail;
+    return;
   }
   note(step_ + 1, PlanOutcome::kept, answer.detail);
   adopt();
@@ -228,6 +233,9 @@ void PlanAgenda::guard(std::size_t layer, const std::string& why) {
   next_[layer] = row == nullptr ? std::string(Schedule::kDense) : safer_spec(*row, now);
   if (next_[layer] == now) return;
   forbidden_[layer] = now;
+  if (std::exchange(asked_, false)) {
+    note(step_ + 1, PlanOutcome::failed, "a guard moved a layer while the plan was being made");
+  }
   note(step_ + 1, PlanOutcome::guarded, fmt::format("{} {}: {} -> {}", layers_[layer].name, why, now, next_[layer]));
 }
 
@@ -248,8 +256,9 @@ void PlanAgenda::read_exchange() {
     }
   }
   if (!missing.empty() || rows.empty() || sums_.out_of_range()) {
-    return note(step_ + 1, PlanOutcome::incomplete,
-                sums_.out_of_range() ? "norms are beyond 1e-15 to 1e15" : "not measured in time: " + missing);
+    std::string why = "not measured in time: " + missing;
+    if (missing.empty()) why = sums_.out_of_range() ? "norms are beyond 1e-15 to 1e15" : "every layer is frozen";
+    return note(step_ + 1, PlanOutcome::incomplete, std::move(why));
   }
   const double n = ranks_;
   Table table = sums_.table(previous_norms_, 2 * (n - 1) / n);
@@ -263,113 +272,6 @@ void PlanAgenda::read_exchange() {
   }
   planner_->solve(step_, table_, policy_, std::move(question));
   asked_ = policy_.has_value();
-}
-
-void PlanAgenda::adopt() {
-  specs_ = next_;
-  has_plan_ = true;
-  if (next_plan_) take_figures(*next_plan_);
-  for (std::size_t l = 0; l < layers_.size(); ++l) {
-    if (figures_[l].spec == specs_[l]) continue;  // else a guard has changed it
-    figures_[l] = {layers_[l].name, specs_[l], 0, 0};
-    const TableLayer* const row = row_of(l);
-    if (row == nullptr) continue;
-    for (const Candidate& candidate : row->candidates)
-      if (candidate.spec == specs_[l]) figures_[l] = {layers_[l].name, specs_[l], candidate.bytes, candidate.error};
-  }
-}
-
-/// Of the layers that the plan has.
-void PlanAgenda::take_figures(const Plan& plan) {
-  plan_ = plan;
-  plan_.layers.clear();
-  for (const PlanLayer& layer : plan.layers) {
-    for (std::size_t l = 0; l < layers_.size(); ++l)
-      if (layers_[l].name == layer.name) figures_[l] = {layer.name, specs_[l], layer.bytes, layer.error};
-  }
-}
-
-void PlanAgenda::refuse(const std::string& why) { note(step_ + 1, PlanOutcome::failed, "the plan cannot run: " + why); }
-
-PlanAgenda::Specs PlanAgenda::specs_of(const Plan& plan) const {
-  Specs specs = specs_;
-  for (const PlanLayer& layer : plan.layers) {
-    const auto found = std::find_if(layers_.begin(), layers_.end(),
-                                    [&](const PlannedLayer& planned) { return planned.name == layer.name; });
-    require(found != layers_.end(), "plan: layer '{}' is no parameter of the hook that is compressed", layer.name);
-    const std::string wanted(make_compressor(layer.spec).spec());
-    std::string spec = layer.spec;
-    for (const std::string& known : found->specs)
-      if (make_compressor(known).spec() == wanted) spec = known;
-    specs[static_cast<std::size_t>(found - layers_.begin())] = spec;
-  }
-  return specs;
-}
-
-void PlanAgenda::set_plan(const Plan& plan, std::uint64_t step) {
-  next_ = specs_of(plan);
-  next_plan_ = plan;
-  adopt();
-  asked_ = false;  // what is being solved started from the plan before
-  note(step, PlanOutcome::adopted, "by hand");
-}
-
-Plan PlanAgenda::plan() const {
-  Plan plan = plan_;
-  plan.layers = figures_;
-  plan.bytes = 0;
-  plan.error = 0;
-  plan.squared_error = 0;
-  for (const PlanLayer& layer : figures_) {
-    plan.bytes += layer.bytes;
-    plan.error += layer.error;
-    plan.squared_error += layer.error * layer.error;
-  }
-  return plan;
-}
-
-PlanningReport PlanAgenda::report() const {
-  PlanningReport report = report_;
-  if (on()) {
-    const Planner::Times times = planner_->times();
-    report.measure_us = times.measure_us;
-    report.snapshot_us = times.snapshot_us;
-  }
-  return report;
-}
-
-PlanAgenda::Specs PlanAgenda::own_specs() const {
-  Specs specs;
-  for (const PlannedLayer& layer : layers_) specs.push_back(layer.specs[layer.reference]);
-  return specs;
-}
-
-SavedPlan PlanAgenda::saved() const {
-  SavedPlan saved;
-  if (has_plan_) {
-    Plan now = plan();
-    now.solver_ms = 0;  // all ranks save the same, whenever they run
-    now.exposed_ms = 0;
-    saved.plan = to_json(now);
-  }
-  for (std::size_t l = 0; l < layers_.size(); ++l)
-    if (!forbidden_[l].empty()) saved.forbidden[layers_[l].name] = forbidden_[l];
-  return saved;
-}
-
-void PlanAgenda::restore(const std::optional<Plan>& plan, const std::map<std::string, std::string>& forbidden) {
-  next_ = plan ? specs_of(*plan) : own_specs();
-  next_plan_ = plan;
-  adopt();
-  has_plan_ = plan.has_value();
-  for (std::size_t l = 0; l < layers_.size(); ++l) {
-    const auto found = forbidden.find(layers_[l].name);
-    forbidden_[l] = found == forbidden.end() ? std::string() : found->second;
-  }
-  asked_ = false;
-  has_watched_ = false;
-  solved_.reset();
-  if (on()) planner_->forget();
 }
 
 void PlanAgenda::note(std::uint64_t step, PlanOutcome outcome, std::string detail) {

@@ -67,7 +67,7 @@ class PlanAgenda {
   /// Without a plan.
   [[nodiscard]] Specs own_specs() const;
   [[nodiscard]] SavedPlan saved() const;
-  /// What saved() gave holds, and the engine runs it; an unfinished window begins anew.
+  /// What saved() gave holds, and the engine runs it; what an unfinished window has measured is lost.
   void restore(const std::optional<Plan>& plan, const std::map<std::string, std::string>& forbidden);
 
  private:
@@ -117,6 +117,7 @@ class PlanAgenda {
   std::vector<PlanLayer> figures_;  // of the layers, by the plan in force
   Plan plan_;                       // its sums
   std::optional<Plan> next_plan_;
+  std::optional<std::string> adopting_;  // a plan of the policy that waits for the engine: why
   PlanningReport report_;
 };
 

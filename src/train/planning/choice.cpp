@@ -65,12 +65,11 @@ constexpr double kBrim = 1.01;
 
 /// What `plan` saves against `current` of what its policy makes small, as a share, where both keep its limit; else
 /// nothing.
-std::optional<double> saved_share(const Plan& plan, const Plan& current) {
+std::optional<double> saved_share(const Plan& plan, const Plan& current, bool saves_time) {
   const auto share = [](double now, double before) { return before > 0 ? 1 - now / before : 0.0; };
-  // Fewest bytes, or least time: where the error is limited a policy may be after either.
   const auto least = [&] {
-    return std::max(share(static_cast<double>(plan.bytes), static_cast<double>(current.bytes)),
-                    share(plan.exposed_ms, current.exposed_ms));
+    return saves_time ? share(plan.exposed_ms, current.exposed_ms)
+                      : share(static_cast<double>(plan.bytes), static_cast<double>(current.bytes));
   };
   const double most = kBrim * plan.budget;
   switch (plan.limit) {
@@ -115,7 +114,8 @@ PlanAnswer choose_plan(const Table& table, const Policy& policy, const PlanQuest
   if (!current) return answer;
   Plan old = assemble(allowed, *current);
   const bool same = same_specs(old, answer.plan);
-  const std::optional<double> saved = over(old) ? std::nullopt : saved_share(answer.plan, old);
+  const bool saves_time = policy.spec().find("objective=time") != std::string::npos;  // also one within another
+  const std::optional<double> saved = over(old) ? std::nullopt : saved_share(answer.plan, old, saves_time);
   if (!same && (!saved || *saved >= question.hysteresis)) return answer;
   if (!same) answer.detail = fmt::format("another plan would save {:.2g} %", 100 * *saved);
   old.policy = answer.plan.policy;

@@ -91,8 +91,13 @@ void Planner::measure(std::size_t layer) {
   try {
     measured = measure_layer(sample, planned.specs, planned.reference);
     trace([&](TraceWriter& to) { to.sample(step, sample, planned.specs[planned.reference]); });
-  } catch (const Error& error) {  // NaN or Inf: the step was dropped, or will tell
-    log::line(log::Level::debug, rank_, "planning: step {} not measured: {}", step, error.what());
+  } catch (const Error& error) {
+    // NaN or Inf: the step was dropped, or will tell.
+    const bool expected = error.code() == Errc::non_finite;
+    log::line(expected ? log::Level::debug : log::Level::error, rank_, "planning: step {} not measured: {}", step,
+              error.what());
+  } catch (const std::exception& error) {  // memory
+    log::line(log::Level::error, rank_, "planning: step {} not measured: {}", step, error.what());
   }
   const std::lock_guard lock(mutex_);
   if (measured && window == window_) sums_.add(layer, *measured, ready_us);
