@@ -4,6 +4,7 @@
 #include "ranks/hook_state.hpp"
 
 #include "gradwire/compressor.hpp"
+#include "gradwire/trace.hpp"
 
 namespace gradwire::test {
 namespace {
@@ -373,6 +374,39 @@ TEST_P(HookPlan, ASavedPlanGoesOn) {
     plain.hook->load(folder / "plain");
     EXPECT_EQ(spec_of(plain.hook->plan(), kLayers[0]), "q4");
     plain.hook.reset();
+    folder.remove();
+  });
+}
+
+TEST_P(HookPlan, ATraceHasWhatWasMeasured) {
+  run([](Communicator& comm) {
+    StateFolder folder(comm);
+    const std::filesystem::path path = folder / "gradients.trace";
+    if (comm.rank() == 0) std::filesystem::create_directories(path.parent_path());
+    comm.barrier(patience());
+    HookOptions options = planning_options(comm, "");  // nothing is planned
+    options.planning.trace = path.string();
+    Training training(comm, options);
+    training.steps(0, 12);
+    EXPECT_TRUE(outcomes(*training.hook).empty());
+    const std::string table = to_json(training.hook->table());
+    training.hook.reset();
+    if (comm.rank() == 0) {
+      std::set<std::string> samples;
+      std::vector<std::string> tables;
+      TraceReader reader(path.string());
+      while (const std::optional<TraceRecord> record = reader.next()) {
+        if (const auto* const sample = std::get_if<TraceSample>(&*record)) {
+          samples.insert(fmt::format("{} {} {}", sample->step, sample->name, sample->reference));
+          EXPECT_FALSE(sample->values.empty());
+        } else {
+          tables.push_back(to_json(std::get<TraceTable>(*record).table));
+        }
+      }
+      EXPECT_EQ(samples.size(), 6u) << "three layers in steps 5 and 7";
+      EXPECT_TRUE(samples.contains("5 layer2.weight q4"));
+      EXPECT_EQ(tables, std::vector<std::string>{table});
+    }
     folder.remove();
   });
 }
