@@ -1,10 +1,9 @@
 // Plans in training: by hand and by a policy, what holds them back, and what stays when they change.
 #include <set>
 
-#include "ranks/hook_state.hpp"
+#include "ranks/hook_plan.hpp"
 
 #include "gradwire/compressor.hpp"
-#include "gradwire/trace.hpp"
 
 namespace gradwire::test {
 namespace {
@@ -13,56 +12,6 @@ using ::testing::HasSubstr;
 
 class HookPlan : public WorldTest {};
 INSTANTIATE_TEST_SUITE_P(Worlds, HookPlan, ::testing::ValuesIn(worlds()), world_name);
-
-// The toy model's layers that are not small or one-dimensional.
-const std::vector<std::string> kLayers{"layer0.weight", "layer2.weight", "layer4.weight"};
-
-Plan plan_of(const std::vector<std::pair<std::string, std::string>>& specs) {
-  Plan plan;
-  for (const auto& [name, spec] : specs) plan.layers.push_back({name, spec, 0, 0});
-  return plan;
-}
-
-Plan same_for_all(const std::string& spec) {
-  return plan_of({{kLayers[0], spec}, {kLayers[1], spec}, {kLayers[2], spec}});
-}
-
-/// Windows of 8 steps from step 2 on: measured are steps 5 and 7, summed 9, compared 11, so plans hold from 12, 20, ...
-HookOptions planning_options(const Communicator& comm, const std::string& policy) {
-  HookOptions options = toy_options(comm, "q4", "ef");
-  options.planning.policy = policy;
-  options.planning.candidates = {"q2", "q3", "q6", "q8", "topk(0.01)", "topk(0.1)", "powersgd(1)", "powersgd(4)"};
-  options.planning.start = 2;
-  options.planning.period = 8;
-  options.planning.samples = 2;
-  options.planning.lag = 2;
-  options.planning.share = 0;
-  return options;
-}
-
-std::string spec_of(const Plan& plan, const std::string& name) {
-  for (const PlanLayer& layer : plan.layers)
-    if (layer.name == name) return layer.spec;
-  return "no such layer";
-}
-
-std::vector<PlanOutcome> outcomes(const GradientHook& hook) {
-  std::vector<PlanOutcome> all;
-  for (const PlanEvent& event : hook.planning().events) all.push_back(event.outcome);
-  return all;
-}
-
-void expect_same_on_all_ranks(const Communicator& comm, const GradientHook& hook) {
-  Plan plan = hook.plan();
-  plan.solver_ms = 0;  // of each rank's own
-  std::string events;
-  for (const PlanEvent& event : hook.planning().events)
-    events += fmt::format("{} {} {}\n", event.step, name(event.outcome), event.detail);
-  const std::vector<Agreement> entries{{"the plan", to_json(plan)},
-                                       {"the table", hook.table().layers.empty() ? "" : to_json(hook.table())},
-                                       {"events", events}};
-  EXPECT_NO_THROW(comm.agree(entries, patience()));
-}
 
 /// Each step's update is added up, and so is what it should have been.
 class Ledger {
@@ -334,107 +283,6 @@ TEST_P(HookPlan, GradientsIn16BitsNonFiniteStepsAndFrozenLayersArePlannedRound) 
     EXPECT_EQ(events[0].outcome, PlanOutcome::adopted) << events[0].detail;
     EXPECT_EQ(training.hook->table().layers.size(), 2u);
     expect_same_on_all_ranks(comm, *training.hook);
-  });
-}
-
-TEST_P(HookPlan, ASavedPlanGoesOn) {
-  run([](Communicator& comm) {
-    StateFolder folder(comm);
-    const HookOptions options = planning_options(comm, "budget(ratio=12)");
-    Training straight(comm, options);
-    straight.steps(0, 18);
-    ASSERT_EQ(outcomes(*straight.hook).front(), PlanOutcome::adopted);
-    straight.hook->save(folder / "straight");
-    const ParamValues expected = straight.model.weights;
-    const Plan plan = straight.hook->plan();
-    straight.hook.reset();
-
-    Training first(comm, options);
-    first.steps(0, 14);
-    first.hook->save(folder / "half");
-    first.hook.reset();
-    comm.barrier(patience());
-    // One that plans, and one that only trains.
-    for (const bool plans : {true, false}) {
-      Training second(comm, plans ? options : toy_options(comm, "q4", "ef"));
-      second.model.weights = first.model.weights;
-      second.hook->load(folder / "half");
-      EXPECT_EQ(second.hook->plan().bytes, plan.bytes);
-      second.steps(14, 18);
-      EXPECT_TRUE(second.model.weights == expected);
-      second.hook->save(folder / "resumed");
-      EXPECT_TRUE(same_files(folder.file("resumed"), folder.file("straight")));
-      comm.barrier(patience());
-    }
-    // A state without a plan takes the plan away.
-    Training plain(comm, toy_options(comm, "q4", "ef"));
-    plain.hook->save(folder / "plain");
-    plain.hook->set_plan(same_for_all("q2"));
-    comm.barrier(patience());
-    plain.hook->load(folder / "plain");
-    EXPECT_EQ(spec_of(plain.hook->plan(), kLayers[0]), "q4");
-    plain.hook.reset();
-    folder.remove();
-  });
-}
-
-TEST_P(HookPlan, ATraceHasWhatWasMeasured) {
-  run([](Communicator& comm) {
-    StateFolder folder(comm);
-    const std::filesystem::path path = folder / "gradients.trace";
-    if (comm.rank() == 0) std::filesystem::create_directories(path.parent_path());
-    comm.barrier(patience());
-    HookOptions options = planning_options(comm, "");  // nothing is planned
-    options.planning.trace = path.string();
-    Training training(comm, options);
-    training.steps(0, 12);
-    EXPECT_TRUE(outcomes(*training.hook).empty());
-    const std::string table = to_json(training.hook->table());
-    training.hook.reset();
-    if (comm.rank() == 0) {
-      std::set<std::string> samples;
-      std::vector<std::string> tables;
-      TraceReader reader(path.string());
-      while (const std::optional<TraceRecord> record = reader.next()) {
-        if (const auto* const sample = std::get_if<TraceSample>(&*record)) {
-          samples.insert(fmt::format("{} {} {}", sample->step, sample->name, sample->reference));
-          EXPECT_FALSE(sample->values.empty());
-        } else {
-          tables.push_back(to_json(std::get<TraceTable>(*record).table));
-        }
-      }
-      EXPECT_EQ(samples.size(), 6u) << "three layers in steps 5 and 7";
-      EXPECT_TRUE(samples.contains("5 layer2.weight q4"));
-      EXPECT_EQ(tables, std::vector<std::string>{table});
-    }
-    folder.remove();
-  });
-}
-
-TEST_P(HookPlan, RanksThatPlanDifferentlyDoNotStart) {
-  run([](Communicator& comm) {
-    ToyModel model(comm);
-    const auto refused = [&](const HookOptions& options) {
-      return outcome_of([&] { GradientHook(comm, model.params, options); });
-    };
-    if (comm.size() > 1) {
-      const Outcome differs = refused(planning_options(comm, comm.rank() == 0 ? "uniform" : "lgreco(alpha=1)"));
-      EXPECT_EQ(differs.code, Errc::rank_mismatch);
-      EXPECT_THAT(differs.message, HasSubstr("policy uniform"));
-    }
-    HookOptions options = planning_options(comm, "uniform");
-    options.planning.lag = 8;
-    EXPECT_THAT(refused(options).message, HasSubstr("lag is 1 step to less than a period (8), given 8"));
-    options = planning_options(comm, "uniform");
-    options.planning.samples = 5;
-    EXPECT_THAT(refused(options).message, HasSubstr("samples are 1 to half a period (4), given 5"));
-    options = planning_options(comm, "no_such_policy");
-    EXPECT_THAT(refused(options).message, HasSubstr("no_such_policy"));
-    options = planning_options(comm, "uniform");
-    options.algorithm = "ring";  // carries no sparse frames
-    const Outcome illegal = refused(options);
-    EXPECT_EQ(illegal.code, Errc::unsupported);
-    EXPECT_THAT(illegal.message, HasSubstr("topk"));
   });
 }
 
