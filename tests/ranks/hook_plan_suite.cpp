@@ -219,6 +219,21 @@ TEST_P(HookPlan, ALayerBeyondItsBoundIsMovedAndStaysThere) {
   });
 }
 
+TEST_P(HookPlan, GuardsMayWatchEveryStep) {
+  run([](Communicator& comm) {
+    HookOptions options = planning_options(comm, "fixed(q2)");
+    options.planning.watch = 1;
+    options.planning.max_layer_error = 0.25;
+    Training training(comm, options);
+    training.steps(0, 14);  // q2 in step 12, which is summed in 13
+    std::size_t guarded = 0;
+    for (const PlanEvent& event : training.hook->planning().events)
+      if (event.outcome == PlanOutcome::guarded && event.step == 14) ++guarded;
+    EXPECT_EQ(guarded, kLayers.size());
+    expect_same_on_all_ranks(comm, *training.hook);
+  });
+}
+
 TEST_P(HookPlan, APlanInTheMakingDoesNotUndoAGuard) {
   run([](Communicator& comm) {
     HookOptions options = planning_options(comm, "fixed(q2)");

@@ -65,6 +65,7 @@ PlanAgenda::PlanAgenda(const Communicator& comm, std::vector<PlannedLayer> layer
       control_(comm, measures(options_) ? kLayersAt + kPerLayer * layers_.size() : 0, "the layers' plans",
                Slot{kMaxSlot - 1}, options),
       watched_(layers_.size()),
+      last_watched_(layers_.size()),
       frozen_(layers_.size()),
       forbidden_(layers_.size()),
       previous_norms_(layers_.size()) {
@@ -139,7 +140,7 @@ void PlanAgenda::pack_control() {
   if (!has_watched_) return;
   const auto sane = [](double squares) { return std::isfinite(squares) && squares < 1e30; };
   for (std::size_t l = 0; l < layers_.size(); ++l) {
-    const Watched& seen = watched_[l];
+    const Watched& seen = last_watched_[l];
     if (!seen.counts || !sane(seen.gradient) || !sane(seen.sent) || !sane(seen.residual)) continue;
     float* const row = &out[kLayersAt + kPerLayer * l];
     row[0] = 1;
@@ -177,6 +178,7 @@ std::optional<PlanAgenda::Specs> PlanAgenda::end_step(std::span<const double> re
     watched_[l].counts = watched_[l].counts && residuals[l] >= 0;
     watched_[l].residual = residuals[l] * residuals[l];
   }
+  if (has_watched_) watched_.swap(last_watched_);  // the next step may be watched, too
   if (next_ == specs_) return {};
   return next_;
 }

@@ -106,6 +106,7 @@ class PlanAgenda {
   bool asked_ = false;        // for a plan, which ranks have not compared yet
   std::optional<Solved> solved_;
   std::vector<Watched> watched_;
+  std::vector<Watched> last_watched_;  // of the step before, where has_watched_
   std::vector<bool> frozen_;
   Specs forbidden_;  // by guards; empty: none
   std::vector<double> previous_norms_;
