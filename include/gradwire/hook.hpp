@@ -166,16 +166,18 @@ class GRADWIRE_API GradientHook {
   /// Whether NonFinite::skip dropped the last step. A loss scaler lowers its scale then.
   [[nodiscard]] bool skipped() const;
 
-  /// Advances communication; only for library_thread = false. Does not block, but for the first step, in which it (like
+  /// Advances communication; only for library_thread = false. Does not block, but for the first step, and the first one
+  /// of a plan, in which it (like
   /// `ready` and finish_step()) waits for the other ranks before each bucket's first message, and for a `checked`
   /// communicator, which does so in every step.
   void progress();
 
   /// The last completed step. Computes residual norms, so it reads every residual once.
   [[nodiscard]] StepReport report() const;
-  /// Scratch held for communication, known before the first step: at most twice the largest bucket (its elements as
-  /// f32). Buckets under 64 KiB a rank may need more, as segments are not cut below 4 KiB, and so may low rank with
-  /// ranks that are a large part of the matrices' sides, sparsifiers that keep a quarter of the elements and more
+  /// Scratch held for communication, known before the first step (a plan may come to need more): at most twice the
+  /// largest bucket (its elements as f32). Buckets under 64 KiB a rank may need more, as segments are not cut below 4
+  /// KiB, and so may low rank with ranks that are a large part of the matrices' sides, sparsifiers that keep a quarter
+  /// of the elements and more
   /// (`threshold` may keep all: 8 times a bucket and more), and rules that need scratch (FeedbackRule::needs_scratch).
   [[nodiscard]] std::size_t workspace_bytes() const noexcept;
   /// Memory of the feedback rules: for `ef`, 8 bytes an element (the residual and the pending one).

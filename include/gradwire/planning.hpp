@@ -21,7 +21,7 @@ struct PlanningOptions {
   std::uint64_t lag = 8;       ///< steps from the exchange of tables to adoption: what the policy has time for
   /// Of the time that steps take, how much measuring may take of one core, at most: a thread of its own paces itself.
   /// What is not done in time is left out of the table. 0: measured and solved by the thread that drives the hook,
-  /// without a limit; then two runs give the same plans.
+  /// without a limit; then two runs give the same plans. Else at least 0.001.
   double share = 0.05;
   /// A plan is kept if the new one would save less than this share of bytes (or of squared error, for policies that
   /// limit bytes) and the old one still keeps the policy's limit, to 1 %. Policies
@@ -33,7 +33,8 @@ struct PlanningOptions {
   // Guard rails, watched every `watch` steps (0: never; a bound of 0: none). A layer beyond one moves to a candidate
   // with at most half of its error, or, where there is none, is sent dense; no plan moves it back to an error as large.
   std::uint64_t watch = 25;
-  double max_layer_error = 1;        ///< of what a step sends of a layer, the share that it loses
+  double max_layer_error =
+      1;  ///< share that a step loses of what ranks send and get of a layer (rule "none" does not tell)
   double max_residual_ratio = 1000;  ///< norm of a layer's residual over that of its gradient
   std::string trace = {};  ///< file for what is measured, of rank 0: docs/trace-format.md; also GRADWIRE_TRACE=FILE
 };

@@ -127,9 +127,10 @@ void StepEngine::run(std::unique_ptr<StepSets> sets) {
   }
   if (sets_) sets->adopt_memories(*sets_, set_);
   const std::lock_guard lock(mutex_);
+  if (step_ > 0 && !replaced_) replaced_ = std::move(sets_);
   sets_ = std::move(sets);
   choose_set();
-  last_set_ = set_;
+  if (!replaced_) last_set_ = set_;
 }
 
 /// Of the step `step_`.
@@ -188,6 +189,7 @@ void StepEngine::launch(const std::optional<Verdict>& refusal) {
     totals_ = {};
     busy_us_ = 0;
     step_began_ = Clock::now();
+    replaced_.reset();
     agenda_->begin_step(step_);
   }
   if (oldest_ == next_) busy_since_ = Clock::now();
@@ -287,8 +289,10 @@ void StepEngine::finish_bucket(Bucket& bucket) {
     const auto n = static_cast<std::uint64_t>(comm_.size());
     totals_.dense_bytes += 2 * (n - 1) * param.travels.plan.count * size_of(param.travels.info.dtype) / n;
     if (param.plain || agreed_failure_ || bucket.falling_back) continue;
-    param.rule->absorb(bucket.buffers[place].tensor, scratch(bucket, place), StreamRef::host());
-    if (param.travels.staged) ops::convert(bucket.buffers[place].tensor, param.gradient);
+    const ItemBuffers& buffers = bucket.buffers[place];
+    if (param.layer != kNoLayer) agenda_->see_delivered(param.layer, buffers.tensor, buffers.residual);
+    param.rule->absorb(buffers.tensor, scratch(bucket, place), StreamRef::host());
+    if (param.travels.staged) ops::convert(buffers.tensor, param.gradient);
   }
   bucket.done_us = us_since(step_began_);
   const std::lock_guard lock(mutex_);
@@ -325,6 +329,8 @@ void StepEngine::end_step() {
     oldest_ = 0;
   }
   ++step_;
+  const auto bucket_bytes = static_cast<double>(totals_.wire_bytes);
+  totals_.wire_bytes += agenda_->take_wire_bytes();
   if (bucket_count() == 0) {  // all parameters are frozen: nothing was launched
     totals_ = {};
     busy_us_ = 0;
@@ -353,18 +359,17 @@ void StepEngine::end_step() {
     last_set_ = set_;
     choose_set();
   }
-  replan(failure != nullptr || totals_.skipped);
+  replan(failure != nullptr || totals_.skipped, {busy_us_, bucket_bytes});
   if (failure) std::rethrow_exception(failure);
 }
 
 /// What the agenda wants to run from the next step on.
-void StepEngine::replan(bool dropped) {
+void StepEngine::replan(bool dropped, const WindowSums::Steps& took) {
   if (agenda_->watches()) {
     for (const Param& param : params_)
       if (param.layer != kNoLayer) owed_[param.layer] = owed(param);
   }
-  const std::optional<PlanAgenda::Specs> specs =
-      agenda_->end_step(owed_, dropped, {busy_us_, static_cast<double>(totals_.wire_bytes)});
+  const std::optional<PlanAgenda::Specs> specs = agenda_->end_step(owed_, dropped, took);
   if (!specs) return;
   try {
     run(make_sets(*specs));

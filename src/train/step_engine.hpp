@@ -36,10 +36,8 @@ class StepEngine {
   [[nodiscard]] std::size_t bucket_size(std::size_t bucket) const noexcept {
     return set().buckets()[bucket].params.size();
   }
-  /// Of the last step; before the first one, after set_frozen(), and when a plan has changed, of the next.
-  [[nodiscard]] const ParamScheme& last_scheme(std::size_t param) const noexcept {
-    return (*sets_)[last_set_].scheme(param);
-  }
+  /// Of the last step; before the first one, of the next.
+  [[nodiscard]] const ParamScheme& last_scheme(std::size_t param) const noexcept { return last_set().scheme(param); }
 
   /// As registered, whatever plan holds.
   [[nodiscard]] const ParamPlan& plan(std::size_t param) const noexcept { return params_[param].travels.plan; }
@@ -80,7 +78,7 @@ class StepEngine {
   [[nodiscard]] std::unique_ptr<StepSets> prepare_plan(const Plan& plan) const;
   /// From the next step on.
   void set_plan(const Plan& plan, std::unique_ptr<StepSets> prepared);
-  /// The buckets of the last step, or, when what ran it is gone, none.
+  /// The buckets of the last step.
   [[nodiscard]] std::vector<BucketReport> bucket_reports() const;
 
   // What survives between runs (train/checkpoint.hpp).
@@ -135,8 +133,8 @@ class StepEngine {
   void choose_set();
   [[nodiscard]] BucketSet& set() noexcept { return (*sets_)[set_]; }
   [[nodiscard]] const BucketSet& set() const noexcept { return (*sets_)[set_]; }
-  void take_off(Bucket& bucket);
-  void replan(bool dropped);
+  [[nodiscard]] const BucketSet& last_set() const noexcept { return (replaced_ ? *replaced_ : *sets_)[last_set_]; }
+  void replan(bool dropped, const WindowSums::Steps& took);
   [[nodiscard]] double owed(const Param& param);
   void prepare_input(const Bucket& bucket, std::size_t place, ItemBuffers& buffers);
   void fall_back(Bucket& bucket);
@@ -154,6 +152,7 @@ class StepEngine {
   std::vector<DenseReason> reasons_;
   std::optional<PlanAgenda> agenda_;
   std::unique_ptr<StepSets> sets_;
+  std::unique_ptr<StepSets> replaced_;  // that the last step ran on, where the next one has others
   std::size_t set_ = 0;
   std::size_t last_set_ = 0;  // the last step's
   std::array<Buffer, BucketSet::kMaxInFlight> arenas_;

@@ -40,9 +40,8 @@ std::size_t StepEngine::index_of(std::string_view name) const noexcept {
   return static_cast<std::size_t>(found - params_.begin());
 }
 
-/// Norm of what the rule owes; below 0 where it keeps no residual.
+/// Norm of what the rule owes; 0 where it keeps no residual.
 double StepEngine::owed(const Param& param) {
-  if (param.residuals.empty()) return -1;
   double squares = 0;
   for (const StateVector* const residual : param.residuals) {
     const float* values = residual->current();
@@ -83,7 +82,7 @@ void StepEngine::set_saved_plan(const SavedPlan& saved) {
 
 std::vector<BucketReport> StepEngine::bucket_reports() const {
   std::vector<BucketReport> reports;
-  for (const Bucket& bucket : (*sets_)[last_set_].buckets()) {
+  for (const Bucket& bucket : last_set().buckets()) {
     const OperationStats& stats = (bucket.falling_back ? bucket.fallback : bucket.operation)->stats();
     reports.push_back({bucket.params, bucket.launch_us, bucket.done_us, stats.encode_us,
                        std::max(stats.total_us - stats.encode_us - stats.decode_us, 0.0), stats.decode_us,
@@ -99,6 +98,7 @@ void StepEngine::set_step(std::uint64_t step, std::uint64_t skipped_steps, std::
   skipped_steps_ = totals_.skipped_steps = skipped_steps;
   dense_fallbacks_ = totals_.dense_fallbacks = dense_fallbacks;
   choose_set();
+  replaced_.reset();
   last_set_ = set_;
 }
 

@@ -50,6 +50,7 @@ TEST_P(HookPlanFiles, ASavedPlanGoesOn) {
     comm.barrier(patience());
     plain.hook->load(folder / "plain");
     EXPECT_EQ(spec_of(plain.hook->plan(), kLayers[0]), "q4");
+    EXPECT_TRUE(plain.hook->plan().policy.empty());
     plain.hook.reset();
     folder.remove();
   });
@@ -105,6 +106,11 @@ TEST_P(HookPlanFiles, RanksThatPlanDifferentlyDoNotStart) {
     options = planning_options(comm, "uniform");
     options.planning.samples = 5;
     EXPECT_THAT(refused(options).message, HasSubstr("samples are 1 to half a period (4), given 5"));
+    for (const double share : {-0.1, 1e-9, 1.1, std::nan("")}) {
+      options = planning_options(comm, "uniform");
+      options.planning.share = share;
+      EXPECT_THAT(refused(options).message, HasSubstr("share is 0, or in [0.001, 1]"));
+    }
     options = planning_options(comm, "no_such_policy");
     EXPECT_THAT(refused(options).message, HasSubstr("no_such_policy"));
     options = planning_options(comm, "uniform");

@@ -13,38 +13,6 @@ using ::testing::HasSubstr;
 class HookPlan : public WorldTest {};
 INSTANTIATE_TEST_SUITE_P(Worlds, HookPlan, ::testing::ValuesIn(worlds()), world_name);
 
-/// Each step's update is added up, and so is what it should have been.
-class Ledger {
- public:
-  explicit Ledger(ToyModel& model) : model_(model) {
-    for (const std::vector<float>& weights : model.weights) {
-      sent_.emplace_back(weights.size());
-      meant_.emplace_back(weights.size());
-    }
-  }
-  void step(GradientHook& hook, unsigned number) {
-    for (std::size_t p = 0; p < sent_.size(); ++p) {
-      for (std::size_t i = 0; i < sent_[p].size(); ++i)
-        meant_[p][i] += static_cast<double>(model_.weights[p][i]) - static_cast<double>(model_.optimum(p, i));
-    }
-    wait(model_.step(hook, number));
-    for (std::size_t p = 0; p < sent_.size(); ++p) {
-      for (std::size_t i = 0; i < sent_[p].size(); ++i) sent_[p][i] += static_cast<double>(model_.gradients[p][i]);
-    }
-    model_.descend(0.1F);
-  }
-  void expect_settled() const {
-    for (std::size_t p = 0; p < sent_.size(); ++p) {
-      for (std::size_t i = 0; i < sent_[p].size(); ++i) ASSERT_NEAR(sent_[p][i], meant_[p][i], 2e-4) << p << ' ' << i;
-    }
-  }
-
- private:
-  ToyModel& model_;
-  std::vector<std::vector<double>> sent_;
-  std::vector<std::vector<double>> meant_;
-};
-
 TEST_P(HookPlan, NothingIsLostWhenPlansChange) {
   run([](Communicator& comm) {
     for (const char* const own : {"topk(0.05)", "powersgd(2)", "q2"}) {

@@ -21,8 +21,8 @@ constexpr std::size_t kFailed = 1;
 constexpr std::size_t kDigitsAt = 2;
 constexpr std::size_t kSquaresAt = kDigitsAt + kDigits;
 constexpr std::size_t kLayersAt = kSquaresAt + kDigits;
-// Then for each layer: ranks that count it, and squares of gradient, sent, residual.
-constexpr std::size_t kPerLayer = 4;
+// Then for each layer: ranks that count it, and squares of what Watched has.
+constexpr std::size_t kPerLayer = 6;
 constexpr int kMaxRanks = 1 << 16;
 
 std::uint64_t fingerprint(const PlanAnswer& answer) {
@@ -74,7 +74,8 @@ PlanAgenda::PlanAgenda(const Communicator& comm, std::vector<PlannedLayer> layer
     figures_.push_back({layer.name, specs_.back(), 0, 0});
   }
   if (!measures(options_)) return;
-  require(options_.share >= 0 && options_.share <= 1, "planning: share is in [0, 1], given {}", options_.share);
+  require(options_.share == 0 || (options_.share >= 0.001 && options_.share <= 1),
+          "planning: share is 0, or in [0.001, 1], given {}", options_.share);
   require(options_.hysteresis >= 0 && options_.hysteresis < 1, "planning: hysteresis is in [0, 1), given {}",
           options_.hysteresis);
   for (const double limit : {options_.max_error, options_.max_layer_error, options_.max_residual_ratio})
@@ -104,9 +105,15 @@ void PlanAgenda::see_gradient(std::size_t layer, ConstTensor gradient, float sca
 void PlanAgenda::see_sent(std::size_t layer, ConstTensor sent, double ready_us) {
   if (watching_) {
     watched_[layer].sent = sum_squares(sent, 1);
-    watched_[layer].counts = true;
   }
   if (on() && windows_->samples(step_)) planner_->offer(layer, sent, step_, ready_us);
+}
+
+void PlanAgenda::see_delivered(std::size_t layer, ConstTensor delivered, ConstTensor lost) {
+  if (!watching_ || lost.data == nullptr) return;
+  watched_[layer].delivered = sum_squares(delivered, 1);
+  watched_[layer].lost = sum_squares(lost, 1);
+  watched_[layer].counts = true;
 }
 
 void PlanAgenda::start(StreamRef stream) {
@@ -141,12 +148,11 @@ void PlanAgenda::pack_control() {
   const auto sane = [](double squares) { return std::isfinite(squares) && squares < 1e30; };
   for (std::size_t l = 0; l < layers_.size(); ++l) {
     const Watched& seen = last_watched_[l];
-    if (!seen.counts || !sane(seen.gradient) || !sane(seen.sent) || !sane(seen.residual)) continue;
-    float* const row = &out[kLayersAt + kPerLayer * l];
-    row[0] = 1;
-    row[1] = static_cast<float>(seen.gradient);
-    row[2] = static_cast<float>(seen.sent);
-    row[3] = static_cast<float>(seen.residual);
+    const std::array values{seen.gradient, seen.sent, seen.delivered, seen.lost, seen.owed};
+    if (!seen.counts || !std::all_of(values.begin(), values.end(), sane)) continue;
+    float* row = &out[kLayersAt + kPerLayer * l];
+    *row++ = 1;
+    for (const double value : values) *row++ = static_cast<float>(value);
   }
 }
 
@@ -161,7 +167,7 @@ std::string PlanAgenda::describe() const {
   return first + (first.empty() || second.empty() ? "" : "; ") + second;
 }
 
-std::optional<PlanAgenda::Specs> PlanAgenda::end_step(std::span<const double> residuals, bool dropped,
+std::optional<PlanAgenda::Specs> PlanAgenda::end_step(std::span<const double> owed, bool dropped,
                                                       const WindowSums::Steps& took) {
   if (!on()) return {};
   planner_->add(took);
@@ -174,10 +180,7 @@ std::optional<PlanAgenda::Specs> PlanAgenda::end_step(std::span<const double> re
   }
   if (exchange_.take_result()) read_exchange();
   has_watched_ = std::exchange(watching_, false) && !dropped;
-  for (std::size_t l = 0; has_watched_ && l < layers_.size(); ++l) {
-    watched_[l].counts = watched_[l].counts && residuals[l] >= 0;
-    watched_[l].residual = residuals[l] * residuals[l];
-  }
+  for (std::size_t l = 0; has_watched_ && l < layers_.size(); ++l) watched_[l].owed = owed[l] * owed[l];
   if (has_watched_) watched_.swap(last_watched_);  // the next step may be watched, too
   if (next_ == specs_) return {};
   return next_;
@@ -205,7 +208,7 @@ void PlanAgenda::compare_plans(std::span<const float> sums) {
   report_.last_solve_ms = answer.plan.solver_ms;
   next_plan_ = answer.plan;
   for (std::size_t row = 0; row < rows_.size(); ++row) next_[rows_[row]] = answer.plan.layers[row].spec;
-  if (!answer.kept && next_ != specs_) {
+  if (next_ != specs_) {
     adopting_ = answer.detail.empty() ? fmt::format("{} bytes, error {:.3g}", answer.plan.bytes, answer.plan.error)
                                       : answer.detail;
     return;
@@ -219,10 +222,16 @@ void PlanAgenda::check_guards(std::span<const float> sums) {
   for (std::size_t l = 0; l < layers_.size(); ++l) {
     const float* const row = &sums[kLayersAt + kPerLayer * l];
     if (row[0] < n || next_[l] != specs_[l]) continue;  // not watched on all ranks, or about to change anyway
-    const double lost = row[2] > 0 ? std::sqrt(static_cast<double>(row[3]) / static_cast<double>(row[2])) : 0;
-    const double owed = row[1] > 0 ? std::sqrt(static_cast<double>(row[3]) / static_cast<double>(row[1])) : 0;
+    const double gradient = row[1];
+    const double sent = row[2];
+    // Owners lose a share of the sum, senders one of what they send. No sum is larger than n times all that is sent,
+    // but for what a compressor that diverges makes of it.
+    const double delivered = std::min(static_cast<double>(row[3] / n), static_cast<double>(n) * sent);
+    const auto root_ratio = [](double part, double whole) { return whole > 0 ? std::sqrt(part / whole) : 0; };
+    const double lost = root_ratio(row[4], sent + delivered);
+    const double owed = root_ratio(row[5], gradient);
     if (options_.max_layer_error > 0 && lost > options_.max_layer_error) {
-      guard(l, fmt::format("loses {:.3g} of what it sends, over {:.3g}", lost, options_.max_layer_error));
+      guard(l, fmt::format("loses {:.3g} of what is sent, over {:.3g}", lost, options_.max_layer_error));
     } else if (options_.max_residual_ratio > 0 && owed > options_.max_residual_ratio) {
       guard(l, fmt::format("owes {:.3g} times its gradient, over {:.3g}", owed, options_.max_residual_ratio));
     }

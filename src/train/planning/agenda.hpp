@@ -37,18 +37,25 @@ class PlanAgenda {
   /// of it (f32).
   void see_gradient(std::size_t layer, ConstTensor gradient, float scale);
   void see_sent(std::size_t layer, ConstTensor sent, double ready_us);
+  /// What the collective delivers, and what it leaves to this rank (f32; null data for a rule that has no use for it:
+  /// such layers are not guarded).
+  void see_delivered(std::size_t layer, ConstTensor delivered, ConstTensor lost);
   /// After the last bucket: starts what is to be summed.
   void start(StreamRef stream);
   [[nodiscard]] bool in_flight() const noexcept { return exchange_.in_flight() || control_.in_flight(); }
   /// True when something completed. Throws what puts ranks out of step.
   bool advance();
   [[nodiscard]] std::string describe() const;
-  /// Whether end_step() wants to know the residuals.
+  /// Bytes that the sums of this step sent.
+  [[nodiscard]] std::uint64_t take_wire_bytes() noexcept {
+    return exchange_.take_wire_bytes() + control_.take_wire_bytes();
+  }
+  /// Whether end_step() wants to know what is owed.
   [[nodiscard]] bool watches() const noexcept { return watching_; }
-  /// `residuals`: by layer, the norm of what the rank owes, where watches(); below 0 for a rule that keeps no residual.
+  /// `owed`: by layer, the norm of what the rank owes, where watches(); 0 for a rule that keeps no residual.
   /// `dropped`: the step's gradients were not finite. New specs, where a plan or a guard changes any; adopt() or
   /// refuse() follows.
-  [[nodiscard]] std::optional<Specs> end_step(std::span<const double> residuals, bool dropped,
+  [[nodiscard]] std::optional<Specs> end_step(std::span<const double> owed, bool dropped,
                                               const WindowSums::Steps& took);
   /// The engine runs the specs that end_step() gave, or could not.
   void adopt();
@@ -74,8 +81,10 @@ class PlanAgenda {
   struct Watched {
     double gradient = 0;  // sums of squares
     double sent = 0;
-    double residual = 0;
-    bool counts = false;  // this step sent it, and its rule keeps a residual
+    double delivered = 0;
+    double lost = 0;
+    double owed = 0;
+    bool counts = false;  // all of them are known
   };
 
   [[nodiscard]] bool on() const noexcept { return planner_.has_value(); }

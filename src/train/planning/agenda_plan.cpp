@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/fail.hpp"
+#include "plan/table.hpp"
 #include "train/planning/agenda.hpp"
 
 namespace gradwire {
@@ -16,8 +17,10 @@ void PlanAgenda::adopt() {
     figures_[l] = {layers_[l].name, specs_[l], 0, 0};
     const TableLayer* const row = row_of(l);
     if (row == nullptr) continue;
-    for (const Candidate& candidate : row->candidates)
-      if (candidate.spec == specs_[l]) figures_[l] = {layers_[l].name, specs_[l], candidate.bytes, candidate.error};
+    if (const std::optional<std::size_t> place = find_candidate(*row, specs_[l])) {
+      figures_[l].bytes = row->candidates[*place].bytes;
+      figures_[l].error = row->candidates[*place].error;
+    }
   }
 }
 
@@ -103,6 +106,8 @@ SavedPlan PlanAgenda::saved() const {
 void PlanAgenda::restore(const std::optional<Plan>& plan, const std::map<std::string, std::string>& forbidden) {
   next_ = plan ? specs_of(*plan) : own_specs();
   next_plan_ = plan;
+  plan_ = {};
+  for (PlanLayer& layer : figures_) layer.bytes = 0, layer.error = 0;
   adopting_.reset();
   adopt();
   has_plan_ = plan.has_value();

@@ -50,11 +50,9 @@ Plan cheapest_within(const Table& table, double limit) {
 std::optional<Choice> find(const Table& table, std::span<const std::string> specs) {
   Choice choice;
   for (std::size_t l = 0; l < specs.size(); ++l) {
-    const std::vector<Candidate>& candidates = table.layers[l].candidates;
-    const auto found =
-        std::find_if(candidates.begin(), candidates.end(), [&](const Candidate& c) { return c.spec == specs[l]; });
-    if (found == candidates.end()) return {};
-    choice.push_back(static_cast<std::size_t>(found - candidates.begin()));
+    const std::optional<std::size_t> found = find_candidate(table.layers[l], specs[l]);
+    if (!found) return {};
+    choice.push_back(*found);
   }
   return choice;
 }
@@ -105,7 +103,7 @@ PlanAnswer choose_plan(const Table& table, const Policy& policy, const PlanQuest
   if (over(answer.plan)) {
     const double solver_ms = answer.plan.solver_ms;
     answer.detail = fmt::format(
-        "{} would lose {:.3g} of the gradients, over the limit of {:.3g}: the cheapest within it", policy.spec(),
+        "{} would lose {:.3g} of what is sent, over the limit of {:.3g}: the cheapest within it", policy.spec(),
         std::sqrt(answer.plan.squared_error / limit) * question.max_error, question.max_error);
     answer.plan = cheapest_within(allowed, limit);
     answer.plan.solver_ms += solver_ms;
@@ -130,12 +128,12 @@ PlanAnswer choose_plan(const Table& table, const Policy& policy, const PlanQuest
 
 const std::string& safer_spec(const TableLayer& layer, const std::string& spec) {
   static const std::string none = "none";
-  const auto now = std::find_if(layer.candidates.begin(), layer.candidates.end(),
-                                [&](const Candidate& c) { return c.spec == spec; });
-  if (now == layer.candidates.end()) return none;
+  const std::optional<std::size_t> now = find_candidate(layer, spec);
+  if (!now) return none;
+  const double most = layer.candidates[*now].error / 2;
   const Candidate* best = nullptr;
   for (const Candidate& candidate : layer.candidates) {
-    if (candidate.error > now->error / 2) continue;
+    if (candidate.error > most) continue;
     if (best == nullptr || candidate.bytes < best->bytes) best = &candidate;
   }
   return best == nullptr ? none : best->spec;

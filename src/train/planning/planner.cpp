@@ -43,12 +43,10 @@ void Planner::offer(std::size_t layer, ConstTensor sent, std::uint64_t step, dou
     copy.step = step;
     copy.ready_us = ready_us;
     copy.waits = true;
-    waiting_.push_back(layer);
+    if (!inline_only()) waiting_.push_back(layer);
     times_.snapshot_us += us_since(start);
   }
-  if (!inline_only()) return changed_.notify_all();
-  waiting_.pop_front();
-  measure(layer);
+  inline_only() ? measure(layer) : changed_.notify_all();
 }
 
 void Planner::add(const WindowSums::Steps& steps) {
@@ -57,15 +55,18 @@ void Planner::add(const WindowSums::Steps& steps) {
 }
 
 void Planner::take(std::span<float> out) {
-  {
-    const std::lock_guard lock(mutex_);
-    sums_.pack(out);
-  }
-  forget();
+  const std::lock_guard lock(mutex_);
+  sums_.pack(out);
+  begin_window();
 }
 
 void Planner::forget() {
   const std::lock_guard lock(mutex_);
+  begin_window();
+}
+
+/// Called with the lock.
+void Planner::begin_window() {
   sums_.clear();
   for (const std::size_t layer : waiting_) copies_[layer].waits = false;
   waiting_.clear();

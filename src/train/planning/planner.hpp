@@ -70,6 +70,7 @@ class Planner {
   };
 
   void run();
+  void begin_window();
   void measure(std::size_t layer);
   void answer(const Question& question);
   template <class Write>

@@ -34,6 +34,7 @@ void SideSum::start(std::uint64_t step, StreamRef stream) {
 
 bool SideSum::advance() {
   if (!work_ || !work_->done()) return false;
+  wire_bytes_ += operation_->stats().wire_bytes;
   const std::lock_guard lock(mutex_);
   work_.reset();
   has_result_ = true;

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -27,6 +28,8 @@ class SideSum {
   [[nodiscard]] bool in_flight() const noexcept { return work_.has_value(); }
   /// True when it has completed. Throws what Work::done() throws.
   bool advance();
+  /// Bytes that were sent since the last call.
+  [[nodiscard]] std::uint64_t take_wire_bytes() noexcept { return std::exchange(wire_bytes_, 0); }
   /// Whether it has run since the last call.
   [[nodiscard]] bool take_result() noexcept { return std::exchange(has_result_, false); }
   /// May be called from any thread.
@@ -39,6 +42,7 @@ class SideSum {
   std::optional<PersistentAllreduce> operation_;
   mutable std::mutex mutex_;  // of work_, against describe()
   std::optional<Work> work_;
+  std::uint64_t wire_bytes_ = 0;
   bool has_result_ = false;
 };
 
