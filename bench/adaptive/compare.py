@@ -4,7 +4,7 @@ uniform setting's, as tables in Markdown and as JSON.
 
 Needs the targets gradwire_tool, synthetic_bench, train_bench and train_fashion_mnist, the packages of `scripts/install-deps bench demo`.
 Models: the convolutional network of the demo and a small transformer over the King James Bible, whose gradients are
-recorded here (two minutes each), and the layers of published models with drawn gradients (synthetic_bench).
+recorded here, and the layers of published models with drawn gradients (synthetic_bench).
 """
 import argparse
 import json
@@ -12,6 +12,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "convergence"))
 from bible import write_text  # noqa: E402
@@ -30,16 +31,21 @@ LOW_HIGH = {"bits": ("q2", "q6"), "densities": ("topk(0.001)", "topk(0.03)"), "r
             "mixed": ("q2", "q6")}
 
 
-def policies(family, uniform_bytes):
+LGRECO = "lgreco(alpha=1)"
+
+
+def policies(family, uniform, lgreco):
+    """`budget` also at the squared error of lgreco's plan: where it needs fewer bytes, that is no other measure's doing."""
     low, high = LOW_HIGH[family]
-    chosen = ["uniform", "lgreco(alpha=1)", "budget(error=1,norm=plain)", "budget(error=1)", f"budget(bytes={uniform_bytes})",
-              f"legacy(large={low},small={high})", f"accordion(low={low},high={high})"]
+    like_lgreco = (lgreco["squared_error"] / uniform["squared_error"]) ** 0.5 * (1 + 1e-8)  # what its digits round away
+    chosen = ["uniform", LGRECO, "budget(error=1,norm=plain)", "budget(error=1)", f"budget(error={like_lgreco:.10f})",
+              f"budget(bytes={uniform['bytes']})", f"legacy(large={low},small={high})", f"accordion(low={low},high={high})"]
     if family in ("bits", "mixed"):
         chosen += ["cgx_linear(low=2,high=8)", "cgx_kmeans(low=2,high=8)"]
     if family in ("densities", "mixed"):
         chosen += ["global_topk"]
     if family in ("ranks", "mixed"):
-        chosen += [f"spectral(bytes={uniform_bytes})"]
+        chosen += [f"spectral(bytes={uniform['bytes']})"]
     return chosen
 
 
@@ -51,32 +57,37 @@ def run(command, **more):
     return done.stdout
 
 
-def record(build, out):
-    """Traces of real trainings, each made once."""
+def record(build, out, fresh):
+    """Traces of real trainings; those that are there are used again, unless `fresh`."""
     fashion, bible = out / "fashion.trace", out / "kjv.trace"
-    if not fashion.exists():
-        run([build / "examples/train_fashion_mnist/train_fashion_mnist", "--ranks", 4, "--epochs", 2, "--quiet", "--trace", fashion])
-    if not bible.exists():
-        text = out / "bible.txt"
-        write_text(text)
-        run([build / "bench/train_bench", "--task", "kjv", "--model", "transformer", "--data", text, "--ranks", 4, "--scheme", "q4+ef",
-             "--optimizer", "adam", "--lr", "0.003", "--steps", 420, "--policy", "uniform", "--plan-start", 4, "--plan-period", 200],
-            env={**os.environ, "GRADWIRE_TRACE": str(bible)})
+    text = out / "bible.txt"
+    write_text(text)
+    commands = {
+        fashion: [build / "examples/train_fashion_mnist/train_fashion_mnist", "--ranks", 4, "--epochs", 2, "--quiet"],
+        bible: [build / "bench/train_bench", "--task", "kjv", "--model", "transformer", "--data", text, "--ranks", 4, "--scheme", "q4+ef",
+                "--optimizer", "adam", "--lr", "0.003", "--steps", 420, "--policy", "uniform", "--plan-start", 4, "--plan-period", 200]}
+    for trace, command in commands.items():
+        if trace.exists() and not fresh:
+            print(f"using {trace}, of {time.ctime(trace.stat().st_mtime)}", file=sys.stderr)
+            continue
+        part = trace.with_suffix(".part")  # a trace that was cut short can be read: it must not be taken for whole
+        run(command, env={**os.environ, "GRADWIRE_TRACE": str(part)})
+        part.rename(trace)
     return {"Fashion-MNIST CNN": fashion, "KJV transformer": bible}
 
 
 def compare(build, out, trace, family):
     """Rows of `gradwire plan compare` for one trace and family."""
     specs, reference = FAMILIES[family]
-    rows = out / "rows.json"
+    measured, rows = out / "table.json", out / "rows.json"
+    run([build / "tools/gradwire", "plan", "table", "--trace", trace, "--candidates", ",".join(specs), "--reference", reference,
+         "--out", measured])
 
     def rows_of(chosen):
-        run([build / "tools/gradwire", "plan", "compare", trace, "--candidates", ",".join(specs), "--reference", reference, "--policies",
-             ";".join(chosen), "--json", rows])
+        run([build / "tools/gradwire", "plan", "compare", "--table", measured, "--policies", ";".join(chosen), "--json", rows])
         return json.loads(rows.read_text())["rows"]
 
-    uniform = rows_of(["uniform"])[0]
-    return rows_of(policies(family, uniform["bytes"]))
+    return rows_of(policies(family, *rows_of(["uniform", LGRECO])))
 
 
 def table(title, rows):
@@ -95,12 +106,13 @@ def table(title, rows):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default="build/release")
+    parser.add_argument("--fresh", action="store_true", help="record the traces anew")
     parser.add_argument("--out", type=pathlib.Path, help="default: BUILD/adaptive")
     arguments = parser.parse_args()
     build, out = arguments.build, arguments.out or arguments.build / "adaptive"
     out.mkdir(parents=True, exist_ok=True)
     everything = {}
-    for model, trace in record(build, out).items():
+    for model, trace in record(build, out, arguments.fresh).items():
         for family in FAMILIES:
             everything[f"{model}, {family}"] = compare(build, out, trace, family)
             table(f"{model}, {family} (uniform: {FAMILIES[family][1]})", everything[f"{model}, {family}"])

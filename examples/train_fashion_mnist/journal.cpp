@@ -24,7 +24,7 @@ void Journal::step(const gradwire::StepReport& report, const gradwire::GradientH
     log_.event(event);
     const bool changed =
         event.outcome == gradwire::PlanOutcome::adopted || event.outcome == gradwire::PlanOutcome::guarded;
-    if (!changed && event.outcome != gradwire::PlanOutcome::kept) continue;
+    if (!changed) continue;
     const gradwire::Table table = hook.table();
     log_.plan(event.step, hook.plan(), table.layers.empty() ? nullptr : &table);
   }

@@ -59,8 +59,8 @@ po::options_description describe(Options& o) {
   add("policy", po::value(&o.policy)->value_name("SPEC"),
       "choose a compressor for each layer while training: budget(ratio=20), lgreco(alpha=1) or another policy of "
       "gradwire; --compressor is what layers begin with, and the policy's reference");
-  add("candidates", po::value<std::string>()->value_name("SPECS"),
-      "what --policy chooses from, with commas between them; default: quantisers, densities and ranks");
+  add("candidates", po::value(&o.candidates)->value_name("SPEC...")->multitoken(),
+      "what --policy chooses from; default: quantisers, densities and ranks");
   add("plan-period", po::value<std::int64_t>()->value_name("STEPS"),
       "from plan to plan; default: an eighth of an epoch");
   add("plan", po::value(&o.plan)->value_name("FILE"), "train with the plan in this file (gradwire plan solve)");
@@ -74,22 +74,6 @@ po::options_description describe(Options& o) {
   add("compare", po::value(&o.compare)->value_name("FILE...")->multitoken(),
       "print the figures that earlier runs wrote with --json beside each other, and train nothing");
   return description;
-}
-
-/// Cuts at commas that are in no parentheses.
-std::vector<std::string> split_specs(const std::string& text) {
-  std::vector<std::string> specs(1);
-  int depth = 0;
-  for (const char c : text) {
-    if (c == '(') ++depth;
-    if (c == ')') --depth;
-    if (c == ',' && depth == 0) {
-      specs.emplace_back();
-    } else {
-      specs.back() += c;
-    }
-  }
-  return specs;
 }
 
 constexpr const char* kStrayWords = "stray words";
@@ -120,6 +104,8 @@ void check(const Options& o) {
   if (!o.is_dense()) static_cast<void>(gradwire::make_compressor(o.compressor));
   if (!o.policy.empty()) static_cast<void>(gradwire::make_policy(o.policy));
   for (const std::string& spec : o.candidates) static_cast<void>(gradwire::make_compressor(spec));
+  require(o.candidates.empty() || !o.policy.empty() || !o.trace.empty(),
+          "--candidates: they are for --policy or --trace, and neither is given");
   require(!o.is_dense() || (o.policy.empty() && o.plan.empty() && o.trace.empty()),
           "--compressor dense: there are no compressed layers that --policy, --plan or --trace could be about");
 }
@@ -159,9 +145,10 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   const auto seed = values["seed"].as<std::int64_t>();
   require(seed >= 0, "--seed {}: expected 0 or more", seed);
   options.seed = static_cast<std::uint64_t>(seed);
-  if (values.count("candidates") > 0) options.candidates = split_specs(values["candidates"].as<std::string>());
   if (values.count("plan-period") > 0) {
     const auto steps = values["plan-period"].as<std::int64_t>();
+    require(!options.policy.empty() || !options.trace.empty(),
+            "--plan-period: it is for --policy or --trace, and neither is given");
     require(steps >= 8, "--plan-period {}: expected 8 steps or more", steps);
     options.plan_period = static_cast<std::uint64_t>(steps);
   }

@@ -1,4 +1,4 @@
-"""Runs train_fashion_mnist. Usage: demo_test.py PROGRAM missing_data|compare|training|momentum; 77 means skipped."""
+"""Runs train_fashion_mnist. Usage: demo_test.py PROGRAM missing_data|compare|training|momentum|planning; 77 means skipped."""
 import gzip
 import json
 import pathlib
@@ -102,7 +102,39 @@ def training(program, folder):
     assert 7 < values["ratio"] < 8, values
 
 
+def planning(program, folder):
+    """A plan of a policy, and one by hand, which begins when the machine has measured enough."""
+    for options, complaint in ((("--candidates", "q2"), "--candidates: they are for --policy or --trace"),
+                               (("--plan-period", 16), "--plan-period: it is for --policy or --trace"),
+                               (("--compressor", "dense", "--policy", "uniform"), "--compressor dense: there are no"),
+                               (("--policy", "no_such"), "no_such"),
+                               (("--plan", folder / "missing.json"), "missing.json: cannot open it")):
+        result = run(program, "--ranks", 2, *options)
+        assert result.returncode != 0 and complaint in result.stderr, (options, result.stderr)
+
+    cut_dataset(folder)
+    files = {name: folder / name for name in ("figures.json", "run.json", "gradients.trace", "plan.json")}
+    common = ["--ranks", 2, "--batch", 16, "--data", folder, "--json", files["figures.json"]]
+    result = run(program, *common, "--epochs", 6, "--plan-period", 16, "--policy", "budget(ratio=12)", "--candidates", "q2", "q8",
+                 "--trace", files["gradients.trace"], "--report", files["run.json"])
+    assert result.returncode == 0, result.stderr
+    assert "The plan at the end" in result.stdout and "hidden.weight" in result.stdout, result.stdout
+    figures = json.loads(files["figures.json"].read_text())
+    assert figures["policy"] == "budget(ratio=12)", figures
+    assert [layer["name"] for layer in figures["plan"]["layers"]] == ["conv2.weight", "hidden.weight", "output.weight"], figures
+    assert figures["steps"] == 96 and json.loads(files["run.json"].read_text())["totals"]["steps"] == 96
+    assert files["gradients.trace"].stat().st_size > 0
+
+    files["plan.json"].write_text('{"layers": [{"name": "hidden.weight", "spec": "q2", "bytes": 0, "error": 0}]}')
+    result = run(program, *common, "--epochs", 1, "--plan", files["plan.json"])
+    assert result.returncode == 0, result.stderr
+    compressors = {param["name"]: param["compressor"] for param in json.loads(files["figures.json"].read_text())["params"]}
+    assert compressors["hidden.weight"].startswith("quantize(bits=2,"), compressors
+    assert compressors["conv2.weight"].startswith("quantize(bits=4,"), compressors
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
-        tests = {"missing_data": missing_data, "compare": compare, "training": training, "momentum": momentum}
+        tests = {"missing_data": missing_data, "compare": compare, "training": training, "momentum": momentum,
+                 "planning": planning}
         tests[sys.argv[2]](sys.argv[1], pathlib.Path(temporary))
