@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/fail.hpp"
+#include "base/parse_json.hpp"
 #include "plan/table.hpp"
 
 namespace gradwire {
@@ -11,13 +12,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json parse(std::string_view text, std::string_view what) {
-  try {
-    return Json::parse(text);
-  } catch (const Json::exception& error) {
-    fail(Errc::invalid_argument, "{}: this is no JSON: {}", what, error.what());
-  }
-}
+Json parse(std::string_view text, std::string_view what) { return parse_json<Json>(text, what); }
 
 /// An object, and where it stands, for messages: "table: layer 2".
 class Object {

@@ -12,6 +12,7 @@
 #include <system_error>
 
 #include "base/fail.hpp"
+#include "base/parse_json.hpp"
 
 #include "gradwire/version.hpp"
 
@@ -126,6 +127,14 @@ class Descriptor {
 
  private:
   fs::path path_;
+Json parse_head(std::string_view text, const fs::path& path) {
+  try {
+    return parse_json<Json>(text);
+  } catch (const Error& error) {
+    fail(Errc::bad_state, "{}: malformed: {}", path.string(), error.what());
+  }
+}
+
   int number_;
 };
 
@@ -208,7 +217,7 @@ SavedState read_state(const fs::path& path) {
   }
   const std::string_view body = std::string_view(file).substr(0, file.size() - kDigest);
   try {
-    const Json head = Json::parse(body.substr(kHead, text_size));
+    const Json head = parse_head(body.substr(kHead, text_size), path);
     const int version = head.at("version").get<int>();
     if (version < 1 || version > kVersion) {
       fail(Errc::bad_state, "{}: version {}, this gradwire ({}) reads versions 1 to {}", path.string(), version,

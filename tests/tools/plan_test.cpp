@@ -114,7 +114,10 @@ TEST_F(PlanCommand, ShowsAPlan) {
             "error: 3.4 (sum), 9.16 (sum of squares)\n"
             "budget: 400 (bytes)\n"
             "no plan has a sum of squares below 9.16: gap 0.0000 %\n");
-  write_file(a_, R"({"layers":[{"name":"x","spec":"none","bytes":8,"error":0}]})");  // by hand
+  write_file(a_, "{\"layers\":[" + std::string(100'000, '[') + std::string(100'000, ']') + "]}");
+  expect_failure({"plan", "show", a_}, "plan: this JSON nests deeper than 64");
+  const std::string most = std::string(63, '[') + std::string(63, ']');
+  write_file(a_, R"({"layers":[{"name":"x","spec":"none","bytes":8,"error":0}],"more":)" + most + "}");  // by hand
   EXPECT_THAT(run_gradwire({"plan", "show", a_}).out,
               HasSubstr("  x      none      8      100.00      0             -\n"));
 }

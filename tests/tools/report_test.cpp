@@ -127,6 +127,9 @@ TEST_F(ReportCommand, NamesWhatIsMissing) {
 TEST_F(ReportCommand, RefusesOtherFiles) {
   EXPECT_THAT(report("{").err, HasSubstr(run_ + ": this is no JSON"));
   EXPECT_THAT(report("[]").err, HasSubstr(run_ + ": \"the file\" is []; expected an object"));
+  const CommandResult deep = report("{\"format\":" + std::string(100'000, '[') + std::string(100'000, ']') + "}");
+  EXPECT_EQ(deep.exit_code, 1);
+  EXPECT_THAT(deep.err, HasSubstr("(invalid_argument): " + run_ + ": this JSON nests deeper than 64"));
   EXPECT_THAT(run_gradwire({"report", folder_ / "none", "-o", page_}).err, HasSubstr("none: no such file"));
   EXPECT_THAT(run_gradwire({"report", folder_ / "", "-o", page_}).err, HasSubstr("a directory"));
 }

@@ -196,6 +196,9 @@ TEST_F(StateFile, ForeignContentIsRefused) {
     EXPECT_THAT(message, AllOf(HasSubstr("/made: "), HasSubstr("malformed"))) << text.substr(0, 20);
   }
   EXPECT_EQ(read_as(with("\"step\":3", "\"step\":\"x\"")), Errc::bad_state);
+  const std::string deep = "\"plan\":" + std::string(100'000, '[') + std::string(100'000, ']');
+  EXPECT_EQ(read_as(with("\"plan\":null", deep), &message), Errc::bad_state);
+  EXPECT_THAT(message, HasSubstr("nests deeper than 64"));
   EXPECT_EQ(read_as(with("\"step\":3", "\"stop\":3")), Errc::bad_state);
   EXPECT_EQ(read_as(with("\"shape\":[2]", "\"shape\":2")), Errc::bad_state);
   EXPECT_EQ(read_as(with("\"params\":[{", "\"params\":[7,{")), Errc::bad_state);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "base/parse_json.hpp"
 #include "json_node.hpp"
 
 namespace gradwire::tools::report {
@@ -177,14 +178,6 @@ Curve read_curve(const Node& from) {
   return curve;
 }
 
-nlohmann::json parse(std::string_view text) {
-  try {
-    return nlohmann::json::parse(text);
-  } catch (const nlohmann::json::exception& error) {
-    fail(Errc::invalid_argument, "this is no JSON: {}", error.what());
-  }
-}
-
 }  // namespace
 
 double Layer::bits_per_element() const {
@@ -213,7 +206,7 @@ const LoggedPlan* Run::plan_at(std::uint64_t step) const {
 }
 
 Run read_run(std::string_view text) {
-  const nlohmann::json json = parse(text);
+  const auto json = parse_json<nlohmann::json>(text);
   const Node from(json, "");
   require(from.has("format") && from.at("format").text() == "gradwire-run",
           "\"format\" is not \"gradwire-run\": this is no log of a run");
