@@ -12,7 +12,7 @@
 #include <sstream>
 
 #include "arguments.hpp"
-#include "atomic_file.hpp"
+#include "base/atomic_file.hpp"
 
 namespace gradwire::tools {
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "atomic_file.hpp"
+#include "base/atomic_file.hpp"
 
 #include "gradwire/buffer.hpp"
 #include "gradwire/types.hpp"

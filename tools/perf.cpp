@@ -5,7 +5,7 @@
 #include <optional>
 #include <span>
 
-#include "atomic_file.hpp"
+#include "base/atomic_file.hpp"
 #include "command.hpp"
 #include "perf_measure.hpp"
 #include "perf_options.hpp"

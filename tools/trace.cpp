@@ -1,6 +1,5 @@
 // `gradwire trace`: traces made, looked into, and taken apart.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <map>
@@ -103,22 +102,15 @@ int import(const Arguments& arguments) {
   for (const std::string& file : files)
     require(names.insert(fs::path(file).stem().string()).second, "two files are named {}",
             fs::path(file).stem().string());
-  const std::string temporary = fmt::format("{}.tmp-{}", out, ::getpid());
-  try {
-    TraceWriter writer(temporary, R"({"made_by":"gradwire trace import"})");
-    for (const std::string& file : files) {
-      const NpyArray array = read_npy(file);
-      writer.sample(*step_of(*given), {fs::path(file).stem().string(), array.tensor(), array.shape, {}}, reference);
-    }
-    writer.close();
-    std::error_code error;
-    fs::rename(temporary, out, error);
-    if (error) fail(Errc::io, "{}: cannot rename the new file to it: {}", out, error.message());
-  } catch (...) {
-    std::error_code ignored;
-    fs::remove(temporary, ignored);
-    throw;
+  AtomicFile made(out);
+  TraceWriter writer(made.temporary().string(), R"({"made_by":"gradwire trace import"})");
+  for (const std::string& file : files) {
+    const NpyArray array = read_npy(file);
+    writer.sample(*step_of(*given), {fs::path(file).stem().string(), array.tensor(), array.shape, {}}, reference);
   }
+  writer.close();
+  made.close();
+  made.commit();
   fmt::print("{} layers\n", files.size());
   return 0;
 }

@@ -6,19 +6,11 @@
 #include <xxhash.h>
 
 #include <cerrno>
-#include <system_error>
 #include <utility>
 
-#include "base/fail.hpp"
+#include "base/fail_io.hpp"
 
 namespace gradwire {
-namespace {
-
-[[noreturn]] void fail_io(const std::string& path, const char* what, int code) {
-  fail(Errc::io, "{}: cannot {}: {}", path, what, std::generic_category().message(code));
-}
-
-}  // namespace
 
 std::uint64_t TraceHeader::sum() const noexcept { return XXH64(this, offsetof(TraceHeader, header_sum), 0); }
 

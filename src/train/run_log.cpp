@@ -1,16 +1,12 @@
 #include "gradwire/run_log.hpp"
 
 #include <nlohmann/json.hpp>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
-#include <fstream>
 #include <map>
 #include <optional>
-#include <system_error>
 
+#include "base/atomic_file.hpp"
 #include "base/fail.hpp"
 
 #include "gradwire/version.hpp"
@@ -220,11 +216,6 @@ auto in_utf8(Make make) {
   }
 }
 
-[[noreturn]] void fail_io(const std::string& path, const char* what) {
-  const int code = errno;
-  fail(Errc::io, "{}: cannot {}: {}", path, what, std::generic_category().message(code));
-}
-
 }  // namespace
 
 struct RunLog::Impl {
@@ -368,17 +359,10 @@ std::string RunLog::json() const {
 
 void RunLog::write(const std::string& path) const {
   const std::string text = json();
-  const std::string temporary = fmt::format("{}.{}.tmp", path, ::getpid());
-  std::ofstream file(temporary, std::ios::binary | std::ios::trunc);
-  if (!file) fail_io(path, "write");
-  file << text;
+  AtomicFile file(path);
+  file.write(text.data(), text.size());
   file.close();
-  const bool good = !file.fail() && std::rename(temporary.c_str(), path.c_str()) == 0;
-  if (good) return;
-  const int code = errno;
-  std::remove(temporary.c_str());
-  errno = code;
-  fail_io(path, "write");
+  file.commit();
 }
 
 }  // namespace gradwire

@@ -9,9 +9,10 @@
 #include <cerrno>
 #include <cstring>
 #include <set>
-#include <system_error>
 
+#include "base/atomic_file.hpp"
 #include "base/fail.hpp"
+#include "base/fail_io.hpp"
 #include "base/parse_json.hpp"
 
 #include "gradwire/version.hpp"
@@ -29,11 +30,6 @@ constexpr std::string_view kMagic{"GWSTATE\x01", 8};
 constexpr std::size_t kHead = kMagic.size() + sizeof(std::uint64_t);
 constexpr std::size_t kDigest = sizeof(std::uint64_t);
 constexpr int kVersion = 2;  // 1 had no plan
-
-[[noreturn]] void fail_io(const fs::path& path, const char* what) {
-  const int code = errno;
-  fail(Errc::io, "{}: cannot {}: {}", path.string(), what, std::generic_category().message(code));
-}
 
 template <class T>
 std::string_view bytes_of(const T& value) {
@@ -92,54 +88,32 @@ std::string compose(const SavedState& state, const fs::path& path) {
   return file;
 }
 
+/// A file that is read.
 class Descriptor {
  public:
-  Descriptor(const fs::path& path, int flags) : path_(path), number_(::open(path.c_str(), flags | O_CLOEXEC, 0644)) {
-    if (number_ < 0) fail_io(path, "open");
+  explicit Descriptor(const fs::path& path)
+      : path_(path.string()), number_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    if (number_ < 0) fail_io(path_, "open", errno);
   }
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (number_ >= 0) ::close(number_);
-  }
-  void write(std::string_view bytes) const {
-    while (!bytes.empty()) {
-      const ssize_t written = ::write(number_, bytes.data(), bytes.size());
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) fail_io(path_, "write");
-      bytes.remove_prefix(static_cast<std::size_t>(written));
-    }
-  }
+  ~Descriptor() { ::close(number_); }
   /// 0 at the end.
   [[nodiscard]] std::size_t read(std::string& into) const {
     for (;;) {
       const ssize_t size = ::read(number_, into.data(), into.size());
       if (size >= 0) return static_cast<std::size_t>(size);
-      if (errno != EINTR) fail_io(path_, "read");
+      if (errno != EINTR) fail_io(path_, "read", errno);
     }
-  }
-  void sync() const {
-    if (::fsync(number_) != 0) fail_io(path_, "sync");
-  }
-  void close() {
-    if (::close(std::exchange(number_, -1)) != 0) fail_io(path_, "close");
   }
 
  private:
-  fs::path path_;
-Json parse_head(std::string_view text, const fs::path& path) {
-  try {
-    return parse_json<Json>(text);
-  } catch (const Error& error) {
-    fail(Errc::bad_state, "{}: malformed: {}", path.string(), error.what());
-  }
-}
-
+  std::string path_;
   int number_;
 };
 
 std::string read_all(const fs::path& path) {
-  const Descriptor in(path, O_RDONLY);
+  const Descriptor in(path);
   std::string file;
   std::string block(std::size_t{1} << 20, '\0');
   while (const std::size_t size = in.read(block)) file.append(block, 0, size);
@@ -152,6 +126,14 @@ Enum enumerator(const Json& value, int count) {
   const int number = value.get<int>();
   if (number < 0 || number >= count) throw std::out_of_range(fmt::format("{} is no kind or dtype", number));
   return static_cast<Enum>(number);
+}
+
+Json parse_head(std::string_view text, const fs::path& path) {
+  try {
+    return parse_json<Json>(text);
+  } catch (const Error& error) {
+    fail(Errc::bad_state, "{}: malformed: {}", path.string(), error.what());
+  }
 }
 
 SavedParam parse(const Json& row, std::string_view payload) {
@@ -187,18 +169,10 @@ void write_state(const fs::path& path, const SavedState& state) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) fail(Errc::io, "{}: cannot make the folder: {}", folder.string(), error.message());
-  const fs::path temporary = path.string() + fmt::format(".{}.tmp", ::getpid());
-  try {
-    Descriptor out(temporary, O_WRONLY | O_CREAT | O_TRUNC);
-    out.write(file);
-    out.sync();
-    out.close();
-    if (std::rename(temporary.c_str(), path.c_str()) != 0) fail_io(path, "rename the new file to");
-    Descriptor(folder, O_RDONLY | O_DIRECTORY).sync();
-  } catch (...) {
-    fs::remove(temporary, error);
-    throw;
-  }
+  AtomicFile out(path, Sync::yes);
+  out.write(file.data(), file.size());
+  out.close();
+  out.commit();
 }
 
 SavedState read_state(const fs::path& path) {

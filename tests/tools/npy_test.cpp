@@ -185,25 +185,5 @@ TEST_F(Npy, NamesMissingAndUnreadableFiles) {
   EXPECT_THROW(static_cast<void>(read_npy(folder_ / "")), Error);
 }
 
-TEST_F(Npy, AnAtomicFileLeavesTheOldOneUntilCommitted) {
-  write_file(path_, "old");
-  {
-    AtomicFile file(path_);
-    file.write("new", 3);
-    file.close();
-    EXPECT_EQ(read_file(path_), "old");
-  }
-  EXPECT_EQ(read_file(path_), "old");
-  EXPECT_EQ(folder_.files(), std::vector<std::string>{"x.npy"});
-  AtomicFile file(path_);
-  file.write("new", 3);
-  file.close();
-  file.commit();
-  EXPECT_EQ(read_file(path_), "new");
-  EXPECT_THROW(AtomicFile("/dev/null"), Error);
-  EXPECT_THROW(AtomicFile(folder_ / ""), Error);
-  EXPECT_THROW(AtomicFile(folder_ / "none/x"), Error);
-}
-
 }  // namespace
 }  // namespace gradwire::tools

@@ -148,7 +148,7 @@ struct Failure {
 TEST_F(Perf, FailuresNameTheirCauseAndEndAllRanks) {
   const std::vector<Failure> failures{
       // Rank 0 alone: the others are waiting for it by then.
-      {{"--json", folder_ / "none/x.json", "-t", "3"}, 1, "error (invalid_argument): rank 0: cannot write "},
+      {{"--json", folder_ / "none/x.json", "-t", "3"}, 1, "error (io): rank 0: cannot write "},
       {{"--algorithm", "bogus", "-t", "3"}, 1, "error (invalid_argument): rank "},
       {{"--compressor", "q4", "--algorithm", "dense"}, 1, "error (unsupported): rank "},
       {{"--compressor", "bogus"}, 1, "error (invalid_argument): "},

@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "tools/atomic_file.hpp"
+#include "base/atomic_file.hpp"
 #include "tools/npy.hpp"
 #include "tools/run_command.hpp"
 
@@ -50,7 +50,7 @@ TEST_F(PlanCommand, MakesATableOfRecordedGradients) {
     std::size_t count = 1;
     for (const std::size_t extent : shape) count *= extent;
     for (std::size_t i = 0; i < count; ++i) values.push_back(std::sin(static_cast<float>(i)));
-    tools::AtomicFile file(folder_ / name);
+    AtomicFile file(folder_ / name);
     tools::write_npy(file, shape, {values.data(), values.size()});
     file.close();
     file.commit();

@@ -4,12 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
+#include <sys/stat.h>
 
 #include <cmath>
 #include <filesystem>
 #include <set>
 
-#include "tools/atomic_file.hpp"
+#include "base/atomic_file.hpp"
 #include "tools/npy.hpp"
 #include "tools/run_command.hpp"
 
@@ -33,7 +34,7 @@ class TraceCommand : public ::testing::Test {
     std::size_t count = 1;
     for (const std::size_t extent : shape) count *= extent;
     const std::vector<float> x = values(count, phase);
-    tools::AtomicFile file(folder_ / name);
+    AtomicFile file(folder_ / name);
     tools::write_npy(file, shape, {x.data(), x.size()});
     file.close();
     file.commit();
@@ -90,6 +91,14 @@ TEST_F(TraceCommand, ImportsWhatItExports) {
   expect_failure({"trace", "import", "--out", trace_, "--reference", "huffman", "--in", arrays[0]}, 1, "huffman");
   expect_failure({"trace", "import", "--out", trace_, "--reference", "q4", "--in", arrays[0], arrays[0]}, 1,
                  "two files are named fc.weight");
+}
+
+TEST_F(TraceCommand, ImportsReplaceFilesOnly) {
+  const std::string array = write_array("fc.weight.npy", {64, 80}, 0);
+  ASSERT_EQ(::mkfifo(trace_.c_str(), 0600), 0);
+  expect_failure({"trace", "import", "--out", trace_, "--reference", "q4", "--in", array}, 1,
+                 "cannot write " + trace_ + ": it exists and is not a regular file");
+  EXPECT_TRUE(std::filesystem::is_fifo(trace_));
 }
 
 TEST_F(TraceCommand, ExportsEachStep) {

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -231,10 +232,14 @@ TEST(RunLogFile, IsThereWholeOrNotAtAll) {
 
   const fs::path taken = folder / "taken.json";
   fs::create_directory(taken);
-  expect_error([&] { log.write(taken.string()); }, Errc::io, taken.string() + ": cannot write: ");
+  expect_error([&] { log.write(taken.string()); }, Errc::io, "cannot write " + taken.string() + ": ");
   const fs::path nowhere = folder / "none" / "run.json";
   expect_error([&] { log.write(nowhere.string()); }, Errc::io,
-               nowhere.string() + ": cannot write: No such file or directory");
+               "cannot write " + nowhere.string() + ": No such file or directory");
+  const fs::path pipe = folder / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  expect_error([&] { log.write(pipe.string()); }, Errc::io, pipe.string() + ": it exists and is not a regular file");
+  EXPECT_TRUE(fs::is_fifo(pipe));
   log.event({1, PlanOutcome::failed, "\xFF"});
   expect_error([&] { log.write(path.string()); }, Errc::invalid_argument, "no UTF-8");
   expect_error(
@@ -248,7 +253,7 @@ TEST(RunLogFile, IsThereWholeOrNotAtAll) {
       Errc::invalid_argument, "no UTF-8");
   std::size_t files = 0;
   for ([[maybe_unused]] const fs::directory_entry& entry : fs::directory_iterator(folder)) ++files;
-  EXPECT_EQ(files, 2u);  // run.json and taken.json: nothing temporary
+  EXPECT_EQ(files, 3u);  // run.json, taken.json and pipe: nothing temporary
   fs::remove_all(folder);
 }
 
