@@ -19,10 +19,9 @@ void print_totals(const Plan& plan) {
   if (plan.exposed_ms > 0) fmt::print("exposed: {} ms\n", show_number(plan.exposed_ms));
   if (plan.limit != PlanLimit::none) fmt::print("budget: {} ({})\n", show_number(plan.budget), name(plan.limit));
   if (plan.bound) {
-    const bool least_squares = plan.limit == PlanLimit::bytes || plan.limit == PlanLimit::time;
-    const double value = least_squares ? plan.squared_error : static_cast<double>(plan.bytes);
-    fmt::print("no plan has {} below {}", least_squares ? "a sum of squares" : "bytes", show_number(*plan.bound));
-    if (*plan.bound > 0) fmt::print(": gap {:.4f} %", std::max(0.0, 100 * (value / *plan.bound - 1)));
+    const bool of_squares = plan.limit == PlanLimit::bytes || plan.limit == PlanLimit::time;
+    fmt::print("no plan has {} below {}", of_squares ? "a sum of squares" : "bytes", show_number(*plan.bound));
+    if (const std::optional<double> share = gap(plan)) fmt::print(": gap {:.4f} %", 100 * *share);
     fmt::print("\n");
   }
 }

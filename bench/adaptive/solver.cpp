@@ -73,10 +73,7 @@ void measure(const Table& table, const std::string& spec) {
   std::sort(ms.begin(), ms.end());
   fmt::print("{:<34} {:>8} {:>9.2f} {:>9.2f} {:>12} {:>10.4f} {:>10.4f}", spec, isa::current(), ms.front(),
              ms[ms.size() / 2], plan.bytes, plan.error, std::sqrt(plan.squared_error));
-  if (plan.bound) {
-    const double least = plan.limit == PlanLimit::bytes ? plan.squared_error : static_cast<double>(plan.bytes);
-    fmt::print(" {:>10.4f}", 100 * (least / *plan.bound - 1));
-  }
+  if (const std::optional<double> share = gap(plan)) fmt::print(" {:>10.4f}", 100 * *share);
   fmt::print("\n");
 }
 

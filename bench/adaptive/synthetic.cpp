@@ -48,7 +48,9 @@ struct Row {
 };
 
 /// Share by which `value` is above what is proven to be the least, in %.
-double gap(double value, double bound) { return bound > 0 ? std::max(0.0, 100 * (value / bound - 1)) : std::nan(""); }
+double percent_above(double value, double bound) {
+  return bound > 0 ? std::max(0.0, 100 * (value / bound - 1)) : std::nan("");
+}
 
 /// Limits of `budget` that the reference has: policies are compared under the same.
 std::vector<std::string> default_policies(const Plan& reference) {
@@ -77,13 +79,12 @@ Row measure(const Table& table, const Plan& reference, const std::string& spec, 
   row.solver_ms = ms[ms.size() / 2];
 
   const Plan& plan = row.plan;
-  const auto bytes = static_cast<double>(plan.bytes);
-  const bool of_squares = plan.limit == PlanLimit::bytes || plan.limit == PlanLimit::time;
-  if (plan.bound) row.own_gap = gap(of_squares ? plan.squared_error : bytes, *plan.bound);
+  if (const std::optional<double> share = gap(plan)) row.own_gap = 100 * *share;
   const double share = plan.error / reference.error * (1 + kRounding);
-  row.bytes_gap = gap(bytes, *make_policy(fmt::format("budget(error={},norm=plain)", share)).plan(table).bound);
+  row.bytes_gap = percent_above(static_cast<double>(plan.bytes),
+                                *make_policy(fmt::format("budget(error={},norm=plain)", share)).plan(table).bound);
   row.squares_gap =
-      gap(plan.squared_error, *make_policy(fmt::format("budget(bytes={})", plan.bytes)).plan(table).bound);
+      percent_above(plan.squared_error, *make_policy(fmt::format("budget(bytes={})", plan.bytes)).plan(table).bound);
   return row;
 }
 

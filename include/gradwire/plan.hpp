@@ -105,6 +105,9 @@ struct Plan {
   std::optional<double> bound;
   double solver_ms = 0;  ///< wall time of the policy: the only thing that differs between two runs
 };
+/// By what share of `bound` the plan lies above it, in the measure that the bound is in (see there); at least 0: the
+/// best plan within the budget is no further away. Nothing where there is no bound, or none above 0.
+[[nodiscard]] GRADWIRE_API std::optional<double> gap(const Plan& plan) noexcept;
 
 /// A pure function from a table to a plan: the same table gives the same plan, bit for bit. Immutable, cheap to copy,
 /// safe to share between threads.

@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <chrono>
 #include <iterator>
 #include <utility>
@@ -55,6 +56,13 @@ std::string_view name(PlanLimit limit) noexcept {
     case PlanLimit::time: return "time";
   }
   return "unknown";
+}
+
+std::optional<double> gap(const Plan& plan) noexcept {
+  if (!plan.bound || !(*plan.bound > 0)) return {};
+  const bool of_squares = plan.limit == PlanLimit::bytes || plan.limit == PlanLimit::time;
+  const double value = of_squares ? plan.squared_error : static_cast<double>(plan.bytes);
+  return std::max(0.0, value / *plan.bound - 1);
 }
 
 Solver make_solver(std::string_view text) {

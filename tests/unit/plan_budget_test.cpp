@@ -1,6 +1,7 @@
 // Budgets: the bound, the exact optimum and the plan, in this order.
 #include <gmock/gmock.h>
 
+#include <cmath>
 #include <limits>
 
 #include "plan/hulls.hpp"
@@ -238,6 +239,27 @@ TEST(Knapsack, WhereTheSearchEndsTheBoundIsTheRelaxations) {
   EXPECT_DOUBLE_EQ(solution.bound, all - knapsack.limit);
   EXPECT_GT(cost, solution.bound);
   EXPECT_LT(cost, solution.bound + 100);
+}
+
+TEST(PlanGap, IsInTheMeasureOfTheBound) {
+  Plan plan;
+  plan.bytes = 150;
+  plan.squared_error = 3;
+  EXPECT_EQ(gap(plan), std::nullopt);
+  plan.bound = 2;
+  for (const PlanLimit limit : {PlanLimit::bytes, PlanLimit::time}) {
+    plan.limit = limit;
+    EXPECT_EQ(gap(plan), 0.5);
+  }
+  plan.bound = 120;
+  for (const PlanLimit limit : {PlanLimit::error, PlanLimit::squared_error}) {
+    plan.limit = limit;
+    EXPECT_EQ(gap(plan), 0.25);
+  }
+  plan.bound = std::nextafter(150, 151);
+  EXPECT_EQ(gap(plan), 0.0) << "rounding of the sum";
+  plan.bound = 0;
+  EXPECT_EQ(gap(plan), std::nullopt);
 }
 
 }  // namespace

@@ -30,10 +30,8 @@ std::string step_text(std::uint64_t step) { return whole_text(static_cast<double
 
 /// How far from the best plan there could be, where the policy has proven something.
 std::string gap_text(const LoggedPlan& plan) {
-  const bool least_squares = plan.plan.limit == PlanLimit::bytes || plan.plan.limit == PlanLimit::time;
-  const double value = least_squares ? plan.squared_error : plan.bytes;
-  if (!plan.plan.bound || *plan.plan.bound <= 0 || std::isnan(value)) return "-";
-  return fmt::format("{:.4f} %", std::max(0.0, 100 * (value / *plan.plan.bound - 1)));
+  const std::optional<double> share = gap(plan.plan);
+  return share && !std::isnan(plan.bytes) ? fmt::format("{:.4f} %", 100 * *share) : "-";
 }
 
 /// In the measure that it limits.
