@@ -7,6 +7,8 @@
 #include <cmath>
 #include <utility>
 
+#include "compress/spec.hpp"
+
 #include "gradwire/compressor.hpp"
 #include "gradwire/error.hpp"
 
@@ -142,17 +144,7 @@ std::vector<std::string> parse_specs(std::string_view flag, std::string_view tex
     if (spec != "all") return specs.push_back(spec);
     for (std::string& each : one_of_each()) specs.push_back(std::move(each));
   };
-  int depth = 0;
-  std::string spec;
-  for (const char c : text) {
-    depth += c == '(' ? 1 : c == ')' ? -1 : 0;
-    if (c == ',' && depth == 0) {
-      add(std::exchange(spec, {}));
-    } else {
-      spec += c;
-    }
-  }
-  add(spec);
+  for (const std::string_view spec : split_stages(text, ',')) add(std::string(spec));
   return specs;
 }
 

@@ -61,6 +61,9 @@ TEST(ReportSpecs, BriefOnesTellThemApart) {
   EXPECT_EQ(brief("rotate(inner=quantize(bits=2,bucket=512),block=4096)"), "rotate(q2)");
   EXPECT_EQ(brief("powersgd(rank=4,iterations=1,fallback=q4)"), "powersgd(4)");
   for (const char* odd : {"", "q4", "(", ")", "a(", "a)", "a(b", "|", "a||b", "=(,)"}) EXPECT_LE(brief(odd).size(), 5u);
+  std::string deep = "q4";
+  for (int i = 0; i < 1000; ++i) deep = "rotate(inner=" + deep + ")";
+  EXPECT_EQ(brief(deep), deep) << "no compressor nests so, and a log may hold anything";
 }
 
 }  // namespace

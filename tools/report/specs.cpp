@@ -1,21 +1,16 @@
 #include "specs.hpp"
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <vector>
+
+#include "compress/spec.hpp"
 
 namespace gradwire::tools::report {
 namespace {
 
-/// Where `c` stands outside of parentheses, or the end.
-std::size_t find_outside(std::string_view text, char c) {
-  int depth = 0;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == c && depth == 0) return i;
-    depth += text[i] == '(' ? 1 : text[i] == ')' ? -1 : 0;
-  }
-  return text.size();
-}
+constexpr std::size_t kMaxNesting = 16;  // as make_compressor
 
 bool is_short_quantiser(std::string_view name) {
   return name.size() == 2 && name[0] == 'q' && name[1] >= '1' && name[1] <= '8';
@@ -26,9 +21,9 @@ std::string brief_stage(std::string_view stage) {
   if (open == std::string_view::npos || !stage.ends_with(')')) return std::string(stage);
   const std::string_view name = stage.substr(0, open);
   std::string_view first = stage.substr(open + 1, stage.size() - open - 2);
-  first = first.substr(0, find_outside(first, ','));
-  const std::size_t equals = find_outside(first, '=');
-  if (equals < first.size()) first = first.substr(equals + 1);
+  first = split_stages(first, ',').front();
+  const std::string_view key = split_stages(first, '=').front();
+  if (key.size() < first.size()) first.remove_prefix(key.size() + 1);
   if (name == "quantize") return fmt::format("q{}", first);
   return fmt::format("{}({})", name, brief(first));
 }
@@ -50,15 +45,10 @@ Family family_of(std::string_view spec) {
 }
 
 std::string brief(std::string_view spec) {
-  std::string out;
-  while (!spec.empty()) {
-    const std::size_t end = find_outside(spec, '|');
-    out += brief_stage(spec.substr(0, end));
-    if (end == spec.size()) break;
-    out += '|';
-    spec.remove_prefix(end + 1);
-  }
-  return out;
+  if (nesting_depth(spec) > kMaxNesting) return std::string(spec);
+  std::vector<std::string> stages;
+  for (const std::string_view stage : split_stages(spec)) stages.push_back(brief_stage(stage));
+  return fmt::format("{}", fmt::join(stages, "|"));
 }
 
 }  // namespace gradwire::tools::report
