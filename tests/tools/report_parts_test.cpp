@@ -2,8 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <limits>
 
+#include "tools/report/line_chart.hpp"
 #include "tools/report/markup.hpp"
 #include "tools/report/specs.hpp"
 #include "tools/report/svg.hpp"
@@ -13,6 +15,8 @@ namespace {
 
 using ::testing::DoubleNear;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 TEST(ReportMarkup, ShortensInCharactersAndKeepsTheEnd) {
   EXPECT_EQ(shorten("encoder.layer.11.weight", 23), "encoder.layer.11.weight");
@@ -42,6 +46,26 @@ TEST(ReportAxes, TicksAreRoundNumbersInside) {
   EXPECT_THAT(ticks(0, 1, 4), ElementsAre(0, DoubleNear(0.5, 1e-12), 1));
   EXPECT_THAT(ticks(1, 3000, 6), ElementsAre(500, 1000, 1500, 2000, 2500, 3000));
   EXPECT_THAT(ticks(-3, 3, 3), ElementsAre(-2, 0, 2));
+}
+
+TEST(ReportAxes, TicksThatRoundingWouldMergeAreLeftOut) {
+  constexpr double kExact = 9007199254740992;  // 2^53
+  EXPECT_THAT(ticks(0.3, std::nextafter(0.3, 1.0), 4), IsEmpty());
+  EXPECT_THAT(ticks(kExact - 2, kExact - 1, 8), IsEmpty());
+  EXPECT_THAT(ticks(kExact - 64, kExact, 4), ElementsAre(kExact - 52, kExact - 32, kExact - 12));
+  EXPECT_THAT(ticks(1, 1, 4), IsEmpty());
+  EXPECT_THAT(ticks(0, std::numeric_limits<double>::denorm_min(), 4), IsEmpty());
+  constexpr double kMost = std::numeric_limits<double>::max();
+  EXPECT_THAT(ticks(-kMost, kMost, 4), IsEmpty());
+}
+
+TEST(ReportAxes, ValuesThatDifferByRoundingHaveAnAxis) {
+  LineChart chart;
+  chart.format = number_text;
+  chart.from_zero = false;
+  chart.points = {1, 2};
+  chart.series = {{"accuracy", "s1", {0.3, std::nextafter(0.3, 1.0)}}};
+  EXPECT_THAT(draw(chart), HasSubstr("class=\"tick end\">0.32</text>"));
 }
 
 TEST(ReportSpecs, FamilyByName) {

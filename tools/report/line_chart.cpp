@@ -58,7 +58,9 @@ Vertical vertical(const LineChart& chart) {
   if (!std::isfinite(low)) low = high = 0;
   const bool from_zero = chart.from_zero && !chart.logarithmic && low >= 0;
   if (from_zero) low = 0;
-  if (high <= low) high = low + (low == 0 ? 1 : std::abs(low) * 0.1);
+  constexpr double kNarrowest = 1e-9;  // of the values: less is rounding, and has no round numbers in it
+  const double largest = std::max(std::abs(low), std::abs(high));
+  if (high - low <= kNarrowest * largest) high = low + (largest == 0 ? 1 : largest * 0.1);
   const double margin = 0.06 * (high - low);
   return {{.low = from_zero ? 0 : low - margin, .high = high + margin, .from = kBottom, .to = kTop}, chart.logarithmic};
 }

@@ -20,10 +20,15 @@ std::vector<double> ticks(double low, double high, int wanted) {
   const double power = std::pow(10.0, std::floor(std::log10(raw)));
   const double digit = raw / power;
   const double step = power * (digit <= 1 ? 1 : digit <= 2 ? 2 : digit <= 5 ? 5 : 10);
-  std::vector<double> values;
+  if (!std::isfinite(step) || step <= 0) return {};
   const double slack = step * 1e-6;
-  for (double i = std::ceil((low - slack) / step); i * step <= high + slack; ++i)
-    values.push_back(i * step + 0.0);  // no -0
+  const double first = std::ceil((low - slack) / step);
+  const double last = std::floor((high + slack) / step);
+  constexpr double kMost = 100;
+  constexpr double kExact = 9007199254740992;  // 2^53: whole numbers beyond are no neighbours
+  if (last - first >= kMost || first < -kExact || last > kExact) return {};
+  std::vector<double> values;
+  for (double i = first; i <= last; ++i) values.push_back(i * step + 0.0);  // no -0
   return values;
 }
 

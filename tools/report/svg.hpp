@@ -16,7 +16,7 @@ struct Scale {
   [[nodiscard]] double operator()(double value) const { return from + (value - low) / (high - low) * (to - from); }
 };
 
-/// Round numbers inside [low, high], about `wanted` of them.
+/// Round numbers inside [low, high], about `wanted` of them; none where doubles are too coarse to tell them apart.
 [[nodiscard]] std::vector<double> ticks(double low, double high, int wanted);
 
 /// All text is escaped here. Colours come by class from the style sheet.
