@@ -1,4 +1,4 @@
-// The small parts of the page: text, numbers, axes, specs.
+// The small parts of the page: text, numbers, axes, specs, and what is reckoned.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -7,6 +7,8 @@
 
 #include "tools/report/line_chart.hpp"
 #include "tools/report/markup.hpp"
+#include "tools/report/run.hpp"
+#include "tools/report/sections.hpp"
 #include "tools/report/specs.hpp"
 #include "tools/report/svg.hpp"
 
@@ -17,6 +19,7 @@ using ::testing::DoubleNear;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 TEST(ReportMarkup, ShortensInCharactersAndKeepsTheEnd) {
   EXPECT_EQ(shorten("encoder.layer.11.weight", 23), "encoder.layer.11.weight");
@@ -88,6 +91,62 @@ TEST(ReportSpecs, BriefOnesTellThemApart) {
   std::string deep = "q4";
   for (int i = 0; i < 1000; ++i) deep = "rotate(inner=" + deep + ")";
   EXPECT_EQ(brief(deep), deep) << "no compressor nests so, and a log may hold anything";
+}
+
+LoggedPlan logged_plan(std::uint64_t step, double bytes) {
+  LoggedPlan plan;
+  plan.step = step;
+  plan.plan.limit = PlanLimit::bytes;
+  plan.bytes = bytes;
+  plan.reference_bytes = 400;
+  return plan;
+}
+
+Run thinned_run() {
+  report::Run run;
+  run.facts.ranks = 2;  // a byte travels once
+  run.totals.wire_bytes = 1;
+  run.steps = {{.first = 1, .count = 10, .wire_bytes = 1000, .dense_bytes = 2000}};
+  return run;
+}
+
+TEST(ReportBytes, UniformOnesAreWeighedByTheStepsOfEachPlan) {
+  auto run = thinned_run();
+  run.plans = {logged_plan(1, 100), logged_plan(6, 200)};
+  EXPECT_THAT(bytes_chart(run), HasSubstr("steps 1 to 10, mean\nsent: 1.00 kB\nuniform setting (reckoned): 1.25 kB\n"));
+  run.plans = {logged_plan(9, 150)};
+  EXPECT_THAT(bytes_chart(run), HasSubstr("(reckoned): 1.05 kB\n")) << "until step 8 it was the uniform setting";
+  run.plans = {logged_plan(11, 150)};
+  EXPECT_THAT(bytes_chart(run), HasSubstr("(reckoned): 1.00 kB\n"));
+  run.plans = {logged_plan(1, 100), logged_plan(10, kNone)};
+  EXPECT_THAT(bytes_chart(run), Not(HasSubstr("(reckoned)"))) << "not known for the last step";
+  run.steps = {{.first = 1, .count = 1, .wire_bytes = 1000}, {.first = 10, .count = 1, .wire_bytes = 1000}};
+  EXPECT_THAT(bytes_chart(run), HasSubstr("step 1\nsent: 1.00 kB\nuniform setting (reckoned): 1.30 kB\n"));
+}
+
+TEST(ReportBytes, SaysWhatWasThinned) {
+  auto run = thinned_run();
+  run.plans = {logged_plan(1, 100)};
+  const auto means = HasSubstr("Points are means of up to 10 steps.");
+  EXPECT_THAT(bytes_chart(run), means);
+  EXPECT_THAT(times_chart(run), means);
+  EXPECT_THAT(bytes_chart(run), Not(HasSubstr("were not kept")));
+  run.steps[0].count = 1;
+  run.plans_left_out = 7;
+  EXPECT_THAT(bytes_chart(run), Not(HasSubstr("Points are means")));
+  for (const auto& section : {bytes_chart, budget_charts, plans_table})
+    EXPECT_THAT(section(run), HasSubstr("7 plans between the first and the last ones were not kept in the log"));
+}
+
+TEST(ReportRun, StepsBeginWithTheFirstOfAnything) {
+  report::Run run;
+  EXPECT_EQ(run.first_step(), 1u);
+  run.steps = {{.first = 20, .count = 5}};
+  run.plans = {logged_plan(11, 100)};
+  EXPECT_EQ(run.first_step(), 11u);
+  run.curves = {{"accuracy", {{3, 0.5}, {30, 0.75}}}, {"loss", {}}};
+  EXPECT_EQ(run.first_step(), 3u);
+  EXPECT_EQ(run.last_step(), 30u);
 }
 
 }  // namespace

@@ -117,12 +117,36 @@ std::string plan_time_chart(const Run& run) {
   return chart.series.empty() ? "" : draw(chart);
 }
 
-/// What a step would have sent under the uniform setting: a byte of a table travels 2(n-1)/n times (docs/report.md).
-double uniform_bytes(const Run& run, const StepMeans& step) {
-  const LoggedPlan* const plan = run.plan_at(step.first);
-  if (plan == nullptr) return run.plans.empty() ? kNone : step.wire_bytes;
+/// What a step, in the mean over those of a row, would have sent under the uniform setting: a byte of a table travels
+/// 2(n-1)/n times (docs/report.md).
+double uniform_bytes(const Run& run, const StepMeans& row) {
+  if (run.plans.empty()) return kNone;
+  const std::uint64_t end = row.first + row.count;
+  double saved = 0;  // bytes of the tables, over the row
+  for (std::size_t i = 0; i < run.plans.size(); ++i) {
+    const LoggedPlan& plan = run.plans[i];
+    const std::uint64_t from = std::max(row.first, plan.step);
+    const std::uint64_t to = i + 1 < run.plans.size() ? std::min(end, run.plans[i + 1].step) : end;
+    if (from < to) saved += static_cast<double>(to - from) * (plan.reference_bytes - plan.bytes);
+  }
   const double ranks = run.facts.ranks;
-  return step.wire_bytes + (plan->reference_bytes - plan->bytes) * 2 * (ranks - 1) / ranks;
+  return row.wire_bytes + saved / static_cast<double>(row.count) * 2 * (ranks - 1) / ranks;
+}
+
+/// The steps of a chart's points, and how many each stands for.
+void add_points(LineChart& chart, const Run& run) {
+  for (const StepMeans& row : run.steps) {
+    chart.points.push_back(row.first);
+    chart.counts.push_back(row.count);
+  }
+}
+
+std::string means_note(const Run& run) {
+  std::uint64_t most = 1;
+  for (const StepMeans& row : run.steps) most = std::max(most, row.count);
+  if (most == 1) return "";
+  return fmt::format("<p class=\"note\">Points are means of up to {} steps.</p>\n",
+                     whole_text(static_cast<double>(most)));
 }
 
 const char* kNoSteps = "No steps were logged: RunLog::step() was not called.";
@@ -135,7 +159,7 @@ std::string budget_charts(const Run& run) {
       std::any_of(run.plans.begin(), run.plans.end(), [](const LoggedPlan& each) { return !std::isnan(each.bytes); });
   if (!known)
     return nothing("No plan was measured in full: plans that are made by hand say nothing of what they cost and lose.");
-  return error_chart(run) + plan_bytes_chart(run) + plan_time_chart(run);
+  return error_chart(run) + plan_bytes_chart(run) + plan_time_chart(run) + plans_left_out_note(run);
 }
 
 std::string bytes_chart(const Run& run) {
@@ -146,7 +170,7 @@ std::string bytes_chart(const Run& run) {
   chart.description = "what this rank sent, and what it would have sent otherwise";
   chart.unit = "bytes a step and rank";
   chart.format = bytes_text;
-  for (const StepMeans& step : run.steps) chart.points.push_back(step.first);
+  add_points(chart, run);
   add(chart, "sent", "s1", of_steps(run, &StepMeans::wire_bytes));
   std::vector<double> uniform;
   for (const StepMeans& step : run.steps) uniform.push_back(uniform_bytes(run, step));
@@ -161,7 +185,7 @@ std::string bytes_chart(const Run& run) {
     out +=
         "<p class=\"note\">What the uniform setting would have sent is not known everywhere: a plan has no table, or "
         "layers without bytes.</p>\n";
-  return out;
+  return out + means_note(run) + plans_left_out_note(run);
 }
 
 std::string times_chart(const Run& run) {
@@ -171,13 +195,13 @@ std::string times_chart(const Run& run) {
   chart.description = "what the training loop waited, and what communication took";
   chart.unit = "time a step";
   chart.format = time_text;
-  for (const StepMeans& step : run.steps) chart.points.push_back(step.first);
+  add_points(chart, run);
   add(chart, "waited for (exposed)", "s1", of_steps(run, &StepMeans::exposed_us));
   add(chart, "encode", "s2", of_steps(run, &StepMeans::encode_us));
   add(chart, "peers and network", "s3", of_steps(run, &StepMeans::wire_us));
   add(chart, "decode", "s4", of_steps(run, &StepMeans::decode_us));
   choose_axis(chart);
-  return draw(chart);
+  return draw(chart) + means_note(run);
 }
 
 std::string curve_charts(const Run& run) {

@@ -120,7 +120,11 @@ void draw_strips(Svg& svg, const LineChart& chart, const Scale& x) {
     const double right = next < chart.points.size() ? chart.stairs ? place(next) : (place(i) + place(next)) / 2 : x.to;
     const double left =
         i == 0 || chart.stairs ? (i == 0 && !chart.stairs ? x.from : place(i)) : (place(i - every) + place(i)) / 2;
-    std::string tip = fmt::format("step {}", whole_text(static_cast<double>(chart.points[i])));
+    const std::uint64_t count = chart.counts.empty() ? 1 : chart.counts[i];
+    const std::string first = whole_text(static_cast<double>(chart.points[i]));
+    std::string tip = count == 1 ? fmt::format("step {}", first)
+                                 : fmt::format("steps {} to {}, mean", first,
+                                               whole_text(static_cast<double>(chart.points[i] + count - 1)));
     for (const Series& series : chart.series)
       if (!std::isnan(series.values[i])) tip += fmt::format("\n{}: {}", series.name, chart.format(series.values[i]));
     svg.rect(left, kTop, right - left, kBottom - kTop, "hit", tip);

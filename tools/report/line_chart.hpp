@@ -23,6 +23,7 @@ struct LineChart {
   bool from_zero = true;              ///< the vertical axis
   bool logarithmic = false;           ///< the vertical axis, instead; values of 0 and less make a gap
   std::vector<std::uint64_t> points;  ///< steps
+  std::vector<std::uint64_t> counts;  ///< how many steps, from its own on, a point is the mean of; empty: each of one
   std::vector<Series> series;
   std::vector<std::uint64_t> marks;  ///< steps with a thin line: plan changes
 };

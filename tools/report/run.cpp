@@ -187,6 +187,8 @@ double Layer::bits_per_element() const {
 std::uint64_t Run::first_step() const {
   std::uint64_t first = steps.empty() ? 1 : steps.front().first;
   if (!plans.empty()) first = std::min(first, plans.front().step);
+  for (const Curve& curve : curves)
+    if (!curve.points.empty()) first = std::min(first, curve.points.front().step);
   return first;
 }
 
@@ -197,12 +199,6 @@ std::uint64_t Run::last_step() const {
   for (const Curve& curve : curves)
     if (!curve.points.empty()) last = std::max(last, curve.points.back().step);
   return last;
-}
-
-const LoggedPlan* Run::plan_at(std::uint64_t step) const {
-  const auto after = std::upper_bound(plans.begin(), plans.end(), step,
-                                      [](std::uint64_t value, const LoggedPlan& plan) { return value < plan.step; });
-  return after == plans.begin() ? nullptr : &*(after - 1);
 }
 
 Run read_run(std::string_view text) {

@@ -101,8 +101,6 @@ struct Run {
   /// Steps that the axes span: from 1 or before the first, to the last of anything.
   [[nodiscard]] std::uint64_t first_step() const;
   [[nodiscard]] std::uint64_t last_step() const;
-  /// The plan that held in a step; null before the first.
-  [[nodiscard]] const LoggedPlan* plan_at(std::uint64_t step) const;
 };
 
 /// Reads docs/run-format.md. Throws Errc::invalid_argument naming the place of what is missing, of the wrong type, or

@@ -18,4 +18,7 @@ namespace gradwire::tools::report {
 [[nodiscard]] std::string plans_table(const Run& run);
 [[nodiscard]] std::string layers_table(const Run& run);  ///< of the last plan
 
+/// For below what is made of all plans; empty where the log has them all.
+[[nodiscard]] std::string plans_left_out_note(const Run& run);
+
 }  // namespace gradwire::tools::report

@@ -104,6 +104,14 @@ std::string events_table(const Run& run) {
   return out;
 }
 
+std::string plans_left_out_note(const Run& run) {
+  if (run.plans_left_out == 0) return "";
+  return fmt::format(
+      "<p class=\"note\">{} plans between the first and the last ones were not kept in the log; their steps are drawn "
+      "under the last plan before them.</p>\n",
+      run.plans_left_out);
+}
+
 std::string plans_table(const Run& run) {
   if (run.plans.empty()) return nothing("No plan was logged.");
   std::string out = head({"from step", "policy", "bytes", "of uniform", "error (sum)", "error (root of squares)",
@@ -119,7 +127,7 @@ std::string plans_table(const Run& run) {
            number_cell(percent_text(error, std::sqrt(each.reference_squared_error))) + number_cell(limit) +
            number_cell(gap_text(each)) + number_cell(time_text(plan.solver_ms * 1000)) + "</tr>\n";
   }
-  return out + kFoot;
+  return out + kFoot + plans_left_out_note(run);
 }
 
 std::string layers_table(const Run& run) {
