@@ -66,7 +66,7 @@ int plan_table(const Arguments& arguments) {
   write_text(out, to_json(made) + "\n");
   std::size_t most = 0;
   for (const TableLayer& layer : made.layers) most = std::max(most, layer.candidates.size());
-  fmt::print("{} layers, {} candidates each\n", made.layers.size(), most);
+  fmt::print("{} layers, up to {} candidates each\n", made.layers.size(), most);
   return 0;
 }
 

@@ -82,6 +82,11 @@ TEST(ReportSpecs, FamilyByName) {
   EXPECT_EQ(family_of(""), Family::other);
 }
 
+TEST(ReportSpecs, EveryCompressorHasAFamily) {
+  for (const CompressorInfo& info : list_compressors())
+    EXPECT_NE(family_of(info.example), Family::other) << info.example;
+}
+
 TEST(ReportSpecs, BriefOnesTellThemApart) {
   EXPECT_EQ(brief("quantize(bits=4,bucket=512,norm=linf,round=nearest)"), "q4");
   EXPECT_EQ(brief("topk(density=0.01,select=exact)|quantize(bits=4,bucket=512)"), "topk(0.01)|q4");
