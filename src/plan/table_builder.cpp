@@ -83,7 +83,7 @@ Table TableBuilder::table() const {
       const double error = mean_root(*sum++);
       made.candidates.push_back({spec, static_cast<std::uint64_t>(std::llround(*sum++ / samples)), error});
     }
-    if (sum == end || *sum == 0) continue;  // not known
+    if (sum == end) continue;  // none is measured
     for (; sum != end; ++sum) made.singular_values.push_back(mean_root(*sum));
     // Sums that were rounded on the way may turn round neighbours that are as good as equal.
     std::sort(made.singular_values.rbegin(), made.singular_values.rend());

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <random>
 
@@ -46,6 +47,7 @@ TEST(TableBuilder, AveragesSquaresAndBytes) {
   TableBuilder builder;
   builder.add_layer({"a", 100, {10, 10}, 1, {"q2", "powersgd(rank=1)"}});
   builder.add_layer({"b", 7, {}, 0, {"none"}});
+  builder.add_layer({"zero", 100, {10, 10}, 0, {"powersgd(rank=2)"}});
   const TableLayer first{"a", 100, 1, {{"q2", 10, 3}, {"powersgd(rank=1)", 100, 1}}, {10, 10}, 5, 0, 0, {4}};
   const TableLayer second{"a", 100, 1, {{"q2", 13, 4}, {"powersgd(rank=1)", 100, 0}}, {10, 10}, 7, 0, 0, {2}};
   builder.add(0, first);
@@ -53,8 +55,9 @@ TEST(TableBuilder, AveragesSquaresAndBytes) {
   EXPECT_EQ(builder.table().layers.size(), 1u);
   builder.add(0, second);
   builder.add(1, {"b", 7, 0, {{"none", 64, 0}}});
+  builder.add(2, {"zero", 100, 0, {{"powersgd(rank=2)", 100, 0}}, {10, 10}, 0, 0, 0, {0, 0}});
   const Table table = builder.table();
-  ASSERT_EQ(table.layers.size(), 2u);
+  ASSERT_EQ(table.layers.size(), 3u);
   const TableLayer& a = table.layers[0];
   EXPECT_EQ(a.name, "a");
   EXPECT_EQ(a.count, 100u);
@@ -70,10 +73,16 @@ TEST(TableBuilder, AveragesSquaresAndBytes) {
   EXPECT_EQ(a.candidates[1].error, root_mean(1, 0));
   EXPECT_EQ(table.layers[1].candidates[0].bytes, 64u);
   EXPECT_TRUE(table.layers[1].singular_values.empty());
+  EXPECT_EQ(table.layers[2].singular_values, (std::vector<double>{0, 0})) << "known to be zero";
 
-  EXPECT_THAT(refusal([&] { builder.add(0, {"b", 100, 1, first.candidates}); }), HasSubstr("layer \"a\""));
-  EXPECT_THAT(refusal([&] { builder.add(0, {"a", 99, 1, first.candidates}); }), HasSubstr("layer \"a\""));
-  EXPECT_THAT(refusal([&] { builder.add(0, {"a", 100, 0, {{"q2", 1, 1}}}); }), HasSubstr("layer \"a\""));
+  const auto refuse = [&](const std::function<void(TableLayer&)>& spoil) {
+    TableLayer other = first;
+    spoil(other);
+    EXPECT_THAT(refusal([&] { builder.add(0, other); }), HasSubstr("invalid_argument: layer \"a\""));
+  };
+  refuse([](TableLayer& other) { other.name = "b"; });
+  refuse([](TableLayer& other) { other.count = 99; });
+  refuse([](TableLayer& other) { other.candidates.pop_back(); });
   EXPECT_EQ(to_json(builder.table()), to_json(table)) << "nothing of them is in it";
 }
 
@@ -113,11 +122,14 @@ class MeasureTrace : public ::testing::Test {
     std::vector<std::size_t> shape;
     unsigned seed;
     std::string reference = "q4";
+    float scale = 1;
   };
   [[nodiscard]] static std::vector<float> values_of(const Sample& sample) {
     std::size_t count = 1;
     for (const std::size_t extent : sample.shape) count *= extent;
-    return normal(count, sample.seed);
+    std::vector<float> values = normal(count, sample.seed);
+    for (float& value : values) value *= sample.scale;
+    return values;
   }
   void write(const std::vector<Sample>& samples) const {
     TraceWriter writer(path_);
@@ -136,21 +148,27 @@ class MeasureTrace : public ::testing::Test {
 };
 
 TEST_F(MeasureTrace, IsTheMeanOfMeasuringEachSample) {
-  const std::vector<Sample> samples{
-      {3, "w", {64, 80}, 1}, {3, "b", {64}, 2, "q2"}, {4, "w", {64, 80}, 3}, {4, "b", {64}, 4, "q2"}};
+  const std::vector<Sample> samples{{3, "w", {64, 80}, 1}, {3, "b", {64}, 2, "q2"}, {3, "zero", {64, 80}, 1, "q4", 0},
+                                    {4, "w", {64, 80}, 3}, {4, "b", {64}, 4, "q2"}, {4, "zero", {64, 80}, 1, "q4", 0}};
   write(samples);
   const auto alone = [&](std::size_t i) {
     const std::vector<float> x = values_of(samples[i]);
     return measure_layer({samples[i].name, {x.data(), x.size()}, samples[i].shape}, kSpecs, 0);
   };
   const Table all = measure();
-  ASSERT_EQ(all.layers.size(), 2u);
+  ASSERT_EQ(all.layers.size(), 3u);
   EXPECT_EQ(all.layers[0].name, "w");
   EXPECT_EQ(all.layers[0].reference, 1u);
   EXPECT_EQ(all.layers[1].reference, 0u) << "of each layer its own";
-  for (std::size_t l = 0; l < 2; ++l) {
+  for (std::size_t l = 0; l < 3; ++l) {
     const TableLayer one = alone(l);
-    const TableLayer other = alone(l + 2);
+    const TableLayer other = alone(l + 3);
+    EXPECT_EQ(all.layers[l].shape, samples[l].shape);
+    EXPECT_DOUBLE_EQ(all.layers[l].norm, root_mean(one.norm, other.norm));
+    const std::vector<double>& values = all.layers[l].singular_values;
+    ASSERT_EQ(values.size(), l == 1 ? 0u : 2u) << samples[l].name;
+    for (std::size_t i = 0; i < values.size(); ++i)
+      EXPECT_DOUBLE_EQ(values[i], root_mean(one.singular_values.at(i), other.singular_values.at(i)));
     ASSERT_EQ(all.layers[l].candidates.size(), kSpecs.size());
     for (std::size_t c = 0; c < kSpecs.size(); ++c) {
       const Candidate& candidate = all.layers[l].candidates[c];
@@ -160,8 +178,13 @@ TEST_F(MeasureTrace, IsTheMeanOfMeasuringEachSample) {
     }
   }
   const Table fourth = measure({}, 4);
-  EXPECT_DOUBLE_EQ(fourth.layers[0].candidates[0].error, alone(2).candidates[0].error);
+  EXPECT_DOUBLE_EQ(fourth.layers[0].candidates[0].error, alone(3).candidates[0].error);
   EXPECT_THAT(refusal([&] { (void)measure({}, 5); }), HasSubstr("the trace has no samples of step 5"));
+}
+
+TEST_F(MeasureTrace, ALayerOfZerosHasASpectrum) {
+  write({{1, "zero", {64, 80}, 1, "q4", 0}});
+  EXPECT_EQ(make_policy("spectral(ratio=4)").plan(measure()).layers[0].spec, "powersgd(rank=2)");
 }
 
 TEST_F(MeasureTrace, TheReferenceIsACandidate) {
