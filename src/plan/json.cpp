@@ -1,108 +1,31 @@
-#include <nlohmann/json.hpp>
-
 #include <cmath>
 #include <set>
 
 #include "base/fail.hpp"
 #include "base/parse_json.hpp"
+#include "plan/json_object.hpp"
 #include "plan/table.hpp"
 
 namespace gradwire {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 Json parse(std::string_view text, std::string_view what) { return parse_json<Json>(text, what); }
 
-/// An object, and where it stands, for messages: "table: layer 2".
-class Object {
- public:
-  Object(const Json& json, std::string place) : json_(json), place_(std::move(place)) {
-    require(json.is_object(), "{}: expected an object, found {}", place_, excerpt(json));
-  }
-
-  [[nodiscard]] const std::string& place() const { return place_; }
-  [[nodiscard]] bool has(const char* key) const { return json_.contains(key) && !json_[key].is_null(); }
-  [[nodiscard]] const Json& list(const char* key) const {
-    const Json& value = at(key);
-    expect(value.is_array(), key, "a list", value);
-    return value;
-  }
-  [[nodiscard]] std::string text(const char* key) const {
-    const Json& value = at(key);
-    expect(value.is_string(), key, "a string", value);
-    return value.get<std::string>();
-  }
-  [[nodiscard]] double real(const char* key) const {
-    const Json& value = at(key);
-    expect(value.is_number(), key, "a number", value);
-    return value.get<double>();
-  }
-  [[nodiscard]] std::uint64_t whole(const char* key) const {
-    const Json& value = at(key);
-    expect(value.is_number(), key, "a whole number", value);
-    if (value.is_number_unsigned()) return value.get<std::uint64_t>();
-    const double real = value.get<double>();  // some writers have 1000.0
-    expect(real >= 0 && real <= static_cast<double>(kMaxBytes) && real == std::floor(real), key, "a whole number",
-           value);
-    return static_cast<std::uint64_t>(real);
-  }
-  /// 0 where there is none.
-  [[nodiscard]] double real_or_zero(const char* key) const { return has(key) ? real(key) : 0; }
-  /// Empty where there is none.
-  [[nodiscard]] std::vector<double> reals(const char* key) const {
-    std::vector<double> values;
-    if (!has(key)) return values;
-    for (const Json& value : list(key)) {
-      expect(value.is_number(), key, "a list of numbers", list(key));
-      values.push_back(value.get<double>());
-    }
-    return values;
-  }
-  /// Empty where there is none.
-  [[nodiscard]] std::vector<std::size_t> wholes(const char* key) const {
-    std::vector<std::size_t> values;
-    if (!has(key)) return values;
-    for (const Json& value : list(key)) {
-      expect(value.is_number_unsigned(), key, "a list of whole numbers", list(key));
-      values.push_back(value.get<std::size_t>());
-    }
-    return values;
-  }
-
- private:
-  [[nodiscard]] static std::string excerpt(const Json& value) {
-    const std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-    constexpr std::size_t kLongest = 60;
-    return text.size() <= kLongest ? text : text.substr(0, kLongest) + "...";
-  }
-  [[nodiscard]] const Json& at(const char* key) const {
-    require(json_.contains(key), "{}: \"{}\" is missing", place_, key);
-    return json_[key];
-  }
-  void expect(bool good, const char* key, std::string_view wanted, const Json& found) const {
-    require(good, "{}: \"{}\" is {}; expected {}", place_, key, excerpt(found), wanted);
-  }
-
-  const Json& json_;
-  std::string place_;
-};
-
-std::string place_of(const Object& parent, std::string_view what, std::size_t index) {
+std::string place_of(const JsonObject& parent, std::string_view what, std::size_t index) {
   return fmt::format("{}: {} {}", parent.place(), what, index);
 }
 
-TableLayer read_table_layer(const Object& from) {
+TableLayer read_table_layer(const JsonObject& from) {
   TableLayer layer;
   layer.name = from.text("name");
   layer.count = from.whole("count");
   layer.reference = from.whole("reference");
   const Json& candidates = from.list("candidates");
   for (std::size_t i = 0; i < candidates.size(); ++i) {
-    const Object each(candidates[i], fmt::format("{} (\"{}\"): candidate {}", from.place(), layer.name, i));
+    const JsonObject each(candidates[i], fmt::format("{} (\"{}\"): candidate {}", from.place(), layer.name, i));
     layer.candidates.push_back({each.text("spec"), each.whole("bytes"), each.real("error"), each.real_or_zero("us")});
   }
-  layer.shape = from.wholes("shape");
+  if (from.has("shape")) layer.shape = from.wholes("shape");
   layer.norm = from.real_or_zero("norm");
   layer.previous_norm = from.real_or_zero("previous_norm");
   layer.ready_us = from.real_or_zero("ready_us");
@@ -110,7 +33,7 @@ TableLayer read_table_layer(const Object& from) {
   return layer;
 }
 
-PlanLimit read_limit(const Object& from) {
+PlanLimit read_limit(const JsonObject& from) {
   if (!from.has("budget")) return PlanLimit::none;
   if (!from.has("limit")) return PlanLimit::error;
   const std::string text = from.text("limit");
@@ -119,7 +42,7 @@ PlanLimit read_limit(const Object& from) {
   fail(Errc::invalid_argument, "plan: \"limit\" is \"{}\"; expected error, squared_error, bytes or time", text);
 }
 
-void check_sum(const Object& from, const char* key, double sum) {
+void check_sum(const JsonObject& from, const char* key, double sum) {
   if (!from.has(key)) return;
   const double given = from.real(key);
   require(std::abs(given - sum) <= 1e-9 * sum, "plan: \"{}\" is {}, but the layers sum to {}", key, given, sum);
@@ -129,7 +52,7 @@ void check_sum(const Object& from, const char* key, double sum) {
 
 Table table_from_json(std::string_view text) {
   const Json json = parse(text, "table");
-  const Object from(json, "table");
+  const JsonObject from(json, "table");
   Table table;
   const Json& layers = from.list("layers");
   for (std::size_t i = 0; i < layers.size(); ++i)
@@ -140,13 +63,13 @@ Table table_from_json(std::string_view text) {
 
 Plan plan_from_json(std::string_view text) {
   const Json json = parse(text, "plan");
-  const Object from(json, "plan");
+  const JsonObject from(json, "plan");
   Plan plan;
   std::set<std::string> names;
   const Json& layers = from.list("layers");
   require(!layers.empty(), "plan: there are no layers");
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    const Object each(layers[i], place_of(from, "layer", i));
+    const JsonObject each(layers[i], place_of(from, "layer", i));
     PlanLayer layer{each.text("name"), each.text("spec"), each.whole("bytes"), each.real("error")};
     require(!layer.name.empty() && !layer.spec.empty(), "{}: name or spec is empty", each.place());
     require(names.insert(layer.name).second, "{}: the name \"{}\" is there twice", each.place(), layer.name);
@@ -194,7 +117,7 @@ std::string to_json(const Table& table) {
     made["reference"] = layer.reference;
     made["candidates"] = std::move(candidates);
   }
-  return Json{{"layers", std::move(layers)}}.dump(2);
+  return dump(Json{{"layers", std::move(layers)}}, "table", 2);
 }
 
 std::string to_json(const Plan& plan) {
@@ -213,7 +136,7 @@ std::string to_json(const Plan& plan) {
   json["limit"] = name(plan.limit);
   if (plan.bound) json["bound"] = *plan.bound;
   json["solver_ms"] = plan.solver_ms;
-  return json.dump(2);
+  return dump(json, "plan", 2);
 }
 
 }  // namespace gradwire

@@ -1,7 +1,6 @@
 // Traces from disk: docs/trace-format.md.
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 #include <xxhash.h>
 #include <zstd.h>
 
@@ -11,6 +10,7 @@
 #include "base/fail.hpp"
 #include "compress/byte_split.hpp"
 #include "compress/isa.hpp"
+#include "plan/json_object.hpp"
 #include "plan/sample.hpp"
 #include "plan/trace_file.hpp"
 
@@ -18,8 +18,6 @@
 
 namespace gradwire {
 namespace {
-
-using Json = nlohmann::json;
 
 static_assert(std::endian::native == std::endian::little, "traces are little-endian");
 
@@ -107,12 +105,9 @@ struct TraceReader::Impl {
 
   [[nodiscard]] TraceSample make_sample() const {
     const Json json = parse_head();
-    TraceSample sample{json.at("step").get<std::uint64_t>(),
-                       json.at("name").get<std::string>(),
-                       json.at("shape").get<std::vector<std::size_t>>(),
-                       {},
-                       json.at("reference").get<std::string>()};
-    const auto count = json.at("count").get<std::uint64_t>();
+    const JsonObject from(json, "its head");
+    TraceSample sample{from.whole("step"), from.text("name"), from.wholes("shape"), {}, from.text("reference")};
+    const std::uint64_t count = from.whole("count");
     expect_record(count > 0 && header.raw % sizeof(float) == 0 && count == header.raw / sizeof(float),
                   "{} elements in {} bytes", count, header.raw);
     expect_record(sample.shape.empty() || elements_of(sample.shape) == count, "its shape has not {} elements", count);
@@ -125,13 +120,8 @@ struct TraceReader::Impl {
   }
 
   [[nodiscard]] TraceTable make_table() const {
-    const auto step = parse_head().at("step").get<std::uint64_t>();
-    try {
-      return {step, table_from_json(decompress())};
-    } catch (const Error& error) {
-      if (error.code() == Errc::bad_state) throw;
-      fail(Errc::bad_state, "{}: record at byte {}: {}", file.path(), place, error.what());
-    }
+    const Json json = parse_head();
+    return {JsonObject(json, "its head").whole("step"), table_from_json(decompress())};
   }
 
   /// Nothing for a record of a type that is not known.
@@ -141,8 +131,9 @@ struct TraceReader::Impl {
       if (header.type == TraceType::table) return make_table();
       expect_record(header.type != TraceType::meta, "meta data that are not the first record");
       return {};
-    } catch (const Json::exception& error) {
-      fail(Errc::bad_state, "{}: record at byte {}: malformed: {}", file.path(), place, error.what());
+    } catch (const Error& error) {
+      if (error.code() == Errc::bad_state) throw;
+      fail(Errc::bad_state, "{}: record at byte {}: {}", file.path(), place, error.what());
     }
   }
 

@@ -1,6 +1,5 @@
 // Traces to disk: docs/trace-format.md.
 #include <fcntl.h>
-#include <nlohmann/json.hpp>
 #include <xxhash.h>
 #include <zstd.h>
 
@@ -11,6 +10,7 @@
 #include "base/fail.hpp"
 #include "compress/byte_split.hpp"
 #include "compress/isa.hpp"
+#include "plan/json_object.hpp"
 #include "plan/sample.hpp"
 #include "plan/trace_file.hpp"
 
@@ -19,19 +19,9 @@
 namespace gradwire {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 static_assert(std::endian::native == std::endian::little, "traces are little-endian");
 
 constexpr int kLevel = 1;  // higher ones gain little on floats
-
-std::string dump(const Json& json, const std::string& path) {
-  try {
-    return json.dump();
-  } catch (const Json::exception& error) {
-    fail(Errc::invalid_argument, "{}: a name cannot be written, as it is no UTF-8: {}", path, error.what());
-  }
-}
 
 /// The object on one line, as it is written.
 std::string check_meta(std::string_view text, const std::string& path) {
@@ -84,7 +74,7 @@ struct TraceWriter::Impl {
   TraceFile file;
   std::unique_ptr<ZSTD_CCtx, Free> encoder;
   std::uint64_t bytes = 0;
-  std::string record;  ///< kept, as is `planes`, so that a steady run does not allocate
+  std::string record;  ///< kept, as is `planes`: what is as large as a sample is allocated once
   std::string planes;
 };
 
@@ -114,14 +104,7 @@ void TraceWriter::sample(std::uint64_t step, const LayerSample& sample, std::str
 }
 
 void TraceWriter::table(std::uint64_t step, const Table& table) {
-  std::string text;
-  try {
-    text = to_json(table);
-  } catch (const Json::exception& error) {
-    fail(Errc::invalid_argument, "{}: a name cannot be written, as it is no UTF-8: {}", impl_->file.path(),
-         error.what());
-  }
-  impl_->write(TraceType::table, Json{{"step", step}}.dump(), text);
+  impl_->write(TraceType::table, Json{{"step", step}}.dump(), to_json(table));
 }
 
 void TraceWriter::close() {

@@ -11,6 +11,7 @@
 namespace gradwire::testing {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -142,6 +143,20 @@ TEST(Table, JsonOfWhatMayBeLeftOut) {
   EXPECT_EQ(read.layers[0].norm, 0);
 }
 
+TEST(Table, WhatIsNoUtf8IsNoJson) {
+  const auto refuse = [](const std::string& what, const auto& written) {
+    EXPECT_THAT(message_of(Errc::invalid_argument, [&] { return to_json(written); }),
+                AllOf(HasSubstr(what + ": "), HasSubstr("is no UTF-8")));
+  };
+  Table table = good_table();
+  table.layers[1].name = "fc\xff";
+  refuse("table", table);
+  refuse("plan", make_policy("uniform").plan(table));
+  table = good_table();
+  table.layers[1].candidates[1].spec = "q\xe4";
+  refuse("table", table);
+}
+
 TEST(Table, JsonThatIsNoTableNamesThePlace) {
   const auto refuse = [](const std::string& text, const char* message) {
     EXPECT_THAT(message_of(Errc::invalid_argument, [&] { return table_from_json(text); }), HasSubstr(message)) << text;
@@ -174,9 +189,12 @@ TEST(Table, JsonThatIsNoTableNamesThePlace) {
            more + "}]}";
   };
   refuse(layer_with(R"("shape":[4,-2])"), "layer 0: \"shape\" is [4,-2]; expected a list of whole numbers");
+  refuse(layer_with(R"("shape":[4,2.5])"), "layer 0: \"shape\" is [4,2.5]; expected a list of whole numbers");
+  refuse(layer_with(R"("shape":[4,1e300])"), "\"shape\" is [4,1e+300]; expected a list of whole numbers");
   refuse(layer_with(R"("shape":8)"), "layer 0: \"shape\" is 8; expected a list");
   refuse(layer_with(R"("singular_values":[2,"1"])"), "\"singular_values\" is [2,\"1\"]; expected a list of numbers");
   EXPECT_EQ(table_from_json(layer_with(R"("norm":null)")).layers[0].norm, 0);
+  EXPECT_EQ(table_from_json(layer_with(R"("shape":[4,2.0])")).layers[0].shape, (std::vector<std::size_t>{4, 2}));
   EXPECT_EQ(table_from_json(with(R"({"spec":"q4","bytes":5.0,"error":1,"more":[]})")).layers[0].candidates[1].bytes,
             5U);
 }

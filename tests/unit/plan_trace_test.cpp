@@ -21,6 +21,7 @@ namespace gradwire::testing {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 std::string read_bytes(const std::string& path) {
@@ -209,7 +210,21 @@ TEST_F(Trace, ForgedRecordsAreRefused) {
   };
   EXPECT_THAT(with("[2]", "[3]"), HasSubstr("its shape has not 2 elements"));
   EXPECT_THAT(with("[2]", "[4294967296,4294967296,2]"), HasSubstr("its shape has not 2 elements"));
-  EXPECT_THAT(with("\"w\"", "7"), HasSubstr("malformed"));
+  EXPECT_THAT(with("\"w\"", "7"), HasSubstr(": its head: \"name\" is 7; expected a string"));
+  for (const char* key : {"step", "count"}) {
+    const std::string from = fmt::format("\"{}\":{}", key, key == std::string_view("step") ? 3 : 2);
+    for (const char* number : {"1.5", "-1", "1e300", "\"2\""}) {
+      EXPECT_THAT(with(from.c_str(), fmt::format("\"{}\":{}", key, number).c_str()),
+                  HasSubstr(fmt::format("\"{}\" is ", key)))
+          << number;
+    }
+  }
+  EXPECT_THAT(with("[2]", "[100.9,200.2]"), HasSubstr("\"shape\" is [100.9,200.2]; expected a list of whole numbers"));
+  EXPECT_THAT(with("[2]", "2"), HasSubstr("\"shape\" is 2; expected a list"));
+  EXPECT_THAT(with(",\"shape\":[2]", ""), HasSubstr("\"shape\" is missing"));
+  EXPECT_EQ(with("[2]", "[2.0]"), "") << "as some writers have whole numbers";
+  EXPECT_THAT(refusal(record(3, R"({"step":1.5})", zstd("{}"), 2)), HasSubstr("\"step\" is 1.5; expected a whole"));
+  EXPECT_THAT(refusal(record(3, "7", zstd("{}"), 2)), HasSubstr("expected an object, found 7"));
   EXPECT_THAT(with("\"w\"", "\"\""), HasSubstr("name"));
   EXPECT_THAT(with("\"step\"", "\"stop\""), HasSubstr("step"));
   EXPECT_THAT(with("}", ""), HasSubstr("record at byte"));
@@ -245,6 +260,10 @@ TEST_F(Trace, WhatCannotBeWrittenIsSaid) {
   EXPECT_THAT(failure([&] { writer.sample(1, {"\xff", values}, "q4"); }), HasSubstr("UTF-8"));
   EXPECT_THAT(failure([&] { writer.sample(1, {"w", values}, ""); }), HasSubstr("reference"));
   EXPECT_THAT(failure([&] { writer.table(1, {}); }), HasSubstr("there are no layers"));
+  EXPECT_THAT(failure([&] {
+                writer.table(1, {{{"\xff", 6, 0, {{"q2", 16, 0.5}}}}});
+              }),
+              AllOf(HasSubstr("invalid_argument: "), HasSubstr("UTF-8")));
   EXPECT_EQ(fs::file_size(path_), writer.bytes()) << "nothing of them is in the file";
   writer.sample(1, {"w", values}, "q4");
   writer.close();
