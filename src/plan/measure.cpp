@@ -38,7 +38,6 @@ class Measurement {
     const std::size_t place = candidates_.size();
     candidates_.push_back({spec, 0, 0});
     if (low_rank != nullptr) {
-      most_rank_ = std::max(most_rank_, low_rank->rank_for(view_));
       low_ranks_.emplace_back(place, compressor);
     } else if (compressor.sparsifier() != nullptr && compressor.sparsifier()->takes_largest()) {
       most_entries_ = std::max(most_entries_, compressor.sparsifier()->max_entries(x_.count));
@@ -53,9 +52,9 @@ class Measurement {
     }
   }
 
-  /// What was measured, as parts of the layer.
-  void finish(TableLayer& layer) {
-    if (!low_ranks_.empty()) project(layer);
+  /// What was measured, as parts of the layer. `most_rank`: of what was added.
+  void finish(TableLayer& layer, std::size_t most_rank) {
+    if (!low_ranks_.empty()) project(layer, most_rank);
     if (!sparse_.empty()) select();
     for (const auto& [buckets, widths] : quantised_) quantise(widths);
     for (const auto& [place, compressor] : encoded_) encode(candidates_[place], compressor);
@@ -98,9 +97,9 @@ class Measurement {
   }
 
   /// The best approximation of each rank, which power iterations with a warm start come close to.
-  void project(TableLayer& layer) {
+  void project(TableLayer& layer, std::size_t most_rank) {
     if (!ops::all_finite(x_)) fail(Errc::non_finite, "NaN or Inf");
-    const std::vector<double> squares = largest_singular_squares(floats(), view_, most_rank_, key_);
+    const std::vector<double> squares = largest_singular_squares(floats(), view_, most_rank, key_);
     for (const double square : squares) layer.singular_values.push_back(std::sqrt(square));
     const double all = norm_squared();
     for (const auto& [place, compressor] : low_ranks_) {
@@ -165,7 +164,6 @@ class Measurement {
   Group sparse_;
   std::map<std::pair<std::uint32_t, Norm>, Widths> quantised_;
   Group encoded_;
-  std::size_t most_rank_ = 0;
   std::size_t most_entries_ = 0;
 };
 
@@ -176,6 +174,16 @@ std::uint64_t elements_of(std::span<const std::size_t> shape) noexcept {
   for (const std::size_t extent : shape)
     if (__builtin_mul_overflow(count, std::uint64_t{extent}, &count)) return 0;
   return count;
+}
+
+std::size_t most_rank(std::span<const std::string> specs, MatrixView view) {
+  std::size_t most = 0;
+  for (const std::string& spec : specs) {
+    const Compressor compressor = make_compressor(spec);
+    const LowRank* const low_rank = compressor.low_rank();
+    if (low_rank != nullptr && low_rank->pays(view)) most = std::max(most, low_rank->rank_for(view));
+  }
+  return most;
 }
 
 void check(const LayerSample& sample) {
@@ -195,7 +203,7 @@ TableLayer measure_layer(const LayerSample& sample, std::span<const std::string>
   try {
     for (const std::string& spec : specs) measurement.add(spec);
     TableLayer layer{sample.name, x.count, reference, {}, sample.shape};
-    measurement.finish(layer);
+    measurement.finish(layer, most_rank(specs, matrix_view(sample.shape)));
     check(Table{{layer}});
     return layer;
   } catch (const Error& error) {

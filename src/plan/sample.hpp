@@ -1,6 +1,8 @@
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "gradwire/plan.hpp"
 
@@ -8,6 +10,10 @@ namespace gradwire {
 
 /// Product of a shape's extents; 0 beyond 64 bits, too.
 [[nodiscard]] std::uint64_t elements_of(std::span<const std::size_t> shape) noexcept;
+
+/// Columns that the highest rank among `specs` has for such a matrix: as many singular values as measure_layer() finds.
+/// 0 where no spec is of a low rank that pays. Throws what make_compressor() throws.
+[[nodiscard]] std::size_t most_rank(std::span<const std::string> specs, MatrixView view);
 
 /// Throws Errc::invalid_argument naming the layer: values that are not f32 in host memory, none, a shape of another
 /// number of elements.

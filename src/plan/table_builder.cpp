@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/fail.hpp"
+#include "plan/sample.hpp"
 
 namespace gradwire {
 namespace {
@@ -14,22 +15,10 @@ constexpr std::size_t kSamples = 0;
 constexpr std::size_t kNorm = 1;
 constexpr std::size_t kCandidates = 2;
 
-/// As many singular values as measure_layer() finds.
-std::size_t singular_values(const TableBuilder::Layer& layer) {
-  const MatrixView view = matrix_view(layer.shape);
-  std::size_t most = 0;
-  for (const std::string& spec : layer.specs) {
-    const Compressor compressor = make_compressor(spec);
-    const LowRank* const low_rank = compressor.low_rank();
-    if (low_rank != nullptr && low_rank->pays(view)) most = std::max(most, low_rank->rank_for(view));
-  }
-  return most;
-}
-
 }  // namespace
 
 std::size_t TableBuilder::add_layer(Layer layer) {
-  const std::size_t size = kCandidates + 2 * layer.specs.size() + singular_values(layer);
+  const std::size_t size = kCandidates + 2 * layer.specs.size() + most_rank(layer.specs, matrix_view(layer.shape));
   sums_.resize(sums_.size() + size);
   firsts_.push_back(sums_.size());
   layers_.push_back(std::move(layer));
@@ -41,11 +30,13 @@ void TableBuilder::add(std::size_t index, const TableLayer& measured) {
   const bool same =
       std::equal(layer.specs.begin(), layer.specs.end(), measured.candidates.begin(), measured.candidates.end(),
                  [](const std::string& spec, const Candidate& candidate) { return spec == candidate.spec; });
-  require(same && layer.name == measured.name && layer.count == measured.count,
-          "layer \"{}\": what was measured is another layer (\"{}\", {} elements), or its candidates are others",
+  require(same && layer.name == measured.name && layer.count == measured.count && layer.shape == measured.shape,
+          "layer \"{}\": what was measured is another layer (\"{}\", {} elements), or of another shape or candidates",
           layer.name, measured.name, measured.count);
+  const std::size_t values = firsts_[index + 1] - firsts_[index] - kCandidates - 2 * layer.specs.size();
+  require(measured.singular_values.size() == values, "layer \"{}\": {} singular values, where its candidates give {}",
+          layer.name, measured.singular_values.size(), values);
   double* sum = sums_.data() + firsts_[index];
-  const double* const end = sums_.data() + firsts_[index + 1];
   sum[kSamples] += 1;
   sum[kNorm] += measured.norm * measured.norm;
   sum += kCandidates;
@@ -53,10 +44,7 @@ void TableBuilder::add(std::size_t index, const TableLayer& measured) {
     *sum++ += candidate.error * candidate.error;
     *sum++ += static_cast<double>(candidate.bytes);
   }
-  for (const double value : measured.singular_values) {
-    if (sum == end) break;
-    *sum++ += value * value;
-  }
+  for (const double value : measured.singular_values) *sum++ += value * value;
 }
 
 std::vector<std::size_t> TableBuilder::byte_places() const {
@@ -83,7 +71,6 @@ Table TableBuilder::table() const {
       const double error = mean_root(*sum++);
       made.candidates.push_back({spec, static_cast<std::uint64_t>(std::llround(*sum++ / samples)), error});
     }
-    if (sum == end) continue;  // none is measured
     for (; sum != end; ++sum) made.singular_values.push_back(mean_root(*sum));
     // Sums that were rounded on the way may turn round neighbours that are as good as equal.
     std::sort(made.singular_values.rbegin(), made.singular_values.rend());

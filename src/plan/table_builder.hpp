@@ -25,7 +25,7 @@ class TableBuilder {
   [[nodiscard]] const std::vector<Layer>& layers() const { return layers_; }
 
   /// Of this layer; made by measure_layer() with its specs, or from that. Throws Errc::invalid_argument for another
-  /// name, other elements or other specs.
+  /// name, shape or number of elements, other specs, or another number of singular values than these give.
   void add(std::size_t layer, const TableLayer& measured);
 
   /// Of each layer in turn: measurements, squares of the norm, then for each candidate squares of its error and bytes,

@@ -83,6 +83,9 @@ TEST(TableBuilder, AveragesSquaresAndBytes) {
   refuse([](TableLayer& other) { other.name = "b"; });
   refuse([](TableLayer& other) { other.count = 99; });
   refuse([](TableLayer& other) { other.candidates.pop_back(); });
+  refuse([](TableLayer& other) { other.shape = {20, 5}; });
+  refuse([](TableLayer& other) { other.singular_values = {4, 3}; });
+  refuse([](TableLayer& other) { other.singular_values.clear(); });
   EXPECT_EQ(to_json(builder.table()), to_json(table)) << "nothing of them is in it";
 }
 
