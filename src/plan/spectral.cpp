@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 
 #include "base/fail.hpp"
 #include "plan/policy.hpp"
@@ -93,7 +94,8 @@ class Spectra {
     const MatrixView view = matrix_view(layer.shape);
     Matrix matrix{l, {}, scale(layer.singular_values, view), true};
     for (std::size_t c = 0; c < layer.candidates.size(); ++c) {
-      const LowRank* const scheme = compressor(layer.candidates[c].spec).low_rank();
+      const std::optional<Compressor>& found = compressor(layer.candidates[c].spec);
+      const LowRank* const scheme = found ? found->low_rank() : nullptr;
       if (scheme == nullptr || !scheme->pays(view)) continue;  // its fallback is what travels
       matrix.ranks.push_back({scheme->rank_for(view), layer.candidates[c].bytes, c});
       if (c == choice_[l]) matrix.quantisable = false;
@@ -105,10 +107,10 @@ class Spectra {
     matrix.kept = matrix.scaled.size();
     matrices_.push_back(std::move(matrix));
   }
-  [[nodiscard]] const Compressor& compressor(const std::string& spec) {
+  [[nodiscard]] const std::optional<Compressor>& compressor(const std::string& spec) {
     const auto found = compressors_.find(spec);
     return found != compressors_.end() ? found->second
-                                       : compressors_.emplace(spec, make_compressor(spec)).first->second;
+                                       : compressors_.emplace(spec, find_compressor(spec)).first->second;
   }
 
   /// The lowest rank that keeps the values at or above the threshold, or the highest there is; the quantiser where that
@@ -130,7 +132,7 @@ class Spectra {
   std::vector<std::pair<double, std::size_t>> values_;  ///< of all matrices, with their index; rise
   std::size_t next_ = 0;                                ///< the threshold: the least value that is kept
   std::uint64_t bytes_ = 0;
-  std::map<std::string, Compressor> compressors_;
+  std::map<std::string, std::optional<Compressor>> compressors_;
 };
 
 Solution solve(const Table& table, const Settings& settings) {

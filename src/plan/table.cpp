@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/fail.hpp"
+#include "plan/sample.hpp"
 #include "plan/send_order.hpp"
 
 namespace gradwire {
@@ -28,14 +29,9 @@ void check_candidate(const TableLayer& layer, std::size_t index) {
 
 /// A shape is one of `count` elements, and of a matrix where there are singular values.
 void check_shape(const TableLayer& layer) {
-  std::uint64_t left = layer.count;
-  for (const std::size_t extent : layer.shape) {
-    require(extent > 0 && left % extent == 0, "table: layer \"{}\": its shape ({}) does not have {} elements",
-            layer.name, fmt::join(layer.shape, " x "), layer.count);
-    left /= extent;
-  }
-  require(layer.shape.empty() || left == 1, "table: layer \"{}\": its shape ({}) does not have {} elements", layer.name,
-          fmt::join(layer.shape, " x "), layer.count);
+  require(layer.shape.empty() || elements_of(layer.shape) == layer.count,
+          "table: layer \"{}\": its shape ({}) does not have {} elements", layer.name, fmt::join(layer.shape, " x "),
+          layer.count);
   const MatrixView view = matrix_view(layer.shape);
   const std::size_t most = std::min(view.rows, view.cols);
   require(layer.singular_values.size() <= most, "table: layer \"{}\": its shape ({}) has {} singular values, not {}",
@@ -117,15 +113,19 @@ double dense_bytes(const Table& table) {
   return bytes;
 }
 
-namespace {
-
-/// Nothing for a text that is no compressor's: tables may hold any.
-std::optional<std::string> canonical(std::string_view spec) {
+std::optional<Compressor> find_compressor(std::string_view spec) {
   try {
-    return std::string(make_compressor(spec).spec());
+    return make_compressor(spec);
   } catch (const Error&) {
     return {};
   }
+}
+
+namespace {
+
+std::optional<std::string> canonical(std::string_view spec) {
+  const std::optional<Compressor> compressor = find_compressor(spec);
+  return compressor ? std::optional<std::string>(compressor->spec()) : std::nullopt;
 }
 
 }  // namespace

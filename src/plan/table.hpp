@@ -37,6 +37,8 @@ struct Totals {
 /// Of all layers' elements as f32.
 [[nodiscard]] double dense_bytes(const Table& table);
 
+/// The compressor of a candidate's spec; nothing where it is none, as in tables made by hand to compare policies.
+[[nodiscard]] std::optional<Compressor> find_compressor(std::string_view spec);
 /// Index of the layer's candidate with this spec, or, where none is spelt so, of the same compressor.
 [[nodiscard]] std::optional<std::size_t> find_candidate(const TableLayer& layer, std::string_view spec);
 /// Indices of a layer's candidates.

@@ -112,6 +112,17 @@ TEST(Spectral, LayersWithoutSpectraKeepTheirQuantiser) {
   EXPECT_EQ(specs_of("spectral(ratio=2)", table), (Specs{"q4", "q4", "powersgd(rank=2)"}));
 }
 
+/// What is no compressor, in a table made by hand for example, is of no rank.
+TEST(Spectral, CandidatesThatAreNoCompressorsArePassedOver) {
+  Table table{{matrix("a", {10, 1}, {1, 2}), bias()}};
+  for (TableLayer& layer : table.layers) layer.candidates.insert(layer.candidates.begin(), {"c0", 1, 0});
+  for (TableLayer& layer : table.layers) layer.reference = 1;
+  EXPECT_EQ(specs_of("spectral(bytes=2800)", table), (Specs{"powersgd(rank=2)", "none"}));
+  EXPECT_EQ(specs_of("spectral(bytes=2799)", table), (Specs{"powersgd(rank=1)", "none"}));
+  table.layers[0].candidates.resize(2);
+  EXPECT_THAT(refusal("spectral(bytes=2800)", table), HasSubstr("no layer has singular values and a low-rank"));
+}
+
 TEST(Spectral, BadSpecsAreRefused) {
   for (const char* const spec : {"spectral", "spectral(ratio=2,bytes=3)", "spectral(quantiser=q4)"}) {
     try {
