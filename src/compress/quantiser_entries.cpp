@@ -80,6 +80,19 @@ Compressor make_natural(const Spec& spec) {
   return NaturalCompressor(static_cast<Rounding>(round));
 }
 
+/// Of `quantize` alone; learned levels have more than these.
+std::optional<QuantizeParams> quantize_params(const Compressor& compressor) {
+  const std::string_view text = compressor.spec();
+  if (split_stages(text).size() != 1) return std::nullopt;
+  const Spec spec = parse_spec(text);
+  if (spec.name != "quantize") return std::nullopt;
+  QuantizeParams params;
+  OptionReader options(spec);
+  params.bits = options.number("bits", params.bits, 1, 8);
+  read_params(options, params);
+  return params;
+}
+
 }  // namespace
 
 /// "q4" is quantize(bits=4); the other options may follow.
@@ -90,16 +103,14 @@ Compressor make_short_quantize(const Spec& spec) {
   return make_quantize(spec, options, params);
 }
 
+std::optional<std::uint32_t> quantize_bits(const Compressor& compressor) {
+  const std::optional<QuantizeParams> params = quantize_params(compressor);
+  return params ? std::optional(params->bits) : std::nullopt;
+}
+
 std::optional<QuantizeParams> uniform_params(const Compressor& compressor) {
-  const std::string_view text = compressor.spec();
-  if (split_stages(text).size() != 1) return std::nullopt;
-  const Spec spec = parse_spec(text);
-  if (spec.name != "quantize") return std::nullopt;
-  QuantizeParams params;
-  OptionReader options(spec);
-  params.bits = options.number("bits", params.bits, 1, 8);
-  read_params(options, params);
-  return params.levels == Levels::uniform ? std::optional(params) : std::nullopt;
+  const std::optional<QuantizeParams> params = quantize_params(compressor);
+  return params && params->levels == Levels::uniform ? params : std::nullopt;
 }
 
 std::vector<RegistryEntry> quantiser_entries() {

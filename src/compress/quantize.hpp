@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
@@ -31,6 +32,8 @@ class QuantizeCompressor {
   std::string spec_;
 };
 
+/// Of `quantize`, whatever its levels, with nothing behind it, by its spec; nothing for all else.
+[[nodiscard]] std::optional<std::uint32_t> quantize_bits(const Compressor& compressor);
 /// Of `quantize` with uniform levels and nothing behind it, by its spec; nothing for all else.
 [[nodiscard]] std::optional<QuantizeParams> uniform_params(const Compressor& compressor);
 

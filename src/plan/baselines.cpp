@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "base/fail.hpp"
+#include "compress/quantize.hpp"
 #include "plan/knapsack.hpp"
 #include "plan/policy.hpp"
 #include "plan/table.hpp"
@@ -16,17 +17,9 @@ namespace {
 constexpr std::uint32_t kMostBits = 8;
 
 /// Of "q4", "q4(bucket=64)" and "quantize(bits=4,...)".
-std::optional<std::uint32_t> bits_of(std::string_view text) {
-  const std::string_view name = text.substr(0, text.find('('));
-  const auto digit = [](char c) { return c >= '1' && c <= '8'; };
-  if (text.find('|') != std::string_view::npos) return std::nullopt;
-  if (name.size() == 2 && name[0] == 'q' && digit(name[1])) return name[1] - '0';
-  if (name != "quantize") return std::nullopt;
-  constexpr std::string_view kBits = "bits=";
-  const std::size_t place = text.find(kBits);
-  if (place == std::string_view::npos || place + kBits.size() >= text.size()) return std::nullopt;
-  const char value = text[place + kBits.size()];
-  return digit(value) ? std::optional<std::uint32_t>(value - '0') : std::nullopt;
+std::optional<std::uint32_t> bits_of(std::string_view spec) {
+  const std::optional<Compressor> compressor = find_compressor(spec);
+  return compressor ? quantize_bits(*compressor) : std::nullopt;
 }
 
 /// The candidate with these bits, or the next more that there are, or the most. The reference where none has bits.
@@ -178,7 +171,6 @@ Solver make_cgx_kmeans(const Spec& spec) {
 Solution solve_global_topk(const Table& table, double ratio) {
   std::vector<std::vector<std::size_t>> allowed;
   Knapsack knapsack;
-  double dense = 0;
   bool any = false;
   for (const TableLayer& layer : table.layers) {
     std::vector<std::size_t>& of_layer = allowed.emplace_back();
@@ -191,11 +183,10 @@ Solution solve_global_topk(const Table& table, double ratio) {
       const Candidate& candidate = layer.candidates[c];
       options.push_back({static_cast<double>(candidate.bytes), candidate.error * candidate.error});
     }
-    dense += static_cast<double>(layer.count) * sizeof(float);
   }
   require(any, "policy \"global_topk\": no layer has a candidate like topk(0.01)");
   const auto reference_bytes = static_cast<double>(totals(table, reference_of(table)).bytes);
-  knapsack.limit = ratio > 0 ? std::floor(dense / ratio) : reference_bytes;
+  knapsack.limit = ratio > 0 ? std::floor(dense_bytes(table) / ratio) : reference_bytes;
   Solution solution{solve(knapsack).choice, PlanLimit::bytes, knapsack.limit};
   require(!solution.choice.empty(), "global_topk: no plan: the lowest densities take more than the budget of {} bytes",
           knapsack.limit);

@@ -102,5 +102,15 @@ TEST(UniformParams, AreThoseOfQuantizeAlone) {
   }
 }
 
+TEST(QuantizeBits, AreThoseOfQuantizeAlone) {
+  for (const auto& [spec, bits] : {std::pair("q4", 4u), std::pair("q1(bucket=64)", 1u),
+                                   std::pair("quantize(norm=l2,bits=8)", 8u), std::pair("q5(levels=exponential)", 5u),
+                                   std::pair("q3(levels=learned)", 3u), std::pair("quantize(bucket=64)", 4u)}) {
+    EXPECT_EQ(quantize_bits(make_compressor(spec)), bits) << spec;
+  }
+  for (const char* const spec : {"none", "sign", "ternary", "q4|zstd", "topk(0.1)|q4", "rotate(q4)", "powersgd(2)"})
+    EXPECT_FALSE(quantize_bits(make_compressor(spec))) << spec;
+}
+
 }  // namespace
 }  // namespace gradwire::testing

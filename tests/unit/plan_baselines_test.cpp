@@ -47,6 +47,22 @@ TEST(Cgx, TakesTheNextMoreBitsThatThereAre) {
   EXPECT_EQ(specs_of("cgx_linear(low=8)", table), (Specs{"q8", "q4", "q4|zstd"}));  // the most there are
 }
 
+TEST(Cgx, BitsAreThoseOfTheCompressor) {
+  const auto taken = [](const std::string& spec, int bits) {
+    const Table table{{{"a", 100, 0, {{"q8", 100, 2}, {spec, 50, 1}}}}};
+    return specs_of(fmt::format("cgx_linear(low={0},high={0})", bits).c_str(), table)[0] == spec;
+  };
+  EXPECT_FALSE(taken("quantize(bits=12)", 1)) << "no compressor";
+  EXPECT_FALSE(taken("q4(bucket=7)", 4)) << "no compressor";
+  EXPECT_FALSE(taken("rotate(q4)", 4));
+  EXPECT_FALSE(taken("topk(0.1)|quantize(bits=4)", 4));
+  EXPECT_TRUE(taken("quantize(bucket=64)", 4)) << "4 is what it has when not told";
+  EXPECT_TRUE(taken("quantize(bucket=64,bits=3)", 3));
+  EXPECT_TRUE(taken("q3(levels=exponential)", 3));
+  EXPECT_TRUE(taken("q2(levels=learned)", 2));
+  EXPECT_FALSE(taken("q2(levels=learned)", 3));
+}
+
 TEST(Cgx, KmeansGivesBitsByClustersOfErrors) {
   // three clear clusters, of equal size in elements
   Table table = bits_table({1, 1.1, 10, 10.5, 100, 101});
