@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "base/fail.hpp"
 #include "compress/factor_ops.hpp"
+#include "compress/vector_ops.hpp"
 
 // See compress/factor_ops.cpp.
 #define EIGEN_DONT_VECTORIZE
@@ -19,6 +21,11 @@ namespace {
 constexpr std::size_t kOversampling = 8;
 constexpr int kPowerIterations = 2;
 
+void require_finite(const Factor& product) {
+  if (ops::all_finite({product.data, product.count()})) return;
+  fail(Errc::non_finite, "its products with factors are beyond f32");
+}
+
 }  // namespace
 
 std::vector<double> largest_singular_squares(const float* m, MatrixView view, std::size_t most, const RandomKey& key) {
@@ -33,8 +40,10 @@ std::vector<double> largest_singular_squares(const float* m, MatrixView view, st
   ops::fill_random(right, key);
   for (int i = 0; i <= kPowerIterations; ++i) {
     ops::times({m, view.rows, view.cols, right.data, rank, left.data});
+    require_finite(left);
     ops::orthonormalise(left, scratch.data(), key);
     ops::transposed_times({m, view.rows, view.cols, left.data, rank, right.data});
+    require_finite(right);
     if (i < kPowerIterations) ops::orthonormalise(right, scratch.data(), key);
   }
   // right = m^T left: its Gram matrix has the squares as eigenvalues.

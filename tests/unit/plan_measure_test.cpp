@@ -153,6 +153,13 @@ TEST(MeasureLayer, BadSamplesAreNamed) {
   EXPECT_THAT(refusal({"w", ConstTensor(x.data(), 0)}, specs, 0), HasSubstr("layer 'w'"));
   EXPECT_THAT(refusal(good, std::vector<std::string>{"q4", "huffman"}, 0), HasSubstr("huffman"));
   EXPECT_THAT(refusal(good, std::vector<std::string>{"q4", "q4"}, 0), HasSubstr("q4"));
+  std::vector<float> large(x.size(), 2e38F);
+  const LayerSample extreme{"fc.weight", ConstTensor(large.data(), large.size()), {50, 60}};
+  EXPECT_EQ(refusal(extreme, std::vector<std::string>{"none"}, 0), "accepted");
+  EXPECT_THAT(refusal(extreme, std::vector<std::string>{"powersgd(2)"}, 0),
+              HasSubstr("non_finite: layer 'fc.weight': its products with factors are beyond f32"));
+  large.assign(x.size(), 1e36F);
+  EXPECT_EQ(refusal(extreme, std::vector<std::string>{"powersgd(2)"}, 0), "accepted");
   x[1234] = std::numeric_limits<float>::quiet_NaN();
   for (const char* spec : {"q4", "topk(0.1)", "powersgd(2)", "none"}) {
     EXPECT_THAT(refusal(good, std::vector<std::string>{spec}, 0), HasSubstr("layer 'fc.weight'")) << spec;
