@@ -18,8 +18,9 @@ namespace gradwire {
 /// its right side; for schemes in which a run may begin with either side, one for its left side, too.
 ///
 /// Columns are in order: an orthogonalisation never changes the span of the first j columns, whatever j is, and neither
-/// does a multiplication. So the first j columns of a basis are what a run of rank j would have come to, and turn
-/// towards the j leading singular vectors. Cold starts are nested like that as well.
+/// does a multiplication. So the first j columns of a basis are what a run of rank j would have come to, up to rounding
+/// and what lossy factors do, and turn towards the j leading singular vectors. Cold starts are nested like that as
+/// well.
 class LowRankBases {
  public:
   /// What belongs to a matrix beside its bases; in front of them in save().

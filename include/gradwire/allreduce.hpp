@@ -138,8 +138,8 @@ class GRADWIRE_API PersistentAllreduce : public PersistentOperation {
   /// parameter; all ranks give the same.
   /// - Of the same compressor: all of it, as set_memory().
   /// - Between low-rank schemes: the right basis, and the left one where both schemes are of one kind with as many
-  ///   rounds. The leading columns stay, which are what a run of the lower rank would have come to; new ones are those
-  ///   of the cold start, the same on all ranks. (`projection` renews its bases in the next run then.)
+  ///   rounds. The leading columns stay: up to rounding and lossy factors, what a run of the lower rank comes to. New
+  ///   ones are those of the cold start, the same on all ranks. (`projection` renews its bases in the next run then.)
   /// - Of any other pair: nothing, the item starts afresh. Learned levels and thresholds mean little to another
   ///   compressor.
   ///
