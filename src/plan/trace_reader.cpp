@@ -8,6 +8,7 @@
 #include <new>
 
 #include "base/fail.hpp"
+#include "base/parse_json.hpp"
 #include "compress/byte_split.hpp"
 #include "compress/isa.hpp"
 #include "plan/json_object.hpp"
@@ -79,8 +80,8 @@ struct TraceReader::Impl {
 
   [[nodiscard]] Json parse_head() const {
     try {
-      return Json::parse(head);
-    } catch (const Json::exception& error) {
+      return parse_json<Json>(head, "its head");
+    } catch (const Error& error) {
       fail(Errc::bad_state, "{}: record at byte {}: {}", file.path(), place, error.what());
     }
   }

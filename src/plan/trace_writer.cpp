@@ -8,6 +8,7 @@
 #include <new>
 
 #include "base/fail.hpp"
+#include "base/parse_json.hpp"
 #include "compress/byte_split.hpp"
 #include "compress/isa.hpp"
 #include "plan/json_object.hpp"
@@ -25,13 +26,9 @@ constexpr int kLevel = 1;  // higher ones gain little on floats
 
 /// The object on one line, as it is written.
 std::string check_meta(std::string_view text, const std::string& path) {
-  try {
-    const Json json = Json::parse(text);
-    require(json.is_object(), "{}: the meta data of a trace are a JSON object", path);
-    return json.dump();
-  } catch (const Json::exception& error) {
-    fail(Errc::invalid_argument, "{}: the meta data of a trace are a JSON object: {}", path, error.what());
-  }
+  const Json json = parse_json<Json>(text, path + ": meta data of a trace");
+  require(json.is_object(), "{}: the meta data of a trace are a JSON object", path);
+  return dump(json, path);
 }
 
 }  // namespace

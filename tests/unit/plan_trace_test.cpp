@@ -225,6 +225,8 @@ TEST_F(Trace, ForgedRecordsAreRefused) {
   EXPECT_EQ(with("[2]", "[2.0]"), "") << "as some writers have whole numbers";
   EXPECT_THAT(refusal(record(3, R"({"step":1.5})", zstd("{}"), 2)), HasSubstr("\"step\" is 1.5; expected a whole"));
   EXPECT_THAT(refusal(record(3, "7", zstd("{}"), 2)), HasSubstr("expected an object, found 7"));
+  const std::string deep = std::string(200'000, '[') + std::string(200'000, ']');
+  EXPECT_THAT(with("3", deep.c_str()), HasSubstr("nests deeper than"));
   EXPECT_THAT(with("\"w\"", "\"\""), HasSubstr("name"));
   EXPECT_THAT(with("\"step\"", "\"stop\""), HasSubstr("step"));
   EXPECT_THAT(with("}", ""), HasSubstr("record at byte"));
@@ -250,6 +252,9 @@ TEST_F(Trace, WhatCannotBeWrittenIsSaid) {
   EXPECT_THAT(failure([&] { TraceReader{folder_}; }), HasSubstr("io: " + folder_.string() + ": cannot read"));
   EXPECT_THAT(failure([&] { TraceWriter("/dev/full"); }), HasSubstr("io: /dev/full: cannot write: No space"));
   EXPECT_THAT(failure([&] { TraceWriter(path_, "[]"); }), HasSubstr("invalid_argument: " + path_));
+  const std::string deep = R"({"a":)" + std::string(200'000, '[') + std::string(200'000, ']') + "}";
+  EXPECT_THAT(failure([&] { TraceWriter(path_, deep); }),
+              AllOf(HasSubstr("invalid_argument: " + path_), HasSubstr("nests deeper than")));
   EXPECT_FALSE(fs::exists(path_));
 
   TraceWriter writer(path_);
