@@ -73,6 +73,7 @@ PlannedLayer layer_of(const std::string& name, std::vector<std::string> specs) {
 
 TableLayer measured(const std::string& name, double norm, std::vector<Candidate> candidates) {
   TableLayer layer{name, 1000, 0, std::move(candidates)};
+  layer.shape = {20, 50};
   layer.norm = norm;
   return layer;
 }
