@@ -1,49 +1,13 @@
 #include "train/planning/agenda.hpp"
 
-#include <xxhash.h>
-
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include "base/fail.hpp"
 #include "base/log.hpp"
-#include "compress/vector_ops.hpp"
 
 namespace gradwire {
 namespace {
-
-// What ranks add up to compare plans: who has one, who failed, and the digits of its fingerprint. A digit d is at most
-// 15, so sums of d and of d*d over up to 74 000 ranks are exact in f32.
-constexpr std::size_t kDigits = 16;
-constexpr std::size_t kHave = 0;
-constexpr std::size_t kFailed = 1;
-constexpr std::size_t kDigitsAt = 2;
-constexpr std::size_t kSquaresAt = kDigitsAt + kDigits;
-constexpr std::size_t kLayersAt = kSquaresAt + kDigits;
-// Then for each layer: ranks that count it, and squares of what Watched has.
-constexpr std::size_t kPerLayer = 6;
-constexpr int kMaxRanks = 1 << 16;
-
-std::uint64_t fingerprint(const PlanAnswer& answer) {
-  std::string text = answer.kept ? "kept" : "new";
-  for (const PlanLayer& layer : answer.plan.layers)
-    text += fmt::format("\n{}\t{}\t{}", layer.name, layer.spec, layer.bytes);
-  return XXH3_64bits(text.data(), text.size());
-}
-
-/// Sum of squares of scale * x, for any float dtype.
-double sum_squares(const ConstTensor& x, float scale) {
-  constexpr std::size_t kBlock = 1024;
-  std::array<float, kBlock> block;
-  double sum = 0;
-  for (std::size_t first = 0; first < x.count; first += kBlock) {
-    const ConstTensor part = x.slice(first, std::min(kBlock, x.count - first));
-    ops::scale_add(part, scale, nullptr, block.data());
-    sum += ops::sum_squares(block.data(), part.count);
-  }
-  return sum;
-}
 
 std::unique_ptr<TraceWriter> open_trace(const HookOptions& options, const Communicator& comm) {
   if (options.planning.trace.empty() || comm.rank() != 0) return nullptr;
@@ -62,10 +26,9 @@ PlanAgenda::PlanAgenda(const Communicator& comm, std::vector<PlannedLayer> layer
       options_(options.planning),
       sums_(layers_),
       exchange_(comm, measures(options_) ? sums_.floats() : 0, "the statistics of layers", Slot{kMaxSlot}, options),
-      control_(comm, measures(options_) ? kLayersAt + kPerLayer * layers_.size() : 0, "the layers' plans",
+      control_(comm, measures(options_) ? kVoteFloats + Guards::floats(layers_.size()) : 0, "the layers' plans",
                Slot{kMaxSlot - 1}, options),
-      watched_(layers_.size()),
-      last_watched_(layers_.size()),
+      guards_(layers_.size(), options_),
       frozen_(layers_.size()),
       forbidden_(layers_.size()),
       previous_norms_(layers_.size()) {
@@ -80,7 +43,7 @@ PlanAgenda::PlanAgenda(const Communicator& comm, std::vector<PlannedLayer> layer
           options_.hysteresis);
   for (const double limit : {options_.max_error, options_.max_layer_error, options_.max_residual_ratio})
     require(limit >= 0 && std::isfinite(limit), "planning: limits are finite and not negative, given {}", limit);
-  require(ranks_ <= kMaxRanks, "planning: at most {} ranks, given {}", kMaxRanks, ranks_);
+  require(ranks_ <= kMostVoters, "planning: at most {} ranks, given {}", kMostVoters, ranks_);
   windows_.emplace(options_, first);
   if (!options_.policy.empty()) policy_ = make_policy(options_.policy);
   if (layers_.empty()) {
@@ -93,27 +56,20 @@ PlanAgenda::PlanAgenda(const Communicator& comm, std::vector<PlannedLayer> layer
 
 void PlanAgenda::begin_step(std::uint64_t step) {
   step_ = step;
-  if (!on()) return;
-  watching_ = policy_ && windows_->watches(step);
-  if (watching_) std::fill(watched_.begin(), watched_.end(), Watched{});
+  if (on()) guards_.begin_step(policy_ && windows_->watches(step));
 }
 
 void PlanAgenda::see_gradient(std::size_t layer, ConstTensor gradient, float scale) {
-  if (watching_) watched_[layer].gradient = sum_squares(gradient, scale);
+  guards_.see_gradient(layer, gradient, scale);
 }
 
 void PlanAgenda::see_sent(std::size_t layer, ConstTensor sent, double ready_us) {
-  if (watching_) {
-    watched_[layer].sent = sum_squares(sent, 1);
-  }
+  guards_.see_sent(layer, sent);
   if (on() && windows_->samples(step_)) planner_->offer(layer, sent, step_, ready_us);
 }
 
 void PlanAgenda::see_delivered(std::size_t layer, ConstTensor delivered, ConstTensor lost) {
-  if (!watching_ || lost.data == nullptr) return;
-  watched_[layer].delivered = sum_squares(delivered, 1);
-  watched_[layer].lost = sum_squares(lost, 1);
-  watched_[layer].counts = true;
+  guards_.see_delivered(layer, delivered, lost);
 }
 
 void PlanAgenda::start(StreamRef stream) {
@@ -122,38 +78,21 @@ void PlanAgenda::start(StreamRef stream) {
     planner_->take(exchange_.values());
     exchange_.start(step_, stream);
   }
-  if (is_due() || has_watched_) {
+  if (is_due() || guards_.has_seen()) {
     pack_control();
     control_.start(step_, stream);
   }
 }
 
 void PlanAgenda::pack_control() {
-  const std::span<float> out = control_.values();
-  std::fill(out.begin(), out.end(), 0.0F);
+  Vote vote;
   if (is_due()) {
     solved_ = planner_->solved();
-    if (solved_ && solved_->answer) {
-      out[kHave] = 1;
-      std::uint64_t digits = fingerprint(*solved_->answer);
-      for (std::size_t d = 0; d < kDigits; ++d, digits >>= 4U) {
-        const auto digit = static_cast<float>(digits & 15U);
-        out[kDigitsAt + d] = digit;
-        out[kSquaresAt + d] = digit * digit;
-      }
-    }
-    if (solved_ && !solved_->answer) out[kFailed] = 1;
+    if (solved_ && solved_->answer) vote.plan = fingerprint(*solved_->answer);
+    vote.failed = solved_ && !solved_->answer;
   }
-  if (!has_watched_) return;
-  const auto sane = [](double squares) { return std::isfinite(squares) && squares < 1e30; };
-  for (std::size_t l = 0; l < layers_.size(); ++l) {
-    const Watched& seen = last_watched_[l];
-    const std::array values{seen.gradient, seen.sent, seen.delivered, seen.lost, seen.owed};
-    if (!seen.counts || !std::all_of(values.begin(), values.end(), sane)) continue;
-    float* row = &out[kLayersAt + kPerLayer * l];
-    *row++ = 1;
-    for (const double value : values) *row++ = static_cast<float>(value);
-  }
+  write_vote(vote, votes());
+  guards_.pack(seen());
 }
 
 bool PlanAgenda::advance() {
@@ -175,35 +114,29 @@ std::optional<PlanAgenda::Specs> PlanAgenda::end_step(std::span<const double> ow
   next_ = specs_;
   next_plan_.reset();
   if (control_.take_result()) {
-    if (is_due()) compare_plans(control_.values());
-    if (has_watched_) check_guards(control_.values());
+    if (is_due()) compare_plans();
+    if (guards_.has_seen()) check_guards();
   }
   if (exchange_.take_result()) read_exchange();
-  has_watched_ = std::exchange(watching_, false) && !dropped;
-  for (std::size_t l = 0; has_watched_ && l < layers_.size(); ++l) watched_[l].owed = owed[l] * owed[l];
-  if (has_watched_) watched_.swap(last_watched_);  // the next step may be watched, too
+  guards_.end_step(owed, dropped);
   if (next_ == specs_) return {};
   return next_;
 }
 
 /// Whoever decides has the same sums.
-void PlanAgenda::compare_plans(std::span<const float> sums) {
+void PlanAgenda::compare_plans() {
   asked_ = false;
   const std::optional<Solved> solved = std::exchange(solved_, std::nullopt);
-  const auto n = static_cast<float>(ranks_);
-  if (sums[kFailed] > 0) {
+  const Votes all = read_votes(votes(), ranks_);
+  if (all.failed > 0) {
     return note(step_ + 1, PlanOutcome::failed,
                 solved && !solved->failure.empty() ? solved->failure : "the policy failed on another rank");
   }
-  if (sums[kHave] < n) {
+  if (all.plans < ranks_) {
     return note(step_ + 1, PlanOutcome::late,
-                fmt::format("{} of {} ranks had a plan after {} steps", sums[kHave], ranks_, options_.lag));
+                fmt::format("{} of {} ranks had a plan after {} steps", all.plans, ranks_, options_.lag));
   }
-  for (std::size_t d = 0; d < kDigits; ++d) {
-    const double sum = sums[kDigitsAt + d];
-    if (static_cast<double>(n) * sums[kSquaresAt + d] == sum * sum) continue;
-    return note(step_ + 1, PlanOutcome::failed, "ranks found different plans");
-  }
+  if (!all.same) return note(step_ + 1, PlanOutcome::failed, "ranks found different plans");
   const PlanAnswer& answer = *solved->answer;
   report_.last_solve_ms = answer.plan.solver_ms;
   next_plan_ = answer.plan;
@@ -217,24 +150,9 @@ void PlanAgenda::compare_plans(std::span<const float> sums) {
   adopt();
 }
 
-void PlanAgenda::check_guards(std::span<const float> sums) {
-  const auto n = static_cast<float>(ranks_);
-  for (std::size_t l = 0; l < layers_.size(); ++l) {
-    const float* const row = &sums[kLayersAt + kPerLayer * l];
-    if (row[0] < n || next_[l] != specs_[l]) continue;  // not watched on all ranks, or about to change anyway
-    const double gradient = row[1];
-    const double sent = row[2];
-    // Owners lose a share of the sum, senders one of what they send. No sum is larger than n times all that is sent,
-    // but for what a compressor that diverges makes of it.
-    const double delivered = std::min(static_cast<double>(row[3] / n), static_cast<double>(n) * sent);
-    const auto root_ratio = [](double part, double whole) { return whole > 0 ? std::sqrt(part / whole) : 0; };
-    const double lost = root_ratio(row[4], sent + delivered);
-    const double owed = root_ratio(row[5], gradient);
-    if (options_.max_layer_error > 0 && lost > options_.max_layer_error) {
-      guard(l, fmt::format("loses {:.3g} of what is sent, over {:.3g}", lost, options_.max_layer_error));
-    } else if (options_.max_residual_ratio > 0 && owed > options_.max_residual_ratio) {
-      guard(l, fmt::format("owes {:.3g} times its gradient, over {:.3g}", owed, options_.max_residual_ratio));
-    }
+void PlanAgenda::check_guards() {
+  for (const Guards::Finding& finding : guards_.check(seen(), ranks_)) {
+    if (next_[finding.layer] == specs_[finding.layer]) guard(finding.layer, finding.why);  // else it changes anyway
   }
 }
 

@@ -4,8 +4,10 @@
 #include <string>
 #include <vector>
 
+#include "train/planning/guards.hpp"
 #include "train/planning/planner.hpp"
 #include "train/planning/side_sum.hpp"
+#include "train/planning/vote.hpp"
 #include "train/planning/windows.hpp"
 #include "train/state_file.hpp"
 
@@ -51,7 +53,7 @@ class PlanAgenda {
     return exchange_.take_wire_bytes() + control_.take_wire_bytes();
   }
   /// Whether end_step() wants to know what is owed.
-  [[nodiscard]] bool watches() const noexcept { return watching_; }
+  [[nodiscard]] bool watches() const noexcept { return guards_.watching(); }
   /// `owed`: by layer, the norm of what the rank owes, where watches(); 0 for a rule that keeps no residual.
   /// `dropped`: the step's gradients were not finite. New specs, where a plan or a guard changes any; adopt() or
   /// refuse() follows.
@@ -78,25 +80,19 @@ class PlanAgenda {
   void restore(const std::optional<Plan>& plan, const std::map<std::string, std::string>& forbidden);
 
  private:
-  struct Watched {
-    double gradient = 0;  // sums of squares
-    double sent = 0;
-    double delivered = 0;
-    double lost = 0;
-    double owed = 0;
-    bool counts = false;  // all of them are known
-  };
-
   [[nodiscard]] bool on() const noexcept { return planner_.has_value(); }
   void pack_control();
   void read_exchange();
-  void compare_plans(std::span<const float> sums);
-  void check_guards(std::span<const float> sums);
+  void compare_plans();
+  void check_guards();
   void take_figures(const Plan& plan);
   void guard(std::size_t layer, const std::string& why);
   [[nodiscard]] const TableLayer* row_of(std::size_t layer) const noexcept;
   void note(std::uint64_t step, PlanOutcome outcome, std::string detail);
   [[nodiscard]] bool is_due() const noexcept { return asked_ && windows_->compares(step_); }
+  /// The parts of what `control_` sums: what is due, and what was watched.
+  [[nodiscard]] std::span<float, kVoteFloats> votes() noexcept { return control_.values().first<kVoteFloats>(); }
+  [[nodiscard]] std::span<float> seen() noexcept { return control_.values().subspan(kVoteFloats); }
 
   const int ranks_;
   const int rank_;
@@ -110,12 +106,9 @@ class PlanAgenda {
   std::optional<Planner> planner_;
 
   std::uint64_t step_ = 0;
-  bool watching_ = false;     // in this step
-  bool has_watched_ = false;  // in the step before
-  bool asked_ = false;        // for a plan, which ranks have not compared yet
+  Guards guards_;
+  bool asked_ = false;  // for a plan, which ranks have not compared yet
   std::optional<Solved> solved_;
-  std::vector<Watched> watched_;
-  std::vector<Watched> last_watched_;  // of the step before, where has_watched_
   std::vector<bool> frozen_;
   Specs forbidden_;  // by guards; empty: none
   std::vector<double> previous_norms_;

@@ -117,7 +117,7 @@ void PlanAgenda::restore(const std::optional<Plan>& plan, const std::map<std::st
   }
   std::fill(previous_norms_.begin(), previous_norms_.end(), 0.0);
   asked_ = false;
-  has_watched_ = false;
+  guards_.forget();
   solved_.reset();
   if (on()) planner_->forget();
 }
