@@ -73,6 +73,8 @@ struct Choice {
   std::span<const int> nodes{};  ///< of each rank
 };
 
+/// Several nodes, each of several ranks: what "auto" takes `hierarchical` for.
+[[nodiscard]] bool has_levels(std::span<const int> nodes);
 /// The algorithm that is meant, "auto" resolved. Throws Errc::invalid_argument for an unknown name and
 /// Errc::unsupported, saying why, for one that the items rule out. Pure: all ranks select alike.
 [[nodiscard]] std::string_view select_algorithm(const Choice& choice);

@@ -119,13 +119,6 @@ void check_legal(const Row& row, std::span<const BucketItem> items) {
   }
 }
 
-/// Several nodes, each of several ranks.
-bool has_levels(std::span<const int> nodes) {
-  const auto ranks_of = [&](int node) { return std::count(nodes.begin(), nodes.end(), node); };
-  const bool several = std::any_of(nodes.begin(), nodes.end(), [&](int node) { return node != nodes.front(); });
-  return several && std::all_of(nodes.begin(), nodes.end(), [&](int node) { return ranks_of(node) > 1; });
-}
-
 /// By the most bytes that either sends: everybody's frames to everybody, or a 1/n part of them to each owner and back a
 /// 1/n part of twice as many entries.
 std::string_view choose_sparse(std::span<const BucketItem> items, std::size_t ranks) {
@@ -166,6 +159,12 @@ std::string_view choose_algorithm(const Choice& choice) {
 }
 
 }  // namespace
+
+bool has_levels(std::span<const int> nodes) {
+  const auto ranks_of = [&](int node) { return std::count(nodes.begin(), nodes.end(), node); };
+  const bool several = std::any_of(nodes.begin(), nodes.end(), [&](int node) { return node != nodes.front(); });
+  return several && std::all_of(nodes.begin(), nodes.end(), [&](int node) { return ranks_of(node) > 1; });
+}
 
 std::vector<AlgorithmInfo> list_algorithms() {
   std::vector<AlgorithmInfo> list;

@@ -147,16 +147,19 @@ class GRADWIRE_API GradientHook {
   /// Every rank calls it after the same step; use a folder for each checkpoint. Throws Errc::io.
   void save(const std::string& folder) const;
   /// Collective: takes up what save() wrote, before a first or between two steps. With the same number of ranks,
-  /// options and gradients, training goes on bit for bit as if it had not stopped (but that what an unfinished window
-  /// of planning has measured is lost, so its plan may be another). From another number of ranks: what ranks owed, and
+  /// options and gradients, training goes on bit for bit as if it had not stopped, but for planning: the plan in force
+  /// and what guards have ruled out are there, what was measured, watched or solved since is not, so that the next
+  /// plan may be another. From another number of ranks: what ranks owed, and
   /// what are parts of a sum, is summed and shared out in equal parts, so that the conservation law holds. Parameters
   /// match by name. Throws Errc::bad_state for torn, foreign or missing files and for another model (listing each
   /// missing, new or changed parameter), Errc::io, Errc::rank_mismatch where another rank could not or ranks read
-  /// different states; the live state is untouched then.
+  /// different states; the live state is untouched then, but that planning measures anew.
   void load(const std::string& folder);
   /// Collective: from the next step on, each layer of the plan has the compressor that the plan names; residuals and
   /// warm starts stay. Throws Errc::invalid_argument for a layer that is no planned parameter, or a spec that the hook
-  /// cannot run; Errc::rank_mismatch where ranks differ or another one could not. The old plan stays then.
+  /// cannot run, for no layers or one twice, and for figures that are NaN, negative or too large for JSON (sums need
+  /// not be right); Errc::rank_mismatch where ranks differ, in figures too, or another one could not. The old plan
+  /// stays then.
   void set_plan(const Plan& plan);
   /// What layers have now: the last plan's figures (0 where none was made) of all planned parameters.
   [[nodiscard]] Plan plan() const;
@@ -172,7 +175,8 @@ class GRADWIRE_API GradientHook {
   /// communicator, which does so in every step.
   void progress();
 
-  /// The last completed step. Computes residual norms, so it reads every residual once.
+  /// The last completed step; Errc::invalid_argument while one is under way, from its first ready() on. Computes
+  /// residual norms, so it reads every residual once.
   [[nodiscard]] StepReport report() const;
   /// Scratch held for communication, known before the first step (a plan may come to need more): at most twice the
   /// largest bucket (its elements as f32). Buckets under 64 KiB a rank may need more, as segments are not cut below 4

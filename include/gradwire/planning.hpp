@@ -43,7 +43,7 @@ struct PlanningOptions {
 enum class PlanOutcome : std::uint8_t {
   adopted,     ///< by the policy, or by hand
   kept,        ///< the old one: the policy's is the same, or hysteresis
-  incomplete,  ///< no plan was made: layers were not measured in time, or their norms are beyond f32's squares
+  incomplete,  ///< no plan was made: layers were not measured in time, or norms are not in 1e-15..1e15
   late,        ///< the policy was not done on all ranks: the old plan stays
   failed,      ///< the policy could not, or ranks found different plans: the old plan stays
   guarded,     ///< one layer has left its bound and moves to a safer candidate

@@ -55,6 +55,12 @@ std::vector<std::size_t> TableBuilder::byte_places() const {
   return places;
 }
 
+std::vector<std::size_t> TableBuilder::norm_places() const {
+  std::vector<std::size_t> places;
+  for (std::size_t l = 0; l < layers_.size(); ++l) places.push_back(firsts_[l] + kNorm);
+  return places;
+}
+
 Table TableBuilder::table() const {
   Table table;
   for (std::size_t l = 0; l < layers_.size(); ++l) {

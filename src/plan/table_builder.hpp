@@ -35,6 +35,8 @@ class TableBuilder {
 
   /// Which of the sums are of bytes, and so whole numbers.
   [[nodiscard]] std::vector<std::size_t> byte_places() const;
+  /// And which of norms: one for each layer.
+  [[nodiscard]] std::vector<std::size_t> norm_places() const;
 
   /// Measurements of the layer so far.
   [[nodiscard]] double samples(std::size_t layer) const { return sums_[firsts_[layer]]; }

@@ -74,8 +74,15 @@ void GradientHook::Impl::set_plan(const Plan& plan) {
     std::unique_ptr<StepSets> prepared;
     prepare_together(comm_, registration_deadline(), "the plan", [&]() -> std::vector<Agreement> {
       prepared = engine_->prepare_plan(plan);
+      // All of it is part of saved states, but for the time that it took.
       std::vector<Agreement> entries;
-      for (const PlanLayer& layer : plan.layers) entries.push_back({fmt::format("layer '{}'", layer.name), layer.spec});
+      for (const PlanLayer& layer : plan.layers) {
+        entries.push_back({fmt::format("layer '{}'", layer.name),
+                           fmt::format("{}, {} bytes, error {}", layer.spec, layer.bytes, layer.error)});
+      }
+      entries.push_back({"its policy", plan.policy});
+      entries.push_back({"its limit", fmt::format("{} {}, bound {}", name(plan.limit), plan.budget,
+                                                  plan.bound ? fmt::format("{}", *plan.bound) : "none")});
       return entries;
     });
     engine_->set_plan(plan, std::move(prepared));
@@ -145,7 +152,7 @@ StepReport GradientHook::Impl::report() const {
   StepReport report;
   {
     const std::lock_guard lock(mutex_);
-    require(!finishing_ || done_, "report: the step's Work is not done yet");
+    require(ready_count_ == 0 && (!finishing_ || done_), "report: a step is under way, and its Work is not done yet");
     report = report_;
   }
   report.buckets = engine_->bucket_reports();

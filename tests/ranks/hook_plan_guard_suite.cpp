@@ -53,6 +53,73 @@ TEST_P(HookPlanGuard, ALayerThatOwesTooMuchIsMoved) {
   });
 }
 
+TEST_P(HookPlanGuard, APlanIsNotBlamedForWhatTheOneBeforeLost) {
+  run([](Communicator& comm) {
+    // Watched are steps 4, 7, ...; what step 4 loses, by topk, is summed in step 5, the first of q8.
+    HookOptions options = planning_options(comm, "fixed(q8)");
+    options.compressor = "topk(0.01)";
+    options.planning.candidates = {"q3", "q8"};
+    options.planning.watch = 3;
+    options.planning.max_layer_error = 0.5;
+    ToyModel model(comm);
+    GradientHook hook(comm, model.params, options);
+    unsigned number = 0;
+    const auto steps_to = [&](unsigned end) {
+      for (; number < end; ++number) wait(model.step(hook, number));
+    };
+    const auto guarded = [&] { return std::ranges::count(outcomes(hook), PlanOutcome::guarded); };
+    steps_to(5);
+    hook.set_plan(same_for_all("q8"));
+    steps_to(12);
+    EXPECT_EQ(guarded(), 0);
+    EXPECT_EQ(spec_of(hook.plan(), kLayers[0]), "q8");
+    // And topk itself, once it is watched for what it did.
+    hook.set_plan(same_for_all("topk(0.01)"));
+    steps_to(16);
+    EXPECT_GT(guarded(), 0);
+    expect_same_on_all_ranks(comm, hook);
+  });
+}
+
+TEST_P(HookPlanGuard, ReportsAreOfStepsThatAreDone) {
+  run([](Communicator& comm) {
+    ToyModel model(comm);
+    HookOptions options = toy_options(comm, "q4", "ef");
+    options.bucket_bytes = 4096;
+    GradientHook hook(comm, model.params, options);
+    wait(model.step(hook, 0));
+    hook.set_plan(same_for_all("q2"));
+    EXPECT_EQ(hook.report().step, 1u);
+    for (std::size_t p = model.weights.size(); p-- > 0;) {
+      model.compute_gradient(p);
+      hook.ready(model.id(p), model.gradient(p));
+      EXPECT_THAT(outcome_of([&] { (void)hook.report(); }).message, HasSubstr("under way"));
+    }
+    wait(hook.finish_step());
+    EXPECT_EQ(hook.report().step, 2u);
+  });
+}
+
+TEST_P(HookPlanGuard, LayersThatPlansCannotNameKeepTheirSetting) {
+  run([](Communicator& comm) {
+    ToyModel model(comm);
+    model.params[0].name.clear();
+    HookOptions options = toy_options(comm, "q4", "ef");
+    {
+      GradientHook hook(comm, model.params, options);
+      EXPECT_THAT(outcome_of([&] { hook.set_plan(same_for_all("q2")); }).message, HasSubstr("layer0.weight"));
+      hook.set_plan(plan_of({{kLayers[1], "q2"}, {kLayers[2], "q2"}}));
+      wait(model.step(hook, 0));
+      EXPECT_EQ(hook.report().params[0].compressor, make_compressor("q4").spec());
+      EXPECT_EQ(hook.report().params[2].compressor, make_compressor("q2").spec());
+    }
+    options.planning.policy = "uniform";
+    const Outcome unnamed = outcome_of([&] { GradientHook(comm, model.params, options); });
+    EXPECT_EQ(unnamed.code, Errc::invalid_argument);
+    EXPECT_THAT(unnamed.message, HasSubstr("has no name"));
+  });
+}
+
 TEST_P(HookPlanGuard, NothingIsLostUnderAPolicyAndItsGuards) {
   run([](Communicator& comm) {
     HookOptions options = planning_options(comm, "budget(ratio=20)");

@@ -58,10 +58,24 @@ TEST_P(HookPlan, APlanThatCannotRunChangesNothing) {
     EXPECT_THAT(refused(plan_of({{"layer9.weight", "q2"}})).message, HasSubstr("'layer9.weight'"));
     EXPECT_THAT(refused(plan_of({{"layer1.weight", "q2"}})).message, HasSubstr("'layer1.weight'"));  // always dense
     EXPECT_EQ(refused(plan_of({{"layer0.weight", "q99"}})).code, Errc::invalid_argument);
+    EXPECT_THAT(refused(Plan{}).message, HasSubstr("no layer"));
+    EXPECT_THAT(refused(plan_of({{"layer0.weight", "q2"}, {"layer0.weight", "q3"}})).message, HasSubstr("twice"));
+    Plan figures = same_for_all("q2");
+    figures.layers[1].error = std::nan("");
+    EXPECT_THAT(refused(figures).message, HasSubstr("'layer2.weight': error nan"));
+    figures.layers[1].error = 1;
+    figures.budget = -1;
+    EXPECT_THAT(refused(figures).message, HasSubstr("not negative"));
+    figures.budget = 0;
+    figures.layers[0].bytes = figures.layers[2].bytes = std::uint64_t{1} << 53;
+    EXPECT_THAT(refused(figures).message, HasSubstr("2^53"));
     if (comm.size() > 1) {
       const Outcome differs = refused(same_for_all(comm.rank() == 0 ? "q2" : "q3"));
       EXPECT_EQ(differs.code, Errc::rank_mismatch);
       EXPECT_THAT(differs.message, HasSubstr("layer0.weight"));
+      Plan other = same_for_all("q2");
+      other.layers[1].bytes = static_cast<std::uint64_t>(comm.rank());
+      EXPECT_THAT(refused(other).message, HasSubstr("layer2.weight"));
     }
     EXPECT_EQ(spec_of(hook.plan(), "layer0.weight"), "q4");
     wait(model.step(hook, 0));

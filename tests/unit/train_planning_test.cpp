@@ -114,6 +114,20 @@ TEST(WindowSums, OfRanksAddUpAsFloats) {
   for (const float value : sum) EXPECT_EQ(value, 0);
 }
 
+TEST(WindowSums, ErrorsThatAreNextToNothingCountAsNone) {
+  // As of a matrix of low rank: what higher ranks lose is rounding.
+  const std::vector<PlannedLayer> layers{layer_of("a", {"q2", "q8"})};
+  WindowSums sums(layers);
+  sums.add(0, measured("a", 10, {{"q2", 10, 1e-12}, {"q8", 20, 1e-24}}), 0);
+  std::vector<float> floats(sums.floats());
+  sums.pack(floats);
+  sums.unpack(floats);
+  EXPECT_FALSE(sums.out_of_range());
+  const Table table = sums.table(std::vector<double>{0}, 1);
+  EXPECT_NEAR(table.layers[0].candidates[0].error, 1e-12, 1e-18);
+  EXPECT_EQ(table.layers[0].candidates[1].error, 0);
+}
+
 TEST(WindowSums, SaysWhatItCannotAddUp) {
   const std::vector<PlannedLayer> layers{layer_of("a", {"q2"}), layer_of("b", {"q2"})};
   for (const double norm : {1e-16, 1e16}) {
@@ -200,6 +214,13 @@ TEST(ChoosePlan, TheUsersLimitComesBeforeThePolicyAndTheCurrentPlan) {
   question.max_error = 0.2;
   EXPECT_EQ(specs_of(choose_plan(two_layers(), make_policy("fixed(q2)"), question).plan),
             (std::vector<std::string>{"q4", "q4"}));
+  Table lossless = two_layers();  // q4 loses nothing here, and q3 neither
+  for (TableLayer& layer : lossless.layers) {
+    layer.candidates[1].error = 0;
+    layer.candidates.push_back({"q3", 375, 0});
+  }
+  EXPECT_EQ(specs_of(choose_plan(lossless, make_policy("fixed(q2)"), question).plan),
+            (std::vector<std::string>{"q3", "q3"}));
   question.max_error = 1e-9;
   EXPECT_EQ(choose_plan(two_layers(), make_policy("fixed(q2)"), question).plan.squared_error, 0);
 }
@@ -222,17 +243,31 @@ TEST(SaferSpec, HalvesTheErrorAsCheaplyAsItCan) {
   EXPECT_EQ(safer_spec(table.layers[0], "unheard of"), "none");
 }
 
-TEST(TravelOf, SparseFramesThatAreGatheredGoFurther) {
-  const Compressor topk = make_compressor("topk(0.01)");
-  EXPECT_EQ(travel_of(make_compressor("q4"), "auto", 16, 1), 1);
-  EXPECT_EQ(travel_of(topk, "auto", 1, 1), 1);
-  EXPECT_EQ(travel_of(topk, "auto", 2, 1), 1);
-  EXPECT_EQ(travel_of(topk, "auto", 3, 1), 1.5);
-  EXPECT_EQ(travel_of(topk, "auto", 16, 1), 1.5) << "sparse_scatter";
-  EXPECT_EQ(travel_of(topk, "gather_sum", 16, 1), 8);
-  EXPECT_EQ(travel_of(make_compressor("randomk(0.1)"), "gather_sum", 4, 1), 1) << "its codes are summed";
-  EXPECT_EQ(travel_of(topk, "auto", 16, 4), 2) << "frames of four nodes";
-  EXPECT_EQ(travel_of(make_compressor("powersgd(4)"), "auto", 16, 1), 1);
+/// Of `ranks` on one node, or on nodes of `each`.
+double travel(const std::string& spec, std::string_view algorithm, int ranks, int each = 1 << 20) {
+  std::vector<int> nodes;
+  for (int rank = 0; rank < ranks; ++rank) nodes.push_back(rank / each);
+  return travel_of(make_compressor(spec), algorithm, nodes);
+}
+
+TEST(TravelOf, FramesThatAreGatheredGoFurther) {
+  EXPECT_EQ(travel("q4", "auto", 16), 1);
+  EXPECT_EQ(travel("topk(0.01)", "auto", 1), 1);
+  EXPECT_EQ(travel("topk(0.01)", "auto", 2), 1);
+  EXPECT_EQ(travel("topk(0.01)", "auto", 3), 1.5);
+  EXPECT_EQ(travel("topk(0.01)", "auto", 16), 1.5) << "sparse_scatter";
+  EXPECT_EQ(travel("topk(0.01)", "gather_sum", 16), 8);
+  EXPECT_EQ(travel("q4", "gather_sum", 16), 8) << "whatever it is";
+  EXPECT_EQ(travel("none", "gather_sum", 16), 1) << "but dense";
+  EXPECT_EQ(travel("randomk(0.1)", "auto", 4), 1) << "its codes are summed";
+  EXPECT_EQ(travel("powersgd(4)", "auto", 16), 1);
+}
+
+TEST(TravelOf, ByNodesCountsWhatCrosses) {
+  EXPECT_EQ(travel("topk(0.01)", "auto", 16, 4), 2) << "frames of four nodes";
+  EXPECT_EQ(travel("q4", "auto", 16, 4), 1);
+  EXPECT_EQ(travel("topk(0.01)", "auto", 9, 2), 1.5) << "the last node has one rank, so that sums do not go by nodes";
+  EXPECT_EQ(travel("topk(0.01)", "hierarchical", 9, 2), 2.5);
 }
 
 }  // namespace

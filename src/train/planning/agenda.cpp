@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/env.hpp"
 #include "base/fail.hpp"
 #include "base/log.hpp"
 
@@ -10,10 +11,18 @@ namespace gradwire {
 namespace {
 
 std::unique_ptr<TraceWriter> open_trace(const HookOptions& options, const Communicator& comm) {
-  if (options.planning.trace.empty() || comm.rank() != 0) return nullptr;
-  return std::make_unique<TraceWriter>(options.planning.trace,
-                                       fmt::format(R"({{"rank":{},"ranks":{},"seed":{},"average":{}}})", comm.rank(),
-                                                   comm.size(), options.seed, options.average));
+  const std::string& path = options.planning.trace;
+  if (path.empty() || comm.rank() != 0) return nullptr;
+  const std::string meta = fmt::format(R"({{"rank":{},"ranks":{},"seed":{},"average":{}}})", comm.rank(), comm.size(),
+                                       options.seed, options.average);
+  try {
+    return std::make_unique<TraceWriter>(path, meta);
+  } catch (const Error& error) {
+    // A program with several hooks, which runs as well without: the first one's is the trace.
+    if (error.code() != Errc::io || path != environment().trace) throw;
+    log::line(log::Level::warn, comm.rank(), "no trace of this hook: {}", error.what());
+    return nullptr;
+  }
 }
 
 }  // namespace

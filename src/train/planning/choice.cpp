@@ -40,11 +40,16 @@ double squared_limit(const Table& table, double max_error) {
 }
 
 /// The cheapest plan whose summed squared error is at most `limit`.
-Plan cheapest_within(const Table& table, double limit) {
-  const double reference = totals(table, reference_of(table)).squared_error;
-  if (reference == 0) return assemble(table, reference_of(table));
-  const double factor = std::sqrt(limit / reference) * (1 - 1e-9);  // what rounding might add stays within
-  return make_policy(fmt::format("budget(error={:.17g})", std::min(factor, 1e6))).plan(table);
+Plan cheapest_within(Table table, double limit) {
+  // The policy's limit is a multiple of the references' error, which may be 0: these lose the most.
+  for (TableLayer& layer : table.layers) {
+    const auto worst = std::max_element(layer.candidates.begin(), layer.candidates.end(),
+                                        [](const Candidate& a, const Candidate& b) { return a.error < b.error; });
+    layer.reference = static_cast<std::size_t>(worst - layer.candidates.begin());
+  }
+  const double most = totals(table, reference_of(table)).squared_error;
+  const double factor = most > 0 ? std::min(1.0, std::sqrt(limit / most) * (1 - 1e-9)) : 1;  // within, also as rounded
+  return make_policy(fmt::format("budget(error={:.17g})", factor)).plan(table);
 }
 
 std::optional<Choice> find(const Table& table, std::span<const std::string> specs) {

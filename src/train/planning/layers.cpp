@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <limits>
-#include <set>
+#include <map>
 
 #include "base/fail.hpp"
+#include "collectives/algorithm.hpp"
 #include "compress/spec.hpp"
 
 #include "gradwire/compressor.hpp"
@@ -18,10 +19,6 @@ std::string canonical(const std::string& spec, std::span<const std::size_t> shap
   const LowRank* const low_rank = compressor.low_rank();
   if (low_rank != nullptr && !low_rank->pays(matrix_view(shape))) return {};
   return std::string(compressor.spec());
-}
-
-int count_nodes(const TransportInfo& transport) {
-  return transport.nodes.empty() ? 1 : 1 + *std::max_element(transport.nodes.begin(), transport.nodes.end());
 }
 
 /// `given`: the layer's compressor as the user wrote it.
@@ -49,17 +46,19 @@ PlannedLayer planned_layer(std::size_t param, const ParamInfo& info, const Param
 
 }  // namespace
 
-double travel_of(const Compressor& compressor, std::string_view algorithm, int ranks, int nodes) {
-  const Sparsifier* const sparsifier = compressor.sparsifier();
-  if (sparsifier == nullptr || compressor.integer_coder() != nullptr || ranks == 1) return 1;
-  const bool by_nodes = algorithm == "hierarchical" || (algorithm == "auto" && nodes > 1 && ranks > nodes);
-  if (by_nodes) return nodes / 2.0;
+double travel_of(const Compressor& compressor, std::string_view algorithm, std::span<const int> nodes) {
+  if (nodes.size() == 1 || compressor.spec() == Schedule::kDense) return 1;
+  const bool selects = algorithm == "auto";
+  if (compressor.integer_coder() != nullptr && selects) return 1;
   // (n - 1) frames against 2 (n - 1) / n of one, and k + 2k against 2k.
-  const double gathered = ranks / 2.0;
+  const double gathered = static_cast<double>(nodes.size()) / 2;
   const double scattered = 1.5;
+  if (algorithm == "gather_sum") return gathered;
+  if (compressor.sparsifier() == nullptr) return 1;
+  if (algorithm == "hierarchical" || (selects && has_levels(nodes)))
+    return (1 + *std::max_element(nodes.begin(), nodes.end())) / 2.0;
   if (algorithm == "sparse_scatter") return scattered;
-  if (algorithm != "auto" || compressor.traits().unbiased) return gathered;
-  return std::min(gathered, scattered);
+  return selects && !compressor.traits().unbiased ? std::min(gathered, scattered) : gathered;
 }
 
 std::vector<PlannedLayer> planned_layers(const Communicator& comm, std::span<const ParamInfo> params,
@@ -68,18 +67,24 @@ std::vector<PlannedLayer> planned_layers(const Communicator& comm, std::span<con
   if (measures(options.planning)) {
     candidates = options.planning.candidates.empty() ? default_candidates() : options.planning.candidates;
   }
-  const int nodes = count_nodes(comm.transport().info());
+  const bool by_name = !options.planning.policy.empty();
+  std::vector<int> nodes = comm.transport().info().nodes;
+  if (nodes.empty()) nodes.resize(static_cast<std::size_t>(comm.size()));
   std::vector<PlannedLayer> layers;
-  std::set<std::string> names;
+  std::map<std::string, std::size_t> named;
+  for (std::size_t i = 0; i < params.size(); ++i) named[params[i].name] += plans[i].always_dense ? 0 : 1;
   for (std::size_t i = 0; i < params.size(); ++i) {
     if (plans[i].always_dense) continue;
     const std::string& scheme = params[i].compressor.empty() ? options.compressor : params[i].compressor;
+    const std::string& name = params[i].name;
+    require(!by_name || !name.empty(), "planning: the parameter with id {} has no name, and plans go by name",
+            static_cast<std::uint32_t>(params[i].id));
+    require(!by_name || named[name] == 1, "planning: two parameters are called '{}', and plans go by name", name);
+    if (name.empty() || named[name] > 1) continue;
     PlannedLayer layer =
         planned_layer(i, params[i], plans[i], std::string(split_stages(scheme, '+').front()), candidates);
-    require(names.insert(layer.name).second || !measures(options.planning),
-            "planning: two parameters are called '{}', and plans go by name", layer.name);
     for (const std::string& spec : layer.specs)
-      layer.travel.push_back(travel_of(make_compressor(spec), options.algorithm, comm.size(), nodes));
+      layer.travel.push_back(travel_of(make_compressor(spec), options.algorithm, nodes));
     layers.push_back(std::move(layer));
   }
   return layers;

@@ -6,8 +6,10 @@
 namespace gradwire {
 namespace {
 
-// Squares in between add up as f32 over as many ranks as there can be; 0 does anyway.
-constexpr double kLeastSum = 1e-30;
+// Squares in between add up as f32 over as many ranks as there can be. Of a norm that is in range, errors and singular
+// values that are not are no more than rounding.
+constexpr double kLeastNorm = 1e-30;
+constexpr double kLeastSum = 1e-37;
 constexpr double kMaxSum = 1e30;
 
 /// Bytes travel as two floats that are whole numbers, and stay so when ranks add them: 4096 * high + low.
@@ -23,6 +25,7 @@ WindowSums::WindowSums(std::span<const PlannedLayer> layers) : ready_us_(layers.
     builder_.add_layer({layer.name, layer.count, layer.shape, layer.reference, layer.specs});
   }
   byte_places_ = builder_.byte_places();
+  norm_places_ = builder_.norm_places();
 }
 
 void WindowSums::add(std::size_t layer, const TableLayer& measured, double ready_us) {
@@ -50,10 +53,11 @@ void WindowSums::pack(std::span<float> out) const noexcept {
   const std::vector<double>& sums = builder_.sums();
   float out_of_range = 0;
   const auto as_float = [&](double value) {
-    if (value == 0 || (value >= kLeastSum && value <= kMaxSum)) return static_cast<float>(value);
+    if (value <= kMaxSum) return value < kLeastSum ? 0.0F : static_cast<float>(value);
     ++out_of_range;
     return 0.0F;
   };
+  for (const std::size_t norm : norm_places_) out_of_range += sums[norm] > 0 && sums[norm] < kLeastNorm ? 1.0F : 0.0F;
   std::size_t place = 0;
   for (const double value : sums) out[place++] = as_float(value);
   for (const std::size_t bytes : byte_places_) {

@@ -25,7 +25,8 @@ class WindowSums {
 
   /// How many floats they travel as.
   [[nodiscard]] std::size_t floats() const noexcept;
-  /// Sums beyond what f32 adds up are left out, and counted.
+  /// Norms beyond 1e-15 to 1e15, and other sums beyond what f32 adds up, are left out and counted. Errors and singular
+  /// values may be as small as they like: what f32 has no squares for counts as 0.
   void pack(std::span<float> out) const noexcept;
   /// Replaces the sums by what ranks' floats added up to.
   void unpack(std::span<const float> in) noexcept;
@@ -41,6 +42,7 @@ class WindowSums {
   std::vector<std::vector<double>> travel_;  // by layer and candidate
   TableBuilder builder_;
   std::vector<std::size_t> byte_places_;  // in the builder's sums
+  std::vector<std::size_t> norm_places_;
   std::vector<double> ready_us_;
   Steps steps_;
   double out_of_range_ = 0;
