@@ -268,6 +268,7 @@ TEST(TravelOf, ByNodesCountsWhatCrosses) {
   EXPECT_EQ(travel("q4", "auto", 16, 4), 1);
   EXPECT_EQ(travel("topk(0.01)", "auto", 9, 2), 1.5) << "the last node has one rank, so that sums do not go by nodes";
   EXPECT_EQ(travel("topk(0.01)", "hierarchical", 9, 2), 2.5);
+  EXPECT_EQ(travel("topk(0.01)", "hierarchical", 9), 1) << "nothing crosses";
 }
 
 }  // namespace

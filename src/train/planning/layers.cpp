@@ -56,7 +56,7 @@ double travel_of(const Compressor& compressor, std::string_view algorithm, std::
   if (algorithm == "gather_sum") return gathered;
   if (compressor.sparsifier() == nullptr) return 1;
   if (algorithm == "hierarchical" || (selects && has_levels(nodes)))
-    return (1 + *std::max_element(nodes.begin(), nodes.end())) / 2.0;
+    return std::max(1.0, (1 + *std::max_element(nodes.begin(), nodes.end())) / 2.0);
   if (algorithm == "sparse_scatter") return scattered;
   return selects && !compressor.traits().unbiased ? std::min(gathered, scattered) : gathered;
 }
