@@ -29,6 +29,15 @@ function(gradwire_test_binary name main)
   target_link_options(${name} PRIVATE -rdynamic)  # names in the watchdog's stacks
 endfunction()
 
+# gradwire_suites(NAME ... [LINKS ...]): NAME.cpp of this folder, compiled once for all binaries that name it in LINKS.
+function(gradwire_suites)
+  cmake_parse_arguments(arg "" "" "LINKS" ${ARGN})
+  foreach(name IN LISTS arg_UNPARSED_ARGUMENTS)
+    add_library(${name} OBJECT ${name}.cpp)
+    target_link_libraries(${name} PRIVATE gradwire_test_support gradwire_flags ${arg_LINKS})
+  endforeach()
+endfunction()
+
 # gradwire_add_test(NAME SOURCES ... [LINKS ...] [TIMEOUT seconds]): a gtest binary with a main(); one test for CTest.
 function(gradwire_add_test name)
   cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;LINKS" ${ARGN})

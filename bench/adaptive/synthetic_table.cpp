@@ -13,6 +13,7 @@ constexpr std::size_t kMostSampled = 16'384;
 constexpr const char* kFrames[] = {"q4",          "q2",          "q3",         "q5",         "q6",        "q8",
                                    "topk(0.001)", "topk(0.003)", "topk(0.01)", "topk(0.03)", "topk(0.1)", "none"};
 constexpr std::size_t kReference = 0;
+constexpr double kHops = 1.75;  // 2 (n - 1) / n between 8 ranks
 constexpr std::size_t kRanks[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64};
 
 class Drawing {
@@ -52,7 +53,7 @@ class Drawing {
       const double scaled = static_cast<double>(candidate.bytes) * count / static_cast<double>(sample.size());
       const std::uint64_t bytes =
           exact ? compressor.max_frame_size(layer.count, DType::f32) : static_cast<std::uint64_t>(std::ceil(scaled));
-      const double hops = compressor.sparsifier() != nullptr ? 7 : 1.75;
+      const double hops = compressor.sparsifier() != nullptr ? 1.5 * kHops : kHops;
       layer.candidates.push_back({candidate.spec, bytes, candidate.error * layer.norm / measured.norm,
                                   time_of(static_cast<double>(bytes), count, hops)});
     }
@@ -75,7 +76,7 @@ class Drawing {
           factors.max_frame_size(view.rows * rank, DType::f32) + factors.max_frame_size(view.cols * rank, DType::f32);
       const double error = layer.norm * std::sqrt(tails[compressor.low_rank()->rank_for(view)] / tails[0]);
       const double work = static_cast<double>(layer.count) * (1 + static_cast<double>(rank) / 16);
-      layer.candidates.push_back({spec, bytes, error, time_of(static_cast<double>(bytes), work, 1.75)});
+      layer.candidates.push_back({spec, bytes, error, time_of(static_cast<double>(bytes), work, kHops)});
     }
   }
 

@@ -15,7 +15,7 @@ namespace gradwire::adaptive {
 /// - elements are Student's t with 2.5 to 8 degrees of freedom: bits and densities are encoded on a sample of up to
 ///   16384 of them, and what that loses of its norm is taken for the layer; bytes of sparse frames are scaled up;
 /// - times: backward's work is elements times positions. A candidate takes 20 us, its codec's time and the wire's at
-///   `gbit` Gbit/s between 8 ranks: frames go 1.75 times over it, sparse ones, which are gathered, 7 times.
+///   `gbit` Gbit/s between 8 ranks: frames go 1.75 times over it, sparse ones half as far again (`sparse_scatter`).
 ///
 /// The same for the same seed. Reference: q4.
 [[nodiscard]] Table synthetic_table(const Model& model, std::uint64_t seed, double gbit);

@@ -17,7 +17,7 @@ namespace gradwire {
 
 /// One way to compress a layer.
 struct Candidate {
-  std::string spec;         ///< of a compressor; policies pass over what is none where they ask what it does
+  std::string spec;         ///< of a compressor; any text will do for policies that need not know what it does
   std::uint64_t bytes = 0;  ///< exact size on the wire
   double error = 0;         ///< ||x - C(x)||, the plain (not squared) l2 norm
   double us = 0;            ///< time in which the layer keeps codec and link busy; 0: not known

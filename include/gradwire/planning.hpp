@@ -23,19 +23,22 @@ struct PlanningOptions {
   /// What is not done in time is left out of the table. 0: measured and solved by the thread that drives the hook,
   /// without a limit; then two runs give the same plans. Else at least 0.001.
   double share = 0.05;
-  /// A plan is kept if the new one would save less than this share of bytes (or of squared error, for policies that
-  /// limit bytes) and the old one still keeps the policy's limit, to 1 %. Policies
+  /// A plan is kept if the new one would save less than this share of what the policy makes small (bytes, exposed time
+  /// or, under a limit on these, squared error) and the old one still keeps the policy's limit, to 1 %. Policies
   /// without a limit ("fixed", ...) are always followed.
   double hysteresis = 0.05;
-  /// A policy's plan is not adopted if its error, as a share of what is sent (roots of sums of squares), is above this:
-  /// the cheapest that is not, is. 0: no limit.
+  /// Largest error of a plan, relative to what is sent: sqrt(sum of squared errors / sum of squared norms). Where the
+  /// policy's plan is above it, the cheapest plan that is not is taken. 0: no limit.
   double max_error = 0;
   // Guard rails, watched every `watch` steps (0: never; a bound of 0: none). A layer beyond one moves to a candidate
-  // with at most half of its error, or, where there is none, is sent dense; no plan moves it back to an error as large.
+  // with at most half of its error, or, where there is none, is sent dense; no plan of the policy moves it back to an
+  // error as large.
   std::uint64_t watch = 25;
-  double max_layer_error =
-      1;  ///< share that a step loses of what ranks send and get of a layer (rule "none" does not tell)
-  double max_residual_ratio = 1000;  ///< norm of a layer's residual over that of its gradient
+  /// Largest share that a step may lose of a layer: sqrt(lost^2 / (sent^2 + delivered^2)), squares summed over ranks.
+  /// Layers with the rule "none" are not watched for it.
+  double max_layer_error = 1;
+  /// Largest norm of a layer's residual, in norms of its gradient.
+  double max_residual_ratio = 1000;
   std::string trace = {};  ///< file for what is measured, of rank 0: docs/trace-format.md; also GRADWIRE_TRACE=FILE
 };
 

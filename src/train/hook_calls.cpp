@@ -30,7 +30,7 @@ void GradientHook::Impl::ready(ParamId id, const Tensor& gradient, StreamRef str
   {
     const std::lock_guard lock(mutex_);
     if (failure_) std::rethrow_exception(failure_);
-    if (guards_ > 0) return;
+    if (no_syncs_ > 0) return;
     require(!finishing_, "ready: parameter '{}' came after finish_step() and before its Work was done",
             params_[i].name);
     require(gradients_[i].data == nullptr, "ready: parameter '{}' was ready already in this step", params_[i].name);
@@ -48,7 +48,7 @@ void GradientHook::Impl::ready(ParamId id, const Tensor& gradient, StreamRef str
 void GradientHook::Impl::accumulate(bool on) {
   const std::lock_guard lock(mutex_);
   require(!on || (ready_count_ == 0 && !finishing_), "no_sync: in mid-step");
-  on ? ++guards_ : --guards_;
+  on ? ++no_syncs_ : --no_syncs_;
 }
 
 void GradientHook::Impl::rescale(double from, double to) {
@@ -110,7 +110,7 @@ void GradientHook::Impl::finish_step() {
   {
     const std::lock_guard lock(mutex_);
     if (failure_) std::rethrow_exception(failure_);
-    require(guards_ == 0, "finish_step: a no_sync() guard is alive, this step's gradients are only accumulated");
+    require(no_syncs_ == 0, "finish_step: a no_sync() guard is alive, this step's gradients are only accumulated");
     require(!finishing_, "finish_step: the last step's Work is not done yet");
     finishing_ = true;
     done_ = false;

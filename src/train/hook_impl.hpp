@@ -114,7 +114,7 @@ class GradientHook::Impl final : public Completion {
   std::vector<std::size_t> missing_;  // gradients that each bucket waits for
   std::size_t ready_count_ = 0;
   std::size_t awaited_ = 0;  // gradients of a step
-  int guards_ = 0;           // of no_sync() that are alive
+  int no_syncs_ = 0;         // of no_sync() that are alive
   bool finishing_ = false;
   bool done_ = false;  // the last finished step's Work
   bool stop_ = false;

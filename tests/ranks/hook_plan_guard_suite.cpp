@@ -81,6 +81,30 @@ TEST_P(HookPlanGuard, APlanIsNotBlamedForWhatTheOneBeforeLost) {
   });
 }
 
+TEST_P(HookPlanGuard, WhatWasRuledOutStaysSoWhenAWorseOneIsToo) {
+  run([](Communicator& comm) {
+    HookOptions options = planning_options(comm, "uniform");
+    options.compressor = "q3";
+    options.planning.watch = 5;  // steps 6, 11, 16, ...
+    options.planning.max_layer_error = 0.05;
+    options.planning.max_residual_ratio = 0;
+    ToyModel model(comm);
+    GradientHook hook(comm, model.params, options);
+    unsigned number = 0;
+    for (; number < 12; ++number) wait(model.step(hook, number));
+    hook.set_plan(same_for_all("q2"));
+    for (; number < 20; ++number) wait(model.step(hook, number));
+    std::string guarded;
+    for (const PlanEvent& event : hook.planning().events)
+      if (event.outcome == PlanOutcome::guarded) guarded += event.detail + "\n";
+    EXPECT_THAT(guarded, HasSubstr(": q3 -> "));
+    EXPECT_THAT(guarded, HasSubstr(": q2 -> "));
+    // The policy says q3 for all, in the window that ended in step 17 too.
+    for (const PlanLayer& layer : hook.plan().layers) EXPECT_NE(layer.spec, "q3") << layer.name;
+    expect_same_on_all_ranks(comm, hook);
+  });
+}
+
 TEST_P(HookPlanGuard, ReportsAreOfStepsThatAreDone) {
   run([](Communicator& comm) {
     ToyModel model(comm);

@@ -251,9 +251,16 @@ TEST_P(HookPlan, AThreadThatMeasuresDoesNotPartTheRanks) {
     options.planning.share = 1;
     options.planning.lag = 1;
     Training training(comm, options);
-    // As fast as steps can be: what is not measured or solved in time is left out, alike on all ranks.
+    // As fast as steps can be: what is not measured or solved in time is left out, alike on all ranks. Then slower,
+    // until a plan was.
     training.steps(0, 100);
     EXPECT_FALSE(training.hook->planning().events.empty());
+    const auto adopted = [&] { return std::ranges::count(outcomes(*training.hook), PlanOutcome::adopted) > 0; };
+    for (unsigned number = 100; number < 3000 && !adopted(); ++number) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      training.step(number);
+    }
+    EXPECT_TRUE(adopted());
     for (const PlanOutcome outcome : outcomes(*training.hook)) EXPECT_NE(outcome, PlanOutcome::failed);
     expect_same_on_all_ranks(comm, *training.hook);
     expect_equal_on_all_ranks(comm, training.model.weights, "weights");

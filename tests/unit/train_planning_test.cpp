@@ -34,16 +34,19 @@ TEST(Windows, EachHasItsSamplesBeforeItsExchangeAndOneComparison) {
     for (std::uint64_t samples = 1; samples <= period / 2; samples = 2 * samples + 1) {
       for (const std::uint64_t lag : {std::uint64_t{1}, period / 2, period - 1}) {
         const Windows windows(windows_of(10, period, samples, lag), 13);
-        EXPECT_EQ(windows.first(), 13u);
         std::uint64_t last_exchange = 0;
+        int exchanges = 0;
+        int comparisons = 0;
         for (std::uint64_t step = 0; step < 13 + 4 * period; ++step) {
           const bool before = step < 13;
           EXPECT_FALSE(before && (windows.samples(step) || windows.exchanges(step) || windows.compares(step)));
           EXPECT_FALSE(windows.samples(step) && windows.exchanges(step));
           if (windows.compares(step)) {
             EXPECT_EQ(step, last_exchange + lag);
+            ++comparisons;
           }
           if (!windows.exchanges(step)) continue;
+          ++exchanges;
           EXPECT_EQ((step - 13) % period, period - 1);
           std::uint64_t sampled = 0;
           for (std::uint64_t s = step - (period - 1); s < step; ++s) sampled += windows.samples(s) ? 1 : 0;
@@ -51,6 +54,8 @@ TEST(Windows, EachHasItsSamplesBeforeItsExchangeAndOneComparison) {
           for (std::uint64_t s = step - (period - 1); s + period / 2 < step; ++s) EXPECT_FALSE(windows.samples(s));
           last_exchange = step;
         }
+        EXPECT_EQ(exchanges, 4);
+        EXPECT_EQ(comparisons, 3);  // the last is yet to come
       }
     }
   }

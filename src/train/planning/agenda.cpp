@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/env.hpp"
 #include "base/fail.hpp"
 #include "base/log.hpp"
+#include "plan/table.hpp"
 
 namespace gradwire {
 namespace {
@@ -132,7 +134,7 @@ std::optional<PlanAgenda::Specs> PlanAgenda::end_step(std::span<const double> ow
   return next_;
 }
 
-/// Whoever decides has the same sums.
+/// All ranks read the same sums, so all take the same branch.
 void PlanAgenda::compare_plans() {
   asked_ = false;
   const std::optional<Solved> solved = std::exchange(solved_, std::nullopt);
@@ -170,11 +172,22 @@ void PlanAgenda::guard(std::size_t layer, const std::string& why) {
   const TableLayer* const row = row_of(layer);
   next_[layer] = row == nullptr ? std::string(Schedule::kDense) : safer_spec(*row, now);
   if (next_[layer] == now) return;
-  forbidden_[layer] = now;
+  forbid(layer, now);
   if (std::exchange(asked_, false)) {
     note(step_ + 1, PlanOutcome::failed, "a guard moved a layer while the plan was being made");
   }
   note(step_ + 1, PlanOutcome::guarded, fmt::format("{} {}: {} -> {}", layers_[layer].name, why, now, next_[layer]));
+}
+
+/// What is ruled out already stays so: the spec with the least error stands for all with more.
+void PlanAgenda::forbid(std::size_t layer, const std::string& spec) {
+  const TableLayer* const row = row_of(layer);
+  const auto error_of = [&](const std::string& of) {
+    const std::optional<std::size_t> place = row == nullptr || of.empty() ? std::nullopt : find_candidate(*row, of);
+    return place ? row->candidates[*place].error : std::numeric_limits<double>::infinity();
+  };
+  std::string& forbidden = forbidden_[layer];
+  if (forbidden.empty() || error_of(spec) < error_of(forbidden)) forbidden = spec;
 }
 
 const TableLayer* PlanAgenda::row_of(std::size_t layer) const noexcept {

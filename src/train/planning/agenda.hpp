@@ -87,6 +87,7 @@ class PlanAgenda {
   void check_guards();
   void take_figures(const Plan& plan);
   void guard(std::size_t layer, const std::string& why);
+  void forbid(std::size_t layer, const std::string& spec);
   [[nodiscard]] const TableLayer* row_of(std::size_t layer) const noexcept;
   void note(std::uint64_t step, PlanOutcome outcome, std::string detail);
   [[nodiscard]] bool is_due() const noexcept { return asked_ && windows_->compares(step_); }

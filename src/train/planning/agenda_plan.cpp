@@ -11,7 +11,7 @@
 namespace gradwire {
 namespace {
 
-/// What a plan's JSON would be refused for, but sums: those of a plan by hand need not be given.
+/// So that a saved state that holds the plan can be read. Sums of a plan by hand need not be given.
 void check_figures(const Plan& plan) {
   require(!plan.layers.empty(), "plan: no layer");
   const auto is_figure = [](double value) { return std::isfinite(value) && value >= 0; };

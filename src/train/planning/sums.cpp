@@ -6,13 +6,13 @@
 namespace gradwire {
 namespace {
 
-// Squares in between add up as f32 over as many ranks as there can be. Of a norm that is in range, errors and singular
-// values that are not are no more than rounding.
-constexpr double kLeastNorm = 1e-30;
+// Sums of squares in this range stay finite and normal in f32 over all ranks. Errors and singular values below it are
+// the rounding noise of a norm that is above kLeastSquaredNorm, and count as 0.
+constexpr double kLeastSquaredNorm = 1e-30;
 constexpr double kLeastSum = 1e-37;
 constexpr double kMaxSum = 1e30;
 
-/// Bytes travel as two floats that are whole numbers, and stay so when ranks add them: 4096 * high + low.
+/// Bytes travel as two floats that are whole numbers, 4096 * high + low: exact over 4096 ranks, rounded beyond.
 constexpr double kLowBytes = 4096;
 
 constexpr std::size_t kOther = 3;  // times, bytes, sums left out
@@ -57,7 +57,8 @@ void WindowSums::pack(std::span<float> out) const noexcept {
     ++out_of_range;
     return 0.0F;
   };
-  for (const std::size_t norm : norm_places_) out_of_range += sums[norm] > 0 && sums[norm] < kLeastNorm ? 1.0F : 0.0F;
+  for (const std::size_t norm : norm_places_)
+    out_of_range += sums[norm] > 0 && sums[norm] < kLeastSquaredNorm ? 1.0F : 0.0F;
   std::size_t place = 0;
   for (const double value : sums) out[place++] = as_float(value);
   for (const std::size_t bytes : byte_places_) {

@@ -25,8 +25,8 @@ class WindowSums {
 
   /// How many floats they travel as.
   [[nodiscard]] std::size_t floats() const noexcept;
-  /// Norms beyond 1e-15 to 1e15, and other sums beyond what f32 adds up, are left out and counted. Errors and singular
-  /// values may be as small as they like: what f32 has no squares for counts as 0.
+  /// Norms that are not in 1e-15..1e15, and other sums that are too large for f32, are counted (out_of_range()). Errors
+  /// and singular values may be as small as they like: what f32 has no squares for counts as 0.
   void pack(std::span<float> out) const noexcept;
   /// Replaces the sums by what ranks' floats added up to.
   void unpack(std::span<const float> in) noexcept;

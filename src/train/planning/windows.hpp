@@ -11,7 +11,6 @@ class Windows {
   /// `first`: the first step that may be measured. Throws Errc::invalid_argument for numbers that make no window.
   Windows(const PlanningOptions& options, std::uint64_t first);
 
-  [[nodiscard]] std::uint64_t first() const noexcept { return first_; }
   /// What is sent in this step is copied and measured: `samples` steps of a window's last half, at even distances.
   [[nodiscard]] bool samples(std::uint64_t step) const noexcept;
   /// Ranks add up what they measured: the window's last step.
