@@ -51,6 +51,12 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--only", nargs="+", help="rows whose scheme or policy is one of these; dense is always there")
     arguments = parser.parse_args()
+    bench = arguments.build / "bench/train_bench"
+    if not bench.exists():
+        sys.exit(f"no {bench}: build the target train_bench, or name another folder with --build")
+    unknown = set(arguments.only or []) - {policy or scheme for scheme, policy in SETTINGS}
+    if unknown:
+        sys.exit(f"--only: no row {', '.join(sorted(unknown))}")
     out = arguments.build / "adaptive"
     out.mkdir(parents=True, exist_ok=True)
     text = out / "bible.txt"
@@ -59,7 +65,7 @@ def main():
     for scheme, policy in SETTINGS:
         if arguments.only and scheme != "dense" and (policy or scheme) not in arguments.only:
             continue
-        runs = [train(arguments.build / "bench/train_bench", text, seed, scheme, policy) for seed in arguments.seeds]
+        runs = [train(bench, text, seed, scheme, policy) for seed in arguments.seeds]
         rows.append({"scheme": scheme, "policy": policy, "runs": runs})
         print(scheme, policy or "", [round(run["bits_per_char"], 4) for run in runs], file=sys.stderr)
     dense = [run["bits_per_char"] for run in rows[0]["runs"]]

@@ -92,6 +92,10 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
     require(!o.planning.policy.empty() || values.count(name) == 0 || values[name].defaulted(), "--{} needs --policy",
             name);
   }
+  const std::uint64_t first_plan = o.planning.start + o.planning.period + o.planning.lag;
+  require(o.planning.policy.empty() || static_cast<std::uint64_t>(o.steps) > first_plan,
+          "--policy: the first plan would hold from step {} on, of {}: see --plan-start and --plan-period", first_plan,
+          o.steps);
   if (o.is_fashion() && o.data.empty()) o.data = "/usr/share/datasets/fashion-mnist";
   return o;
 }
