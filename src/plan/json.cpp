@@ -90,12 +90,10 @@ Plan plan_from_json(std::string_view text) {
   check_sum(from, "squared_error", plan.squared_error);
   if (from.has("policy")) plan.policy = from.text("policy");
   plan.limit = read_limit(from);
-  if (plan.limit != PlanLimit::none) plan.budget = from.real("budget");
-  plan.exposed_ms = from.real_or_zero("exposed_ms");
-  require(plan.exposed_ms >= 0 && std::isfinite(plan.exposed_ms), "plan: \"exposed_ms\" is {}; accepted: from 0 on",
-          plan.exposed_ms);
-  if (from.has("bound")) plan.bound = from.real("bound");
-  if (from.has("solver_ms")) plan.solver_ms = from.real("solver_ms");
+  if (plan.limit != PlanLimit::none) plan.budget = from.amount("budget");
+  if (from.has("exposed_ms")) plan.exposed_ms = from.amount("exposed_ms");
+  if (from.has("bound")) plan.bound = from.amount("bound");
+  if (from.has("solver_ms")) plan.solver_ms = from.amount("solver_ms");
   return plan;
 }
 
