@@ -36,14 +36,15 @@ int solve(const Arguments& arguments) {
   const auto given = parse_action(kPlanHelp, description, arguments);
   if (!given) return 0;
   const std::string table_path = required(*given, "table");
+  const std::string out = given->count("out") ? required_output(*given, "out", {table_path}) : "";
   const Policy policy = make_policy(required(*given, "policy"));
   const Plan plan = policy.plan(read_json(table_path, table_from_json));
   const std::string json = to_json(plan) + "\n";
-  if (!given->count("out")) {
+  if (out.empty()) {
     fmt::print("{}", json);
     return 0;
   }
-  write_text((*given)["out"].as<std::string>(), json);
+  write_text(out, json);
   print_totals(plan);
   fmt::print("solved in {:.2f} ms\n", plan.solver_ms);
   return 0;

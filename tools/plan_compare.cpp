@@ -102,7 +102,8 @@ std::optional<Options> parse(const Arguments& arguments) {
     if (given->count("candidates")) options.trace.candidates = parse_specs("--candidates", value("candidates"));
   }
   if (given->count("policies")) options.policies = split_policies(value("policies"));
-  options.json = value("json");
+  if (given->count("json"))
+    options.json = required_output(*given, "json", {has_trace ? options.trace.path : options.table});
   return options;
 }
 

@@ -180,6 +180,13 @@ TEST_F(ReportCommand, SaysHowItIsCalled) {
   EXPECT_EQ(run_gradwire({"report"}).exit_code, 2);
   EXPECT_EQ(run_gradwire({"report", run_}).exit_code, 2);
   EXPECT_EQ(run_gradwire({"report", "-o", page_}).exit_code, 2);
+  write_file(run_, good_run().dump());
+  for (const std::string& out : {run_, folder_ / "./run.json", std::string()}) {
+    const CommandResult result = run_gradwire({"report", run_, "-o", out});
+    EXPECT_EQ(result.exit_code, 2) << out;
+    EXPECT_THAT(result.err, HasSubstr(out.empty() ? "--out is empty" : "--out " + out + " is what is read"));
+  }
+  EXPECT_EQ(read_file(run_), good_run().dump());
 }
 
 }  // namespace
