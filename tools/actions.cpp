@@ -14,6 +14,7 @@
 
 #include "arguments.hpp"
 #include "base/atomic_file.hpp"
+#include "printable.hpp"
 
 namespace gradwire::tools {
 
@@ -81,10 +82,14 @@ void warn_of_torn_end(const std::string& path, const TraceReader& reader) {
 
 std::string show_number(double value) { return fmt::format("{:.6g}", value); }
 
-void print_columns(const std::vector<std::vector<std::string>>& rows, std::size_t right) {
+void print_columns(std::vector<std::vector<std::string>> rows, std::size_t right) {
   std::vector<std::size_t> widths(rows.front().size());
-  for (const std::vector<std::string>& row : rows)
-    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  for (std::vector<std::string>& row : rows) {
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      row[i] = printable(row[i]);
+      widths[i] = std::max(widths[i], row[i].size());
+    }
+  }
   for (const std::vector<std::string>& row : rows) {
     std::string line;
     for (std::size_t i = 0; i < row.size(); ++i) {

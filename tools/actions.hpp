@@ -52,7 +52,7 @@ Result read_json(const std::string& path, Result (*parse)(std::string_view)) {
 void warn_of_torn_end(const std::string& path, const TraceReader& reader);
 
 [[nodiscard]] std::string show_number(double value);
-/// Columns as wide as their widest cell, the first ones to the left, the last `right` ones to the right.
-void print_columns(const std::vector<std::vector<std::string>>& rows, std::size_t right);
+/// Columns as wide as their widest cell, the first ones to the left, the last `right` ones to the right; printable().
+void print_columns(std::vector<std::vector<std::string>> rows, std::size_t right);
 
 }  // namespace gradwire::tools

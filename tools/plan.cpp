@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "plan_actions.hpp"
+#include "printable.hpp"
 
 namespace gradwire::tools {
 namespace {
@@ -13,7 +14,7 @@ namespace {
 namespace po = boost::program_options;
 
 void print_totals(const Plan& plan) {
-  if (!plan.policy.empty()) fmt::print("policy: {}\n", plan.policy);
+  if (!plan.policy.empty()) fmt::print("policy: {}\n", printable(plan.policy));
   fmt::print("bytes: {}\n", plan.bytes);
   fmt::print("error: {} (sum), {} (sum of squares)\n", show_number(plan.error), show_number(plan.squared_error));
   if (plan.exposed_ms > 0) fmt::print("exposed: {} ms\n", show_number(plan.exposed_ms));

@@ -7,6 +7,7 @@
 
 #include "actions.hpp"
 #include "npy.hpp"
+#include "printable.hpp"
 #include "trace_actions.hpp"
 
 namespace gradwire::tools {
@@ -64,7 +65,7 @@ int info(const Arguments& arguments) {
   TraceReader reader(path, TraceReader::Torn::stop);
   Summary summary;
   while (const std::optional<TraceRecord> record = reader.next()) summary.add(*record, reader.record_bytes());
-  fmt::print("meta: {}\n", reader.meta());
+  fmt::print("meta: {}\n", printable(reader.meta()));
   fmt::print("bytes: {} (values: {})\n", fs::file_size(path), summary.values * sizeof(float));
   fmt::print("records: {} samples, {} tables\n", summary.samples, summary.tables);
   if (!summary.steps.empty())
@@ -125,7 +126,8 @@ class Exported {
   /// Where a layer's sample goes: under the layer's name, or another one, which is said.
   std::string of_sample(const fs::path& folder, const std::string& layer) {
     std::string path = next(folder, stem_of(layer), ".npy");
-    if (fs::path(path).filename() != file_name(layer) + ".npy") fmt::print("{}: layer {}\n", path, layer);
+    if (fs::path(path).filename() != file_name(layer) + ".npy")
+      fmt::print("{}: layer {}\n", printable(path), printable(layer));
     return path;
   }
   [[nodiscard]] std::size_t count() const { return files_.size(); }
