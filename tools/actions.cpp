@@ -10,9 +10,11 @@
 #include <fstream>
 #include <limits>
 #include <sstream>
+#include <system_error>
 
 #include "arguments.hpp"
 #include "base/atomic_file.hpp"
+#include "printable.hpp"
 
 namespace gradwire::tools {
 
@@ -33,6 +35,21 @@ po::typed_value<std::string>* text(const char* value_name) { return po::value<st
 std::string required(const po::variables_map& given, const char* flag) {
   if (!given.count(flag)) throw UsageError(fmt::format("--{} is missing", flag));
   return given[flag].as<std::string>();
+}
+
+void keep_inputs(const char* flag, const std::string& out, const std::vector<std::string>& inputs) {
+  for (const std::string& input : inputs) {
+    std::error_code ignored;  // what is not there is not overwritten
+    if (std::filesystem::equivalent(out, input, ignored))
+      throw UsageError(fmt::format("--{} {} is what is read, and would be lost", flag, out));
+  }
+}
+
+std::string required_output(const po::variables_map& given, const char* flag, const std::vector<std::string>& inputs) {
+  const std::string out = required(given, flag);
+  if (out.empty()) throw UsageError(fmt::format("--{} is empty", flag));
+  keep_inputs(flag, out, inputs);
+  return out;
 }
 
 std::optional<std::uint64_t> step_of(const po::variables_map& given) {
@@ -65,10 +82,14 @@ void warn_of_torn_end(const std::string& path, const TraceReader& reader) {
 
 std::string show_number(double value) { return fmt::format("{:.6g}", value); }
 
-void print_columns(const std::vector<std::vector<std::string>>& rows, std::size_t right) {
+void print_columns(std::vector<std::vector<std::string>> rows, std::size_t right) {
   std::vector<std::size_t> widths(rows.front().size());
-  for (const std::vector<std::string>& row : rows)
-    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  for (std::vector<std::string>& row : rows) {
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      row[i] = printable(row[i]);
+      widths[i] = std::max(widths[i], row[i].size());
+    }
+  }
   for (const std::vector<std::string>& row : rows) {
     std::string line;
     for (std::size_t i = 0; i < row.size(); ++i) {

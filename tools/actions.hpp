@@ -27,6 +27,13 @@ namespace gradwire::tools {
 [[nodiscard]] std::string required(const boost::program_options::variables_map& given, const char* flag);
 [[nodiscard]] std::optional<std::uint64_t> step_of(const boost::program_options::variables_map& given);
 
+/// Throws UsageError where `out`, which is to be written, is one of `inputs`, by whatever name.
+void keep_inputs(const char* flag, const std::string& out, const std::vector<std::string>& inputs);
+/// The path of a file or folder to be written. Throws UsageError where it is missing or empty, and as keep_inputs()
+/// does.
+[[nodiscard]] std::string required_output(const boost::program_options::variables_map& given, const char* flag,
+                                          const std::vector<std::string>& inputs);
+
 /// Both throw Errc::invalid_argument naming the file.
 [[nodiscard]] std::string read_text(const std::string& path);
 void write_text(const std::string& path, const std::string& text);
@@ -45,7 +52,7 @@ Result read_json(const std::string& path, Result (*parse)(std::string_view)) {
 void warn_of_torn_end(const std::string& path, const TraceReader& reader);
 
 [[nodiscard]] std::string show_number(double value);
-/// Columns as wide as their widest cell, the first ones to the left, the last `right` ones to the right.
-void print_columns(const std::vector<std::vector<std::string>>& rows, std::size_t right);
+/// Columns as wide as their widest cell, the first ones to the left, the last `right` ones to the right; printable().
+void print_columns(std::vector<std::vector<std::string>> rows, std::size_t right);
 
 }  // namespace gradwire::tools

@@ -15,7 +15,8 @@ class UsageError : public std::runtime_error {
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitUsage = 2;
 
-/// Prints `failure` on standard error as "gradwire: error (<code name>): <message>" and returns the exit code.
+/// Prints `failure` on standard error as "gradwire: error (<code name>): <message>", printable(), and returns the exit
+/// code.
 [[nodiscard]] int report_failure(const std::exception_ptr& failure) noexcept;
 
 using Arguments = std::vector<std::string>;

@@ -2,6 +2,7 @@
 #include <new>
 
 #include "command.hpp"
+#include "printable.hpp"
 
 #include "gradwire/error.hpp"
 
@@ -12,14 +13,14 @@ int report_failure(const std::exception_ptr& failure) noexcept {
   try {
     std::rethrow_exception(failure);
   } catch (const UsageError& error) {
-    std::fprintf(stderr, "gradwire: error: %s (see --help)\n", error.what());
+    std::fprintf(stderr, "gradwire: error: %s (see --help)\n", printable(error.what()).c_str());
     return kExitUsage;
   } catch (const Error& error) {
-    std::fprintf(stderr, "gradwire: error (%s): %s\n", name(error.code()).data(), error.what());
+    std::fprintf(stderr, "gradwire: error (%s): %s\n", name(error.code()).data(), printable(error.what()).c_str());
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "gradwire: error (internal): out of memory\n");
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "gradwire: error (internal): %s\n", error.what());
+    std::fprintf(stderr, "gradwire: error (internal): %s\n", printable(error.what()).c_str());
   } catch (...) {
     std::fprintf(stderr, "gradwire: error (internal): unknown exception\n");
   }

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "plan_actions.hpp"
+#include "printable.hpp"
 
 namespace gradwire::tools {
 namespace {
@@ -13,7 +14,7 @@ namespace {
 namespace po = boost::program_options;
 
 void print_totals(const Plan& plan) {
-  if (!plan.policy.empty()) fmt::print("policy: {}\n", plan.policy);
+  if (!plan.policy.empty()) fmt::print("policy: {}\n", printable(plan.policy));
   fmt::print("bytes: {}\n", plan.bytes);
   fmt::print("error: {} (sum), {} (sum of squares)\n", show_number(plan.error), show_number(plan.squared_error));
   if (plan.exposed_ms > 0) fmt::print("exposed: {} ms\n", show_number(plan.exposed_ms));
@@ -36,14 +37,15 @@ int solve(const Arguments& arguments) {
   const auto given = parse_action(kPlanHelp, description, arguments);
   if (!given) return 0;
   const std::string table_path = required(*given, "table");
+  const std::string out = given->count("out") ? required_output(*given, "out", {table_path}) : "";
   const Policy policy = make_policy(required(*given, "policy"));
   const Plan plan = policy.plan(read_json(table_path, table_from_json));
   const std::string json = to_json(plan) + "\n";
-  if (!given->count("out")) {
+  if (out.empty()) {
     fmt::print("{}", json);
     return 0;
   }
-  write_text((*given)["out"].as<std::string>(), json);
+  write_text(out, json);
   print_totals(plan);
   fmt::print("solved in {:.2f} ms\n", plan.solver_ms);
   return 0;
@@ -120,10 +122,14 @@ int run_plan(const Arguments& arguments) {
   if (arguments.empty()) throw UsageError("plan what? table, solve, compare, show or diff");
   const std::string& action = arguments.front();
   const Arguments rest(arguments.begin() + 1, arguments.end());
-  if (action == "--help" || action == "-h") return solve({"--help"});
+  const auto help = [] {
+    fmt::print("{}", kPlanHelp);
+    return 0;
+  };
+  if (action == "--help" || action == "-h") return help();
   for (const std::string& argument : rest) {
     const bool has_options = action == "solve" || action == "table" || action == "compare";
-    if (!has_options && (argument == "--help" || argument == "-h")) return solve({"--help"});
+    if (!has_options && (argument == "--help" || argument == "-h")) return help();
     if (!has_options && argument.starts_with('-')) throw UsageError(fmt::format("unknown option '{}'", argument));
   }
   if (action == "table") return plan_table(rest);

@@ -9,6 +9,7 @@
 #include "compress/spec.hpp"
 #include "plan/table.hpp"
 #include "plan_actions.hpp"
+#include "printable.hpp"
 
 namespace gradwire::tools {
 namespace {
@@ -102,7 +103,8 @@ std::optional<Options> parse(const Arguments& arguments) {
     if (given->count("candidates")) options.trace.candidates = parse_specs("--candidates", value("candidates"));
   }
   if (given->count("policies")) options.policies = split_policies(value("policies"));
-  options.json = value("json");
+  if (given->count("json"))
+    options.json = required_output(*given, "json", {has_trace ? options.trace.path : options.table});
   return options;
 }
 
@@ -126,7 +128,7 @@ void print(const std::vector<Row>& rows, const Plan& uniform) {
   }
   print_columns(cells, head.size() - 1);
   for (const Row& row : rows)
-    if (!row.plan) fmt::print("  {}: no plan: {}\n", row.policy, row.reason);
+    if (!row.plan) fmt::print("  {}: no plan: {}\n", printable(row.policy), printable(row.reason));
 }
 
 Json describe(const Options& options, const Table& table, const std::vector<Row>& rows, std::uint64_t uniform_bytes) {

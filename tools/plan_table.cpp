@@ -58,11 +58,12 @@ int plan_table(const Arguments& arguments) {
   const std::string reference = given->count("reference") ? (*given)["reference"].as<std::string>() : "";
   if (given->count("in") + given->count("trace") != 1) throw UsageError("one of --in and --trace has to be there");
   if (given->count("step") && !given->count("trace")) throw UsageError("--step goes with --trace");
-  const std::string out = required(*given, "out");
-  const Table made = given->count("trace")
-                         ? measure({(*given)["trace"].as<std::string>(), specs, reference, step_of(*given)})
-                         : measure_arrays((*given)["in"].as<std::vector<std::string>>(), specs,
-                                          reference.empty() ? specs.front() : reference);
+  const bool has_trace = given->count("trace") > 0;
+  const std::vector<std::string> inputs = has_trace ? std::vector<std::string>{(*given)["trace"].as<std::string>()}
+                                                    : (*given)["in"].as<std::vector<std::string>>();
+  const std::string out = required_output(*given, "out", inputs);
+  const Table made = has_trace ? measure({inputs.front(), specs, reference, step_of(*given)})
+                               : measure_arrays(inputs, specs, reference.empty() ? specs.front() : reference);
   write_text(out, to_json(made) + "\n");
   std::size_t most = 0;
   for (const TableLayer& layer : made.layers) most = std::max(most, layer.candidates.size());

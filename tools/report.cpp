@@ -26,7 +26,7 @@ int run_report(const Arguments& arguments) {
   const auto given = parse_action(kHelp, description, {arguments.begin() + (has_run ? 1 : 0), arguments.end()});
   if (!given) return 0;
   if (!has_run) throw UsageError("which run? gradwire report RUN.json -o REPORT.html");
-  const std::string out = required(*given, "out");
+  const std::string out = required_output(*given, "out", {arguments.front()});
   const report::Run run = read_json(arguments.front(), report::read_run);
   const std::string page = report::page(run);
   write_text(out, page);

@@ -7,6 +7,7 @@
 
 #include "actions.hpp"
 #include "npy.hpp"
+#include "printable.hpp"
 #include "trace_actions.hpp"
 
 namespace gradwire::tools {
@@ -64,7 +65,7 @@ int info(const Arguments& arguments) {
   TraceReader reader(path, TraceReader::Torn::stop);
   Summary summary;
   while (const std::optional<TraceRecord> record = reader.next()) summary.add(*record, reader.record_bytes());
-  fmt::print("meta: {}\n", reader.meta());
+  fmt::print("meta: {}\n", printable(reader.meta()));
   fmt::print("bytes: {} (values: {})\n", fs::file_size(path), summary.values * sizeof(float));
   fmt::print("records: {} samples, {} tables\n", summary.samples, summary.tables);
   if (!summary.steps.empty())
@@ -93,11 +94,11 @@ int import(const Arguments& arguments) {
       "one .npy file a layer (float32), named as it is");
   const auto given = parse_action(kTraceHelp, description, arguments);
   if (!given) return 0;
-  const std::string out = required(*given, "out");
-  const std::string reference = required(*given, "reference");
-  (void)make_compressor(reference);
   if (!given->count("in")) throw UsageError("--in is missing");
   const auto& files = (*given)["in"].as<std::vector<std::string>>();
+  const std::string out = required_output(*given, "out", files);
+  const std::string reference = required(*given, "reference");
+  (void)make_compressor(reference);
   std::set<std::string> names;
   for (const std::string& file : files)
     require(names.insert(fs::path(file).stem().string()).second, "two files are named {}",
@@ -115,29 +116,54 @@ int import(const Arguments& arguments) {
   return 0;
 }
 
-/// A layer's name as a file's: what would lead elsewhere is replaced.
-std::string file_name(std::string name) {
-  for (char& c : name)
-    if (c == '/' || c == '\0') c = '_';
-  return name + ".npy";
-}
-
-/// Files of an export; none is written twice.
+/// Files of an export. None is written twice, nor over the trace.
 class Exported {
  public:
-  /// `path` for one more, in a folder that is there now.
-  const std::string& next(const fs::path& path, std::uint64_t step) {
-    const auto [made, is_new] = files_.insert(path.string());
-    require(is_new, "{} would be written twice: two records of step {}", *made, step);
-    std::error_code error;
-    fs::create_directories(path.parent_path(), error);
-    if (error) fail(Errc::io, "{}: cannot make the folder: {}", path.parent_path().string(), error.message());
-    return *made;
+  explicit Exported(std::string trace) : trace_(std::move(trace)) {}
+
+  /// Where a table goes, in a folder that is there now.
+  std::string of_table(const fs::path& folder) { return next(folder, "table", ".json"); }
+  /// Where a layer's sample goes: under the layer's name, or another one, which is said.
+  std::string of_sample(const fs::path& folder, const std::string& layer) {
+    std::string path = next(folder, stem_of(layer), ".npy");
+    if (fs::path(path).filename() != file_name(layer) + ".npy")
+      fmt::print("{}: layer {}\n", printable(path), printable(layer));
+    return path;
   }
-  [[nodiscard]] const std::set<std::string>& files() const { return files_; }
+  [[nodiscard]] std::size_t count() const { return files_.size(); }
 
  private:
+  /// A layer's name as a file's: what would lead elsewhere is replaced.
+  static std::string file_name(std::string name) {
+    for (char& c : name)
+      if (c == '/' || c == '\0') c = '_';
+    return name;
+  }
+  /// A layer's alone, in all steps.
+  const std::string& stem_of(const std::string& layer) {
+    const auto [found, is_new] = stems_.emplace(layer, "");
+    if (is_new) found->second = first_free(taken_, file_name(layer), "");
+    return found->second;
+  }
+  std::string next(const fs::path& folder, const std::string& stem, const char* extension) {
+    std::string path = first_free(files_, folder / stem, extension);
+    keep_inputs("out", path, {trace_});
+    std::error_code error;
+    fs::create_directories(folder, error);
+    if (error) fail(Errc::io, "{}: cannot make the folder: {}", folder.string(), error.message());
+    return path;
+  }
+  /// "a.npy", or where that is taken "a-2.npy", "a-3.npy", ...; it is taken then.
+  static std::string first_free(std::set<std::string>& taken, const std::string& stem, const char* extension) {
+    std::string name = stem + extension;
+    for (int i = 2; !taken.insert(name).second; ++i) name = fmt::format("{}-{}{}", stem, i, extension);
+    return name;
+  }
+
+  std::string trace_;
   std::set<std::string> files_;
+  std::map<std::string, std::string> stems_;
+  std::set<std::string> taken_;  ///< stems
 };
 
 int export_files(const Arguments& arguments) {
@@ -145,34 +171,35 @@ int export_files(const Arguments& arguments) {
   auto add = description.add_options();
   add("help,h", "this text");
   add("out", text("DIR"),
-      "where a folder step-N goes for each step, of .npy files and perhaps a table.json; with --step, the files");
+      "where a folder step-N goes for each step, of .npy files, named as their layers ('/' is '_'), and perhaps a "
+      "table.json; with --step, the files. Names that are taken get a number: layer-2.npy");
   add("step", text("N"), "the only step to export");
   const bool has_trace = !arguments.empty() && !arguments.front().starts_with('-');
   const auto given =
       parse_action(kTraceHelp, description, Arguments(arguments.begin() + (has_trace ? 1 : 0), arguments.end()));
   if (!given) return 0;
   if (!has_trace) throw UsageError("export takes a trace: gradwire trace export FILE --out DIR");
-  const fs::path folder = required(*given, "out");
+  const fs::path folder = required_output(*given, "out", {});
   const std::optional<std::uint64_t> step = step_of(*given);
   TraceReader reader(arguments.front(), TraceReader::Torn::stop);
-  Exported exported;
+  Exported exported(arguments.front());
   while (const std::optional<TraceRecord> record = reader.next()) {
     const std::uint64_t of = std::visit([](const auto& each) { return each.step; }, *record);
     if (step && of != *step) continue;
     const fs::path place = step ? folder : folder / fmt::format("step-{}", of);
     if (const auto* const table = std::get_if<TraceTable>(&*record)) {
-      write_text(exported.next(place / "table.json", of), to_json(table->table) + "\n");
+      write_text(exported.of_table(place), to_json(table->table) + "\n");
       continue;
     }
     const auto& sample = std::get<TraceSample>(*record);
-    AtomicFile file(exported.next(place / file_name(sample.name), of));
+    AtomicFile file(exported.of_sample(place, sample.name));
     const std::vector<std::size_t> flat{sample.values.size()};
     write_npy(file, sample.shape.empty() ? flat : sample.shape, {sample.values.data(), sample.values.size()});
     file.close();
     file.commit();
   }
-  require(!exported.files().empty(), "{}: nothing{}", arguments.front(), step ? fmt::format(" of step {}", *step) : "");
-  fmt::print("{} files\n", exported.files().size());
+  require(exported.count() > 0, "{}: nothing{}", arguments.front(), step ? fmt::format(" of step {}", *step) : "");
+  fmt::print("{} files\n", exported.count());
   warn_of_torn_end(arguments.front(), reader);
   return 0;
 }

@@ -76,6 +76,7 @@ int run(const Arguments& command) {
 int trace_record(const Arguments& arguments) {
   if (arguments.size() < 4 || arguments[0] != "--out" || arguments[2] != "--")
     throw UsageError("record takes a file and a command: gradwire trace record --out FILE -- COMMAND ARGUMENTS ...");
+  if (arguments[1].empty()) throw UsageError("--out is empty");
   const std::string path = std::filesystem::absolute(arguments[1]).string();  // the command may change its folder
   const std::optional<Identity> before = identify(path);
   require(::setenv("GRADWIRE_TRACE", path.c_str(), 1) == 0, "cannot set GRADWIRE_TRACE: {}", std::strerror(errno));
@@ -97,7 +98,9 @@ int trace_record(const Arguments& arguments) {
     return code == 0 ? failed : code;
   }
   fmt::print(stderr, "gradwire: {}: {} records, {} bytes\n", path, records, std::get<1>(*after));
-  return code;
+  if (records > 0) return code;
+  fmt::print(stderr, "gradwire: the run has not got as far as the samples of a window (PlanningOptions)\n");
+  return code == 0 ? kExitFailed : code;
 }
 
 }  // namespace gradwire::tools

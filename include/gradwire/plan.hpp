@@ -141,7 +141,7 @@ struct PolicyInfo {
 
 /// JSON (docs/planning.md has the keys). Readers ignore keys that they do not know, throw Errc::invalid_argument naming
 /// the place of what is missing or of the wrong type, and check what they read: a table as check() does, a plan's sums,
-/// where given, against its layers.
+/// where given, against its layers, and that its budget, bound and times are not negative.
 [[nodiscard]] GRADWIRE_API std::string to_json(const Table& table);
 [[nodiscard]] GRADWIRE_API std::string to_json(const Plan& plan);
 [[nodiscard]] GRADWIRE_API Table table_from_json(std::string_view text);

@@ -18,8 +18,9 @@ namespace gradwire {
 /// last whole record. To be used from one thread at a time.
 class GRADWIRE_API TraceWriter {
  public:
-  /// Makes the file, or empties the one that is there. `meta` is the JSON text of an object: any keys and values.
-  /// Throws Errc::io naming the file, Errc::invalid_argument for other JSON.
+  /// Makes the file, or empties the one that is there, and keeps it locked (flock) until close(). `meta` is the JSON
+  /// text of an object: any keys and values. Throws Errc::io naming the file, also where another TraceWriter, of this
+  /// process or of another, is still writing it; Errc::invalid_argument for other JSON.
   explicit TraceWriter(const std::string& path, std::string_view meta = "{}");
   TraceWriter(TraceWriter&&) noexcept;
   TraceWriter& operator=(TraceWriter&&) noexcept;

@@ -1,8 +1,6 @@
-#include <cmath>
-#include <set>
-
 #include "base/fail.hpp"
 #include "base/parse_json.hpp"
+#include "plan/figures.hpp"
 #include "plan/json_object.hpp"
 #include "plan/table.hpp"
 
@@ -42,10 +40,8 @@ PlanLimit read_limit(const JsonObject& from) {
   fail(Errc::invalid_argument, "plan: \"limit\" is \"{}\"; expected error, squared_error, bytes or time", text);
 }
 
-void check_sum(const JsonObject& from, const char* key, double sum) {
-  if (!from.has(key)) return;
-  const double given = from.real(key);
-  require(std::abs(given - sum) <= 1e-9 * sum, "plan: \"{}\" is {}, but the layers sum to {}", key, given, sum);
+void check_given(const JsonObject& from, const char* key, double sum) {
+  if (from.has(key)) check_sum(key, from.real(key), sum, kSumRounding);
 }
 
 }  // namespace
@@ -65,37 +61,22 @@ Plan plan_from_json(std::string_view text) {
   const Json json = parse(text, "plan");
   const JsonObject from(json, "plan");
   Plan plan;
-  std::set<std::string> names;
   const Json& layers = from.list("layers");
-  require(!layers.empty(), "plan: there are no layers");
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const JsonObject each(layers[i], place_of(from, "layer", i));
-    PlanLayer layer{each.text("name"), each.text("spec"), each.whole("bytes"), each.real("error")};
-    require(!layer.name.empty() && !layer.spec.empty(), "{}: name or spec is empty", each.place());
-    require(names.insert(layer.name).second, "{}: the name \"{}\" is there twice", each.place(), layer.name);
-    require(is_error(layer.error), "{} (\"{}\"): error is {}; accepted: 0, {}..{}", each.place(), layer.name,
-            layer.error, kLeastError, kMaxError);
-    require(layer.bytes <= kMaxBytes - plan.bytes, "{} (\"{}\"): bytes sum to more than {}", each.place(), layer.name,
-            kMaxBytes);
-    plan.bytes += layer.bytes;
-    plan.error += layer.error;
-    plan.squared_error += layer.error * layer.error;
-    plan.layers.push_back(std::move(layer));
+    plan.layers.push_back({each.text("name"), each.text("spec"), each.whole("bytes"), each.real("error")});
   }
-  if (from.has("bytes")) {
-    require(from.whole("bytes") == plan.bytes, "plan: \"bytes\" is {}, but the layers sum to {}", from.whole("bytes"),
-            plan.bytes);
-  }
-  check_sum(from, "error", plan.error);
-  check_sum(from, "squared_error", plan.squared_error);
+  sum_layers(plan);
+  if (from.has("bytes"))
+    check_sum("bytes", static_cast<double>(from.whole("bytes")), static_cast<double>(plan.bytes), 0);
+  check_given(from, "error", plan.error);
+  check_given(from, "squared_error", plan.squared_error);
   if (from.has("policy")) plan.policy = from.text("policy");
   plan.limit = read_limit(from);
-  if (plan.limit != PlanLimit::none) plan.budget = from.real("budget");
-  plan.exposed_ms = from.real_or_zero("exposed_ms");
-  require(plan.exposed_ms >= 0 && std::isfinite(plan.exposed_ms), "plan: \"exposed_ms\" is {}; accepted: from 0 on",
-          plan.exposed_ms);
-  if (from.has("bound")) plan.bound = from.real("bound");
-  if (from.has("solver_ms")) plan.solver_ms = from.real("solver_ms");
+  if (plan.limit != PlanLimit::none) plan.budget = from.amount("budget");
+  if (from.has("exposed_ms")) plan.exposed_ms = from.amount("exposed_ms");
+  if (from.has("bound")) plan.bound = from.amount("bound");
+  if (from.has("solver_ms")) plan.solver_ms = from.amount("solver_ms");
   return plan;
 }
 

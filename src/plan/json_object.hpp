@@ -53,6 +53,12 @@ class JsonObject {
     expect(value.is_number(), key, "a number", value);
     return value.get<double>();
   }
+  /// Finite and not negative.
+  [[nodiscard]] double amount(const char* key) const {
+    const double value = real(key);
+    expect(value >= 0 && std::isfinite(value), key, "a number from 0 on", at(key));
+    return value;
+  }
   [[nodiscard]] std::uint64_t whole(const char* key) const {
     const Json& value = at(key);
     const std::optional<std::uint64_t> number = as_whole(value);

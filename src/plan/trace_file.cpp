@@ -1,6 +1,7 @@
 #include "plan/trace_file.hpp"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -21,6 +22,18 @@ TraceFile::TraceFile(std::string path, int flags)
 
 TraceFile::~TraceFile() {
   if (number_ >= 0) ::close(number_);
+}
+
+void TraceFile::take() const {
+  struct stat status {};
+  if (::fstat(number_, &status) != 0) fail_io(path_, "open", errno);
+  if (!S_ISREG(status.st_mode)) return;
+  while (::flock(number_, LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) fail(Errc::io, "{} is being written by another trace", path_);
+    if (errno != EINTR) fail_io(path_, "lock", errno);
+  }
+  while (::ftruncate(number_, 0) != 0)
+    if (errno != EINTR) fail_io(path_, "write", errno);
 }
 
 std::uint64_t TraceFile::size() const {

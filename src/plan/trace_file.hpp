@@ -35,6 +35,8 @@ class TraceFile {
 
   [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] bool is_open() const { return number_ >= 0; }
+  /// Locks the file against other writers until it is closed, and empties it. A device or a pipe has nothing to lock.
+  void take() const;
   [[nodiscard]] std::uint64_t size() const;
   /// As many bytes as there are, at most `size`.
   [[nodiscard]] std::size_t read(std::uint64_t place, void* into, std::size_t size) const;

@@ -38,8 +38,9 @@ struct TraceWriter::Impl {
     void operator()(ZSTD_CCtx* context) const { ZSTD_freeCCtx(context); }
   };
 
-  explicit Impl(const std::string& path) : file(path, O_WRONLY | O_CREAT | O_TRUNC), encoder(ZSTD_createCCtx()) {
+  explicit Impl(const std::string& path) : file(path, O_WRONLY | O_CREAT), encoder(ZSTD_createCCtx()) {
     if (encoder == nullptr) throw std::bad_alloc();
+    file.take();
   }
 
   /// `start`: what stands before the record.

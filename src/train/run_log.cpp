@@ -1,128 +1,30 @@
 #include "gradwire/run_log.hpp"
 
-#include <nlohmann/json.hpp>
-
 #include <algorithm>
+#include <cmath>
+#include <initializer_list>
 #include <map>
-#include <optional>
+#include <set>
+#include <string>
 
 #include "base/atomic_file.hpp"
 #include "base/fail.hpp"
+#include "plan/figures.hpp"
+#include "plan/json_object.hpp"
+#include "plan/table.hpp"
+#include "train/run_log_series.hpp"
 
 #include "gradwire/version.hpp"
 
 namespace gradwire {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 // What is kept at most; docs/run-format.md has these numbers too.
-constexpr std::size_t kMaxPoints = 2000;
 constexpr std::size_t kMaxPlans = 256;
 constexpr std::size_t kMaxEvents = 1000;
 constexpr std::size_t kMaxTimelines = 64;
 constexpr std::size_t kMaxCurves = 16;
 constexpr std::uint64_t kStepsAfterPlan = 3;  // whose timelines are kept
-
-/// Sums over consecutive steps.
-struct StepGroup {
-  std::uint64_t first = 0;
-  std::uint64_t steps = 0;
-  double wire_bytes = 0;
-  double dense_bytes = 0;
-  double exposed_us = 0;
-  double encode_us = 0;
-  double wire_us = 0;
-  double decode_us = 0;
-  std::uint64_t skipped = 0;
-
-  StepGroup& operator+=(const StepGroup& other) {
-    steps += other.steps;
-    wire_bytes += other.wire_bytes;
-    dense_bytes += other.dense_bytes;
-    exposed_us += other.exposed_us;
-    encode_us += other.encode_us;
-    wire_us += other.wire_us;
-    decode_us += other.decode_us;
-    skipped += other.skipped;
-    return *this;
-  }
-};
-
-/// At most kMaxPoints groups of equal size; the last one may still be filling.
-class StepSeries {
- public:
-  void add(const StepGroup& step) {
-    if (!groups_.empty() && groups_.back().steps < size_) {
-      groups_.back() += step;
-      return;
-    }
-    if (groups_.size() == kMaxPoints) halve();
-    groups_.push_back(step);
-  }
-  [[nodiscard]] const std::vector<StepGroup>& groups() const { return groups_; }
-
- private:
-  void halve() {
-    for (std::size_t i = 0; i < groups_.size() / 2; ++i) {
-      groups_[i] = groups_[2 * i];
-      groups_[i] += groups_[2 * i + 1];
-    }
-    groups_.resize(groups_.size() / 2);
-    size_ *= 2;
-  }
-
-  std::vector<StepGroup> groups_;
-  std::uint64_t size_ = 1;
-};
-
-struct CurvePoint {
-  std::uint64_t step = 0;
-  double value = 0;
-};
-
-/// Every 2^k-th point that was added, and the newest.
-struct Curve {
-  std::vector<CurvePoint> points;
-  std::optional<CurvePoint> newest;
-  std::uint64_t stride = 1;
-  std::uint64_t added = 0;
-
-  void add(CurvePoint point) {
-    newest = point;
-    if (added++ % stride != 0) return;
-    if (points.size() == kMaxPoints) {
-      for (std::size_t i = 0; i < points.size() / 2; ++i) points[i] = points[2 * i];
-      points.resize(points.size() / 2);
-      stride *= 2;
-      if ((added - 1) % stride != 0) return;
-    }
-    points.push_back(point);
-  }
-};
-
-/// The oldest and the newest `capacity` / 2 of what was added.
-template <class T>
-class Ends {
- public:
-  explicit Ends(std::size_t capacity) : capacity_(capacity) {}
-
-  void add(T item) {
-    if (items_.size() == capacity_) {
-      items_.erase(items_.begin() + static_cast<std::ptrdiff_t>(capacity_ / 2));
-      ++left_out_;
-    }
-    items_.push_back(std::move(item));
-  }
-  [[nodiscard]] const std::vector<T>& items() const { return items_; }
-  [[nodiscard]] std::vector<T>& items() { return items_; }
-  [[nodiscard]] std::uint64_t left_out() const { return left_out_; }
-
- private:
-  std::size_t capacity_;
-  std::vector<T> items_;
-  std::uint64_t left_out_ = 0;
-};
 
 /// Plans and events name the steps done before them, reports the steps done: the first step is 0 to those, 1 to these,
 /// and in the file.
@@ -139,15 +41,99 @@ struct Timeline {
   std::vector<BucketReport> buckets;
 };
 
-const Candidate* reference_of(const TableLayer& layer) {
-  return layer.reference < layer.candidates.size() ? &layer.candidates[layer.reference] : nullptr;
+// Readers refuse a log with a figure that cannot be, so it is refused where it comes from.
+
+void check_step(std::uint64_t step, std::uint64_t first, std::uint64_t last) {
+  require(step >= first && step <= last, "run log: step {}; accepted: {}..{}", step, first, last);
+}
+constexpr std::uint64_t kMaxStep = kMaxBytes;  // what JSON's readers keep exact
+
+/// Throws for names that are no UTF-8; `place` begins the message.
+void check_names(const std::string& place, std::initializer_list<std::string_view> names) {
+  for (const std::string_view name : names) (void)dump(Json(name), place);
 }
 
-/// As plan_from_json() reads it, and of each layer what the table knows.
-Json describe(std::uint64_t step, const Plan& plan, const Table* table) {
+void check_count(const std::string& place, std::string_view what, std::uint64_t count) {
+  require(count <= kMaxBytes, "{}: {} is {}; accepted: 0..{}", place, what, count, kMaxBytes);
+}
+
+void check_time(const std::string& place, std::string_view what, double us) {
+  require(us >= 0 && us <= kMaxUs, "{}: {} is {}; accepted: 0..{:g}", place, what, us, kMaxUs);
+}
+
+template <class Report>  // StepReport or BucketReport
+void check_work(const std::string& place, const Report& report) {
+  check_time(place, "encode_us", report.encode_us);
+  check_time(place, "wire_us", report.wire_us);
+  check_time(place, "decode_us", report.decode_us);
+  check_count(place, "wire_bytes", report.wire_bytes);
+}
+
+void check_buckets(const std::string& step, const std::vector<BucketReport>& buckets) {
+  for (std::size_t b = 0; b < buckets.size(); ++b) {
+    const BucketReport& bucket = buckets[b];
+    const std::string place = fmt::format("{}: bucket {}", step, b);
+    check_work(place, bucket);
+    check_time(place, "launch_us", bucket.launch_us);
+    check_time(place, "done_us", bucket.done_us);
+    require(bucket.done_us >= bucket.launch_us, "{}: done_us is {}, before its launch at {}", place, bucket.done_us,
+            bucket.launch_us);
+  }
+}
+
+void check_report(const StepReport& report) {
+  check_step(report.step, 1, kMaxStep);
+  const std::string place = fmt::format("run log: step {}", report.step);
+  check_work(place, report);
+  check_time(place, "exposed_us", report.exposed_us);
+  check_count(place, "dense_bytes", report.dense_bytes);
+  check_count(place, "dense_fallbacks", report.dense_fallbacks);
+  for (const ParamReport& param : report.params) {
+    check_names(place, {param.name, param.compressor, param.rule});
+    check_count(fmt::format("{}: parameter \"{}\"", place, param.name), "count", param.count);
+    require(param.residual_norm >= 0 && std::isfinite(param.residual_norm),
+            "{}: parameter \"{}\": residual_norm is {}; accepted: from 0 on", place, param.name, param.residual_norm);
+  }
+  check_buckets(place, report.buckets);
+}
+
+/// By its buckets: the highest index and one.
+std::size_t params_named(const StepReport& report) {
+  std::size_t named = 0;
+  for (const BucketReport& bucket : report.buckets)
+    for (const std::size_t index : bucket.params) named = std::max(named, index + 1);
+  return named;
+}
+
+void check_table(const Table& table) {
+  check(table);
+  for (const TableLayer& layer : table.layers)
+    require(layer.count <= kMaxBytes, "table: layer \"{}\": {} elements; accepted: 1..{}", layer.name, layer.count,
+            kMaxBytes);
+}
+
+/// A hook without a policy may have layers of one name, or without any: a name for each, no name twice.
+void tell_apart(std::vector<PlanLayer>& layers) {
+  std::set<std::string> taken;
+  for (const PlanLayer& layer : layers) taken.insert(layer.name);
+  std::set<std::string> met{""};
+  for (PlanLayer& layer : layers) {
+    if (met.insert(layer.name).second) continue;
+    const std::string base = layer.name.empty() ? "(no name)" : layer.name;
+    layer.name = base;
+    for (int i = 2; !taken.insert(layer.name).second; ++i) layer.name = fmt::format("{} ({})", base, i);
+  }
+}
+
+/// As plan_from_json() reads it, and of each layer what the table knows. Throws for what that would not read.
+Json describe(std::uint64_t step, Plan plan, const Table* table) {
+  tell_apart(plan.layers);
+  plan = complete(std::move(plan));
   std::map<std::string_view, const TableLayer*> rows;
-  if (table != nullptr)
+  if (table != nullptr && !table->layers.empty()) {
+    check_table(*table);
     for (const TableLayer& layer : table->layers) rows[layer.name] = &layer;
+  }
   Json json{{"step", as_reported(step)}};
   json.update(Json::parse(to_json(plan)));
   for (Json& layer : json["layers"]) {
@@ -157,8 +143,9 @@ Json describe(std::uint64_t step, const Plan& plan, const Table* table) {
     layer["count"] = row.count;
     if (!row.shape.empty()) layer["shape"] = row.shape;
     if (row.norm > 0) layer["norm"] = row.norm;
-    if (const Candidate* reference = reference_of(row))
-      layer["reference"] = {{"spec", reference->spec}, {"bytes", reference->bytes}, {"error", reference->error}};
+    const Candidate& reference = row.candidates[row.reference];
+    check_names("table", {reference.spec});
+    layer["reference"] = {{"spec", reference.spec}, {"bytes", reference.bytes}, {"error", reference.error}};
   }
   return json;
 }
@@ -206,16 +193,6 @@ Json describe(const Curve& curve) {
   return points;
 }
 
-/// What `make` makes of names, which have to be UTF-8.
-template <class Make>
-auto in_utf8(Make make) {
-  try {
-    return make();
-  } catch (const Json::exception& error) {
-    fail(Errc::invalid_argument, "run log: a name cannot be written, as it is no UTF-8: {}", error.what());
-  }
-}
-
 }  // namespace
 
 struct RunLog::Impl {
@@ -225,6 +202,7 @@ struct RunLog::Impl {
   std::uint64_t last_step = 0;
   std::uint64_t dense_fallbacks = 0;
   std::vector<ParamReport> params;
+  std::size_t params_named = 0;  ///< by buckets of timelines: their highest index and one
   std::uint64_t timelines_wanted = kStepsAfterPlan;
   Ends<Timeline> timelines{kMaxTimelines};
   Timeline last;  ///< of the last step
@@ -261,8 +239,11 @@ struct RunLog::Impl {
 };
 
 RunLog::RunLog(RunFacts facts) : impl_(std::make_unique<Impl>()) {
-  require(facts.ranks >= 1, "run log: {} ranks; expected at least 1", facts.ranks);
+  constexpr int kMaxRanks = 1'000'000'000;
+  require(facts.ranks >= 1 && facts.ranks <= kMaxRanks, "run log: {} ranks; expected 1 to {}", facts.ranks, kMaxRanks);
   require(facts.rank >= 0 && facts.rank < facts.ranks, "run log: rank {} of {}", facts.rank, facts.ranks);
+  check_names("run log", {facts.name, facts.compressor, facts.policy, facts.transport});
+  for (const RunFact& fact : facts.more) check_names("run log", {fact.name, fact.value});
   impl_->facts = std::move(facts);
 }
 
@@ -273,6 +254,11 @@ RunLog::~RunLog() = default;
 void RunLog::step(const StepReport& report) {
   Impl& log = *impl_;
   require(report.step > log.last_step, "run log: step {} after step {}", report.step, log.last_step);
+  check_report(report);
+  const std::size_t named = std::max(log.params_named, params_named(report));
+  require(report.params.size() >= named, "run log: step {}: {} parameters, but a bucket has parameter {}", report.step,
+          report.params.size(), named - 1);
+  log.params_named = named;
   log.last_step = report.step;
   const StepGroup one{.first = report.step,
                       .steps = 1,
@@ -300,8 +286,14 @@ void RunLog::step(const StepReport& report) {
 void RunLog::plan(std::uint64_t step, const Plan& plan, const Table* table) {
   Impl& log = *impl_;
   require(!plan.layers.empty(), "run log: the plan of step {} has no layers", step);
+  check_step(step, 0, kMaxStep - 1);
   std::vector<PlanEntry>& plans = log.plans.items();
-  PlanEntry entry{step, in_utf8([&] { return describe(step, plan, table); })};
+  PlanEntry entry{step, {}};
+  try {
+    entry.json = describe(step, plan, table);
+  } catch (const Error& error) {
+    fail(error.code(), "run log: the plan of step {}: {}", step, error.what());
+  }
   if (!plans.empty()) {
     require(step >= plans.back().step, "run log: a plan of step {} after one of step {}", step, plans.back().step);
   }
@@ -313,10 +305,16 @@ void RunLog::plan(std::uint64_t step, const Plan& plan, const Table* table) {
   log.timelines_wanted = kStepsAfterPlan;
 }
 
-void RunLog::event(const PlanEvent& event) { impl_->events.add(event); }
+void RunLog::event(const PlanEvent& event) {
+  check_step(event.step, 0, kMaxStep - 1);
+  check_names("run log", {event.detail});
+  impl_->events.add(event);
+}
 
 void RunLog::accuracy(std::uint64_t step, double value, std::string_view name) {
   Impl& log = *impl_;
+  check_step(step, 0, kMaxStep);
+  check_names("run log", {name});
   const auto found = std::find(log.curve_names.begin(), log.curve_names.end(), name);
   const auto index = static_cast<std::size_t>(found - log.curve_names.begin());
   if (found == log.curve_names.end()) {
@@ -354,7 +352,7 @@ std::string RunLog::json() const {
   json["curves"] = Json::array();
   for (std::size_t i = 0; i < log.curves.size(); ++i)
     json["curves"].push_back({{"name", log.curve_names[i]}, {"points", describe(log.curves[i])}});
-  return in_utf8([&] { return json.dump() + "\n"; });
+  return dump(json, "run log") + "\n";
 }
 
 void RunLog::write(const std::string& path) const {

@@ -184,6 +184,24 @@ TEST_F(PlanCommand, RefusesBadInput) {
   expect_failure({"plan", "diff", folder_ / "none.json", table_}, "none.json: no such file");
 }
 
+TEST_F(PlanCommand, NeverWritesOverWhatItReads) {
+  const std::string table = read_file(table_);
+  const std::vector<std::vector<std::string>> calls{
+      {"plan", "solve", "--table", table_, "--policy", "lgreco", "--out", table_},
+      {"plan", "compare", "--table", table_, "--json", table_},
+      {"plan", "table", "--candidates", "q4", "--in", a_, table_, "--out", table_},
+  };
+  for (const auto& arguments : calls) {
+    const CommandResult result = run_gradwire(arguments);
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_THAT(result.err, HasSubstr(arguments[1] == "compare" ? "error: --json " : "error: --out "));
+    EXPECT_THAT(result.err, HasSubstr(table_ + " is what is read, and would be lost"));
+    EXPECT_EQ(result.out, "");
+    EXPECT_EQ(read_file(table_), table);
+    EXPECT_EQ(folder_.files(), std::vector<std::string>{"table.json"});
+  }
+}
+
 TEST_F(PlanCommand, WrongUsageIsExitCode2) {
   const std::vector<std::vector<std::string>> wrong{
       {"plan"},

@@ -71,6 +71,29 @@ TEST(ReportAxes, ValuesThatDifferByRoundingHaveAnAxis) {
   EXPECT_THAT(draw(chart), HasSubstr("class=\"tick end\">0.32</text>"));
 }
 
+TEST(ReportAxes, ValuesThatNoAxisSpansAreLeftOut) {
+  constexpr double kMost = std::numeric_limits<double>::max();
+  constexpr double kLeast = std::numeric_limits<double>::denorm_min();
+  for (const double value : {1e149, 1e300, kMost, -1e300, -kMost, kLeast, std::numeric_limits<double>::infinity()}) {
+    for (const bool logarithmic : {false, true}) {
+      LineChart chart;
+      chart.format = number_text;
+      chart.last_step = 4;
+      chart.from_zero = false;
+      chart.logarithmic = logarithmic;
+      chart.points = {1, 2, 3, 4};
+      chart.series = {{"loss", "s1", {1, value, 2, -value}}};
+      std::string drawn = draw(chart);
+      // What a tip says of a value is not a place.
+      for (std::size_t tip = drawn.find("<title>"); tip != std::string::npos; tip = drawn.find("<title>", tip))
+        drawn.erase(tip, drawn.find("</title>", tip) - tip);
+      EXPECT_THAT(drawn, Not(HasSubstr("nan"))) << value << ' ' << logarithmic;
+      EXPECT_THAT(drawn, Not(HasSubstr("inf"))) << value << ' ' << logarithmic;
+      EXPECT_THAT(drawn, HasSubstr("M84.0,")) << "the values beside it are drawn";
+    }
+  }
+}
+
 TEST(ReportSpecs, FamilyByName) {
   EXPECT_EQ(family_of("none"), Family::floats);
   EXPECT_EQ(family_of("q4"), Family::quantised);

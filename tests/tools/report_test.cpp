@@ -11,6 +11,7 @@
 namespace gradwire::test {
 namespace {
 
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using Json = nlohmann::json;
@@ -69,6 +70,46 @@ TEST_F(ReportCommand, WritesOnePage) {
   EXPECT_THAT(page, HasSubstr("weight"));
   EXPECT_THAT(page, Not(HasSubstr("{{")));
   EXPECT_EQ(folder_.files(), (std::vector<std::string>{"page.html", "run.json"}));
+}
+
+/// Two parameters of one name, two without, and a plan by hand: a hook without a policy trains so.
+TEST_F(ReportCommand, ReadsWhatRunLogTakes) {
+  RunLog log({.name = "", .compressor = "", .policy = "", .transport = "", .ranks = 1'000'000'000});
+  constexpr std::uint64_t kMost = std::uint64_t{1} << 53;
+  Plan plan;
+  for (const char* name : {"w", "w", "", ""}) plan.layers.push_back({name, "q4", kMost / 4, 1e120});
+  StepReport report;
+  for (const PlanLayer& layer : plan.layers) report.params.push_back({layer.name, "q4", "", kMost, 1.7e308});
+  report.buckets = {{{0, 3}, 0, 1e15, 1e15, 1e15, 1e15, kMost}, {{}, 0, 0, 0, 0, 0, 0}};
+  for (const std::uint64_t step : {std::uint64_t{1}, kMost}) {
+    report.step = step;
+    report.wire_bytes = report.dense_bytes = report.dense_fallbacks = kMost;
+    report.encode_us = report.wire_us = report.decode_us = report.exposed_us = 1e15;
+    log.step(report);
+    const Table none;
+    log.plan(step - 1, plan, &none);
+    log.event({step - 1, PlanOutcome::adopted, ""});
+    log.accuracy(step - 1, -1.7e308);
+    log.accuracy(step, 1.7e308);
+  }
+  const CommandResult result = this->report(log.json());
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const std::string page = read_file(page_);
+  EXPECT_THAT(page, HasSubstr("w (2)"));
+  EXPECT_THAT(page, HasSubstr("(no name) (2)"));
+}
+
+TEST_F(ReportCommand, CountsOfANameThatSeveralParametersHaveAreNotKnown) {
+  Json run = good_run();
+  for (Json& plan : run["plans"]) plan["layers"][0].erase("count");
+  const auto shown = [&] {
+    EXPECT_EQ(report(run.dump()).exit_code, 0);
+    return read_file(page_);
+  };
+  EXPECT_THAT(shown(), HasSubstr("<td class=\"n\">800</td>"));
+  run["parameters"].push_back(run["parameters"][0]);
+  run["parameters"][1]["count"] = 900;
+  EXPECT_THAT(shown(), Not(AnyOf(HasSubstr("<td class=\"n\">800</td>"), HasSubstr("<td class=\"n\">900</td>"))));
 }
 
 TEST_F(ReportCommand, KeysThatItDoesNotKnowAreIgnored) {
@@ -139,6 +180,13 @@ TEST_F(ReportCommand, SaysHowItIsCalled) {
   EXPECT_EQ(run_gradwire({"report"}).exit_code, 2);
   EXPECT_EQ(run_gradwire({"report", run_}).exit_code, 2);
   EXPECT_EQ(run_gradwire({"report", "-o", page_}).exit_code, 2);
+  write_file(run_, good_run().dump());
+  for (const std::string& out : {run_, folder_ / "./run.json", std::string()}) {
+    const CommandResult result = run_gradwire({"report", run_, "-o", out});
+    EXPECT_EQ(result.exit_code, 2) << out;
+    EXPECT_THAT(result.err, HasSubstr(out.empty() ? "--out is empty" : "--out " + out + " is what is read"));
+  }
+  EXPECT_EQ(read_file(run_), good_run().dump());
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // `gradwire trace`, and `gradwire plan` on traces, as a user runs them.
 #include "gradwire/trace.hpp"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -113,15 +114,38 @@ TEST_F(TraceCommand, ExportsEachStep) {
   EXPECT_TRUE(std::filesystem::exists(out + "/step-10/fc_bias.npy"));
   EXPECT_EQ(table_from_json(read_file(out + "/step-20/table.json")).layers[0].name, "fc/weight");
   expect_failure({"trace", "export", trace_, "--out", out, "--step", "30"}, 1, "nothing of step 30");
+}
+
+/// Layers whose names are one file's, and two samples of a layer in a step.
+TEST_F(TraceCommand, ExportsNamesThatAreTakenUnderOthers) {
   {
     TraceWriter writer(trace_);
-    for (const char* const name : {"a/b", "a_b"}) {
-      const std::vector<float> x = values(4, 0);
-      writer.sample(1, {name, {x.data(), x.size()}}, "q4");
-    }
+    const auto write = [&](std::uint64_t step, const char* layer, float value) {
+      writer.sample(step, {layer, {&value, 1}}, "q4");
+    };
+    write(1, "a/b", 1);
+    write(1, "a_b", 2);
+    write(1, "a/b", 3);
+    write(2, "a_b", 4);
+    for (const char* const spec : {"q4", "q2"}) writer.table(2, {{{"a/b", 1, 0, {{spec, 8, 0.1}}}}});
   }
-  EXPECT_THAT(run_gradwire({"trace", "export", trace_, "--out", out}).err,
-              HasSubstr("a_b.npy would be written twice: two records of step 1"));
+  const std::string out = folder_ / "out";
+  const CommandResult result = run_gradwire({"trace", "export", trace_, "--out", out});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out, fmt::format("{0}/step-1/a_b-2.npy: layer a_b\n"
+                                    "{0}/step-1/a_b-3.npy: layer a/b\n"
+                                    "{0}/step-2/a_b-2.npy: layer a_b\n"
+                                    "6 files\n",
+                                    out));
+  const auto value = [&](const char* file) {
+    return *static_cast<const float*>(tools::read_npy(out + file).tensor().data);
+  };
+  EXPECT_EQ(value("/step-1/a_b.npy"), 1);
+  EXPECT_EQ(value("/step-1/a_b-2.npy"), 2);
+  EXPECT_EQ(value("/step-1/a_b-3.npy"), 3);
+  EXPECT_EQ(value("/step-2/a_b-2.npy"), 4);
+  EXPECT_THAT(read_file(out + "/step-2/table.json"), HasSubstr("q4"));
+  EXPECT_THAT(read_file(out + "/step-2/table-2.json"), HasSubstr("q2"));
 }
 
 TEST_F(TraceCommand, SaysWhatIsInATrace) {
@@ -156,6 +180,13 @@ TEST_F(TraceCommand, RecordsACommand) {
   EXPECT_THAT(good.err, HasSubstr(out + ": 5 records, "));
   EXPECT_EQ(read_file(out), bytes);
 
+  { TraceWriter empty(folder_ / "empty.trace", "{}"); }
+  const CommandResult empty = run_gradwire({"trace", "record", "--out", out, "--", "sh", "-c",
+                                            "cp \"$1\" \"$GRADWIRE_TRACE\"", "sh", folder_ / "empty.trace"});
+  EXPECT_EQ(empty.exit_code, 1);
+  EXPECT_THAT(empty.err, HasSubstr("0 records"));
+  EXPECT_THAT(empty.err, HasSubstr("not got as far as the samples"));
+
   const CommandResult none = record("true");
   EXPECT_EQ(none.exit_code, 1);
   EXPECT_THAT(none.err, HasSubstr("no trace was written to " + out + ", which is an older file: "));
@@ -172,6 +203,32 @@ TEST_F(TraceCommand, RecordsACommand) {
               HasSubstr("no trace was written to " + (folder_ / "none.trace") + ": does"));
 }
 
+TEST_F(TraceCommand, NeverWritesOverWhatItReads) {
+  write_trace();
+  const std::string bytes = read_file(trace_);
+  const std::string link = folder_ / "link.trace";
+  std::filesystem::create_symlink(trace_, link);
+  const auto refuse = [&](const std::vector<std::string>& arguments, const std::string& out) {
+    expect_failure(arguments, 2, out + " is what is read, and would be lost");
+    EXPECT_EQ(read_file(trace_), bytes);
+  };
+  for (const std::string& out : {trace_, link}) {
+    refuse({"plan", "table", "--trace", trace_, "--candidates", "q4", "--out", out}, "--out " + out);
+    refuse({"plan", "compare", trace_, "--json", out}, "--json " + out);
+  }
+  const std::string array = write_array("fc.weight.npy", {64, 80}, 0);
+  const std::string before = read_file(array);
+  refuse({"trace", "import", "--out", array, "--reference", "q4", "--in", array}, "--out " + array);
+  const std::string table = folder_ / "table.json";
+  std::filesystem::rename(trace_, table);
+  std::filesystem::create_symlink(table, trace_);
+  const CommandResult result = run_gradwire({"trace", "export", trace_, "--out", folder_ / "", "--step", "20"});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_THAT(result.err, HasSubstr("--out " + table + " is what is read, and would be lost"));
+  EXPECT_EQ(read_file(table), bytes);
+  EXPECT_EQ(read_file(array), before);
+}
+
 TEST_F(TraceCommand, WrongUsageIsExitCode2) {
   const std::vector<std::vector<std::string>> wrong{
       {"trace"},
@@ -182,6 +239,8 @@ TEST_F(TraceCommand, WrongUsageIsExitCode2) {
       {"trace", "export", trace_},
       {"trace", "record", "--out", trace_, "true"},
       {"trace", "record", "true"},
+      {"trace", "record", "--out", "", "--", "true"},
+      {"trace", "import", "--out", "", "--reference", "q4", "--in", trace_},
       {"plan", "table", "--trace", trace_, "--in", trace_, "--candidates", "q4", "--out", "t"},
       {"plan", "table", "--in", trace_, "--step", "1", "--candidates", "q4", "--out", "t"},
       {"plan", "compare"},

@@ -237,7 +237,10 @@ TEST(Plan, JsonThatIsNoPlanNamesThePlace) {
   refuse(b, R"(,"bytes":8)", "plan: \"bytes\" is 8, but the layers sum to 7");
   refuse(b, R"(,"error":8)", "plan: \"error\" is 8, but the layers sum to 7");
   refuse(b, R"(,"budget":8,"limit":"money")", "\"limit\" is \"money\"; expected error, squared_error, bytes or time");
-  refuse(b, R"(,"exposed_ms":-1)", "plan: \"exposed_ms\" is -1; accepted: from 0 on");
+  refuse(b, R"(,"exposed_ms":-1)", "plan: \"exposed_ms\" is -1; expected a number from 0 on");
+  refuse(b, R"(,"budget":-1,"limit":"bytes")", "plan: \"budget\" is -1; expected a number from 0 on");
+  refuse(b, R"(,"bound":-0.5)", "plan: \"bound\" is -0.5; expected a number from 0 on");
+  refuse(b, R"(,"solver_ms":-2)", "plan: \"solver_ms\" is -2; expected a number from 0 on");
   EXPECT_THAT(message_of(Errc::invalid_argument, [] { return plan_from_json(R"({"layers":[]})"); }),
               HasSubstr("there are no layers"));
 }

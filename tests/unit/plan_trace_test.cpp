@@ -146,6 +146,30 @@ TEST_F(Trace, CanBeReadWhileItIsWritten) {
   EXPECT_FALSE(reader.next());
 }
 
+TEST_F(Trace, HasOneWriterAtATime) {
+  write_example();
+  const std::string before = read_bytes(path_);
+  {
+    const std::vector<float> x = kValues;
+    TraceWriter writer(path_);
+    writer.sample(1, {"w", {x.data(), x.size()}}, "q4");
+    try {
+      TraceWriter{path_};
+      ADD_FAILURE() << "two writers";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Errc::io);
+      EXPECT_THAT(error.what(), HasSubstr(path_ + " is being written by another trace"));
+    }
+    writer.sample(2, {"w", {x.data(), x.size()}}, "q4");
+    EXPECT_EQ(fs::file_size(path_), writer.bytes()) << "the other one has not touched it";
+  }
+  EXPECT_EQ(read_all(TraceReader::Torn::refuse).ends.size(), 2u);
+  write_example();  // the first one is gone
+  EXPECT_EQ(read_bytes(path_), before);
+  const TraceWriter one("/dev/null");
+  const TraceWriter other("/dev/null");  // no file that could be torn
+}
+
 TEST_F(Trace, OfAKilledRunIsReadToItsLastWholeRecord) {
   write_example();
   const std::string whole = read_bytes(path_);

@@ -21,6 +21,10 @@ using ::testing::HasSubstr;
 using Json = nlohmann::json;
 namespace fs = std::filesystem;
 
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+constexpr double kInfinite = std::numeric_limits<double>::infinity();
+constexpr std::uint64_t kTooMuch = (std::uint64_t{1} << 53) + 1;  // beyond what JSON's readers keep exact
+
 RunFacts facts() { return {.name = "run", .compressor = "q4", .policy = "uniform", .transport = "local", .ranks = 4}; }
 
 StepReport step_report(std::uint64_t step) {
@@ -108,6 +112,57 @@ TEST(RunLogSteps, ComeInOrder) {
   expect_error([&] { log.step(step_report(7)); }, Errc::invalid_argument, "step 7 after step 7");
 }
 
+TEST(RunLogSteps, WhatNoReaderWouldTakeIsRefusedAtOnce) {
+  RunLog log(facts());
+  log.step(step_report(1));
+  const std::string before = log.json();
+  const auto refuse = [&](const auto& change, const std::string& message) {
+    StepReport wrong = step_report(2);
+    change(wrong);
+    expect_error([&] { log.step(wrong); }, Errc::invalid_argument, "run log: step " + message);
+  };
+  using Report = StepReport&;
+  refuse([](Report r) { r.step = kTooMuch; }, "9007199254740993; accepted: 1..9007199254740992");
+  refuse([](Report r) { r.exposed_us = kNan; }, "2: exposed_us is nan; accepted: 0..1e+15");
+  refuse([](Report r) { r.encode_us = -1; }, "2: encode_us is -1; accepted: 0..1e+15");
+  refuse([](Report r) { r.wire_us = kInfinite; }, "2: wire_us is inf; accepted: 0..1e+15");
+  refuse([](Report r) { r.decode_us = 2e15; }, "2: decode_us is 2000000000000000; accepted: 0..1e+15");
+  refuse([](Report r) { r.wire_bytes = kTooMuch; }, "2: wire_bytes is 9007199254740993");
+  refuse([](Report r) { r.dense_bytes = kTooMuch; }, "2: dense_bytes is 9007199254740993");
+  refuse([](Report r) { r.dense_fallbacks = kTooMuch; }, "2: dense_fallbacks is 9007199254740993");
+  refuse([](Report r) { r.params[0].count = kTooMuch; }, "2: parameter \"weight\": count is 9007199254740993");
+  refuse([](Report r) { r.params[0].residual_norm = kNan; }, "2: parameter \"weight\": residual_norm is nan");
+  refuse([](Report r) { r.params[0].name = "\xFF"; }, "2: a name or spec cannot be written, as it is no UTF-8");
+  refuse([](Report r) { r.params.clear(); }, "2: 0 parameters, but a bucket has parameter 0");
+  refuse([](Report r) { r.buckets[0].params[0] = 1; }, "2: 1 parameters, but a bucket has parameter 1");
+  refuse([](Report r) { r.buckets[0].launch_us = -1; }, "2: bucket 0: launch_us is -1; accepted: 0..1e+15");
+  refuse([](Report r) { r.buckets[0].done_us = 0.5; }, "2: bucket 0: done_us is 0.5, before its launch at 1");
+  refuse([](Report r) { r.buckets[0].wire_us = kNan; }, "2: bucket 0: wire_us is nan");
+  refuse([](Report r) { r.buckets[0].wire_bytes = kTooMuch; }, "2: bucket 0: wire_bytes is 9007199254740993");
+  refuse(
+      [](Report r) {
+        r.params.clear();
+        r.buckets.clear();
+      },
+      "2: 0 parameters, but a bucket has parameter 0");  // of step 1
+  EXPECT_EQ(log.json(), before) << "nothing of them is in the log";
+  log.step(step_report(2));
+}
+
+TEST(RunLogEvents, WhatNoReaderWouldTakeIsRefusedAtOnce) {
+  RunLog log(facts());
+  const std::string before = log.json();
+  constexpr std::uint64_t kLate = std::uint64_t{1} << 53;  // one more where the first step is 1
+  const std::string late = "step 9007199254740992; accepted: 0..9007199254740991";
+  expect_error([&] { log.event({kLate, PlanOutcome::kept, ""}); }, Errc::invalid_argument, "run log: " + late);
+  expect_error([&] { log.plan(kLate, one_layer_plan("q4", 1)); }, Errc::invalid_argument, "run log: " + late);
+  expect_error([&] { log.accuracy(kTooMuch, 1); }, Errc::invalid_argument,
+               "run log: step 9007199254740993; accepted: 0..9007199254740992");
+  expect_error([&] { log.event({1, PlanOutcome::failed, "\xFF"}); }, Errc::invalid_argument, "no UTF-8");
+  expect_error([&] { log.accuracy(1, 1, "\xFF"); }, Errc::invalid_argument, "no UTF-8");
+  EXPECT_EQ(log.json(), before);
+}
+
 TEST(RunLogTimelines, OfTheFirstStepsOfEachPlanAndOfTheLast) {
   RunLog log(facts());
   for (std::uint64_t step = 1; step <= 30; ++step) {
@@ -172,6 +227,70 @@ TEST(RunLogPlans, TheNewestOfAStepCountsAndTheyComeInOrder) {
   expect_error([&] { log.plan(6, Plan{}); }, Errc::invalid_argument, "the plan of step 6 has no layers");
 }
 
+TEST(RunLogPlans, HaveTheSumsOfTheirLayers) {
+  Plan plan;
+  plan.layers = {{"a", "q2", 688, 3.5}, {"b", "topk(0.01)", 208, 7.0}};
+  RunLog log(facts());
+  log.plan(0, plan);
+  const Json json = Json::parse(log.json()).at("plans").at(0);
+  EXPECT_EQ(json.at("bytes"), 896);
+  EXPECT_EQ(json.at("error"), 10.5);
+  EXPECT_EQ(json.at("squared_error"), 61.25);
+  EXPECT_EQ(plan_from_json(json.dump()).bytes, 896u);
+
+  const auto refuse = [&](const auto& change, const std::string& message) {
+    Plan wrong = plan;
+    change(wrong);
+    expect_error([&] { log.plan(1, wrong); }, Errc::invalid_argument, "run log: the plan of step 1: " + message);
+  };
+  refuse([](Plan& p) { p.bytes = 897; }, "plan: \"bytes\" is 897, but the layers sum to 896");
+  refuse([](Plan& p) { p.error = 10; }, "plan: \"error\" is 10, but the layers sum to 10.5");
+  refuse([](Plan& p) { p.squared_error = kNan; }, "plan: \"squared_error\" is nan, but the layers sum to 61.25");
+  refuse([](Plan& p) { p.layers[1].error = kNan; }, "plan: layer 1 (\"b\"): error is nan");
+  refuse([](Plan& p) { p.layers[1].error = -7; }, "plan: layer 1 (\"b\"): error is -7");
+  refuse([](Plan& p) { p.layers[1].bytes = kTooMuch; },
+         "plan: layer 1 (\"b\"): bytes sum to more than 9007199254740992");
+  refuse([](Plan& p) { p.layers[1].spec = ""; }, "plan: layer 1: name or spec is empty");
+  refuse([](Plan& p) { p.exposed_ms = kInfinite; }, "plan: \"exposed_ms\" is inf; accepted: from 0 on");
+  refuse([](Plan& p) { p.solver_ms = -1; }, "plan: \"solver_ms\" is -1; accepted: from 0 on");
+  refuse([](Plan& p) { p.bound = kNan; }, "plan: \"bound\" is nan; accepted: from 0 on");
+  refuse(
+      [](Plan& p) {
+        p.limit = PlanLimit::bytes;
+        p.budget = -1;
+      },
+      "plan: \"budget\" is -1; accepted: from 0 on");
+  EXPECT_EQ(Json::parse(log.json()).at("plans").size(), 1u);
+}
+
+/// As a hook without a policy has them.
+TEST(RunLogPlans, LayersWithoutANameOfTheirOwnAreToldApart) {
+  Plan plan;
+  for (const char* name : {"w", "w (2)", "w", "", "w", ""}) plan.layers.push_back({name, "q4", 8, 1});
+  RunLog log(facts());
+  log.plan(0, plan);
+  const Plan read = plan_from_json(Json::parse(log.json()).at("plans").at(0).dump());
+  std::vector<std::string> names;
+  for (const PlanLayer& layer : read.layers) names.push_back(layer.name);
+  EXPECT_EQ(names, (std::vector<std::string>{"w", "w (2)", "w (3)", "(no name)", "w (4)", "(no name) (2)"}));
+}
+
+TEST(RunLogPlans, TablesAreLookedAt) {
+  const auto refuse = [](const TableLayer& layer, const std::string& message) {
+    RunLog log(facts());
+    const Table table{{layer}};
+    expect_error([&] { log.plan(0, one_layer_plan("q2", 200), &table); }, Errc::invalid_argument,
+                 "run log: the plan of step 0: " + message);
+  };
+  refuse({"weight", 800, 0, {{"q2", 200, kNan}}}, "table: layer \"weight\": candidate 0 (\"q2\"): error is nan");
+  refuse({"weight", 800, 0, {{"q2", 200, 0.5}}, {}, kInfinite}, "table: layer \"weight\": norm is inf");
+  refuse({"weight", kTooMuch, 0, {{"q2", 200, 0.5}}},
+         "table: layer \"weight\": 9007199254740993 elements; accepted: 1..9007199254740992");
+  RunLog log(facts());
+  const Table none;
+  log.plan(0, one_layer_plan("q2", 200), &none);  // as a hook has it before the first
+}
+
 TEST(RunLogPlans, TheOldestAndTheNewestStay) {
   RunLog log(facts());
   for (std::uint64_t step = 1; step <= 300; ++step) {
@@ -213,9 +332,13 @@ TEST(RunLogCurves, AreThinnedAndEndWithTheNewestPoint) {
 
 TEST(RunLogFacts, RanksThatCannotBeAreRefused) {
   expect_error([] { RunLog({.name = "", .compressor = "", .policy = "", .transport = "", .ranks = 0}); },
-               Errc::invalid_argument, "0 ranks; expected at least 1");
+               Errc::invalid_argument, "0 ranks; expected 1 to 1000000000");
   expect_error([] { RunLog({.name = "", .compressor = "", .policy = "", .transport = "", .ranks = 2, .rank = 2}); },
                Errc::invalid_argument, "rank 2 of 2");
+  expect_error([] { RunLog({.name = "", .compressor = "", .policy = "", .transport = "", .ranks = 1'000'000'001}); },
+               Errc::invalid_argument, "1000000001 ranks; expected 1 to 1000000000");
+  expect_error([] { RunLog({.name = "\xFF", .compressor = "", .policy = "", .transport = "", .ranks = 1}); },
+               Errc::invalid_argument, "no UTF-8");
 }
 
 TEST(RunLogFile, IsThereWholeOrNotAtAll) {
@@ -240,8 +363,6 @@ TEST(RunLogFile, IsThereWholeOrNotAtAll) {
   ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
   expect_error([&] { log.write(pipe.string()); }, Errc::io, pipe.string() + ": it exists and is not a regular file");
   EXPECT_TRUE(fs::is_fifo(pipe));
-  log.event({1, PlanOutcome::failed, "\xFF"});
-  expect_error([&] { log.write(path.string()); }, Errc::invalid_argument, "no UTF-8");
   expect_error(
       [&] {
         log.plan(1, [] {

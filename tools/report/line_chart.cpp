@@ -34,15 +34,19 @@ struct Vertical {
     for (double power = std::floor(scale.low); power <= scale.high; ++power) {
       for (const double digit : {1.0, 2.0, 5.0}) {
         const double place = power + std::log10(digit);
-        if ((digit == 1 || is_short) && place >= scale.low && place <= scale.high)
-          values.push_back(std::pow(10.0, power) * digit);
+        const double value = std::pow(10.0, power) * digit;  // 0 where doubles end
+        if ((digit == 1 || is_short) && place >= scale.low && place <= scale.high && value > 0) values.push_back(value);
       }
     }
     return values;
   }
 };
 
-bool is_gap(const LineChart& chart, double value) { return std::isnan(value) || (chart.logarithmic && value <= 0); }
+/// NaN, what has no logarithm, and what is so large that axes with margins would end beyond all doubles.
+bool is_gap(const LineChart& chart, double value) {
+  constexpr double kLargest = 1e150;
+  return !(std::abs(value) <= kLargest) || (chart.logarithmic && value <= 0);
+}
 
 Vertical vertical(const LineChart& chart) {
   double low = std::numeric_limits<double>::infinity();

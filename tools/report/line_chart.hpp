@@ -7,8 +7,9 @@ namespace gradwire::tools::report {
 
 struct Series {
   std::string name;
-  std::string css;             ///< "s1".."s4", "limit", "dense"
-  std::vector<double> values;  ///< one a point of the chart; NaN makes a gap
+  std::string css;  ///< "s1".."s4", "limit", "dense"
+  std::vector<double>
+      values;  ///< one a point of the chart; NaN, and what is above 1e150 or below its negative, makes a gap
 };
 
 /// Values over steps.

@@ -117,8 +117,11 @@ void sum_references(LoggedPlan& logged) {
 }
 
 std::vector<LoggedPlan> read_plans(const Node& from, const std::vector<ParamReport>& params) {
-  std::map<std::string_view, std::size_t> counts;
-  for (const ParamReport& param : params) counts[param.name] = param.count;
+  std::map<std::string_view, std::size_t> counts;  // 0, not known, where several parameters have a name
+  for (const ParamReport& param : params) {
+    const auto [found, is_new] = counts.emplace(param.name, param.count);
+    if (!is_new) found->second = 0;
+  }
   std::vector<LoggedPlan> plans;
   from.each([&](const Node& each) {
     LoggedPlan logged;
