@@ -21,7 +21,7 @@ constexpr std::array kSubcommands{
                run_info},
     Subcommand{"perf", "time compressed allreduce beside the dense one, as nccl-tests does", run_perf},
     Subcommand{"apply", "what a compressor does to an array of your own (.npy)", run_apply},
-    Subcommand{"plan", "which compressor for each layer: solve a table, show a plan, compare two", run_plan},
+    Subcommand{"plan", "which compressor for each layer: tables, plans, policies side by side", run_plan},
     Subcommand{"trace", "gradients of real runs: record, look into, import and export", run_trace},
     Subcommand{"report", "a training run's log as a page: layers, error, bytes, times", run_report},
 };
