@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "base/host_device.hpp"
+
 #include "gradwire/types.hpp"
 
 namespace gradwire {
@@ -13,7 +15,7 @@ namespace gradwire {
 // the payload's high bits are kept and the quiet bit is set, as F16C and NEON do, so that SIMD code can be
 // bit-identical.
 
-[[nodiscard]] inline float f32_from_f16(std::uint16_t half) noexcept {
+[[nodiscard]] GRADWIRE_HD inline float f32_from_f16(std::uint16_t half) noexcept {
   const std::uint32_t sign = (half & 0x8000u) << 16;
   const std::uint32_t exponent = (half >> 10) & 0x1fu;
   const std::uint32_t mantissa = half & 0x3ffu;
@@ -28,7 +30,7 @@ namespace gradwire {
   return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
 }
 
-[[nodiscard]] inline std::uint16_t f16_from_f32(float value) noexcept {
+[[nodiscard]] GRADWIRE_HD inline std::uint16_t f16_from_f32(float value) noexcept {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
   const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000u);
   const std::uint32_t magnitude = bits & 0x7fffffffu;
@@ -45,18 +47,18 @@ namespace gradwire {
   return static_cast<std::uint16_t>(sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13));
 }
 
-[[nodiscard]] inline float f32_from_bf16(std::uint16_t bf16) noexcept {
+[[nodiscard]] GRADWIRE_HD inline float f32_from_bf16(std::uint16_t bf16) noexcept {
   return std::bit_cast<float>(static_cast<std::uint32_t>(bf16) << 16);
 }
 
-[[nodiscard]] inline std::uint16_t bf16_from_f32(float value) noexcept {
+[[nodiscard]] GRADWIRE_HD inline std::uint16_t bf16_from_f32(float value) noexcept {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((bits >> 16) | 0x40u);
   return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-/// Element i of a tensor in host memory, widened.
-[[nodiscard]] inline float load_f32(const void* data, DType dtype, std::size_t i) noexcept {
+/// Element i of a tensor in the memory of whoever calls, widened.
+[[nodiscard]] GRADWIRE_HD inline float load_f32(const void* data, DType dtype, std::size_t i) noexcept {
   if (dtype == DType::f32) {
     float value;
     std::memcpy(&value, static_cast<const std::byte*>(data) + 4 * i, 4);
@@ -71,14 +73,14 @@ inline constexpr float kMaxF16 = 65504.0F;
 inline constexpr float kMaxBf16 = 0x1.fep127F;
 
 /// Finite values beyond the range of `dtype` become the largest of their sign; infinities and NaN stay.
-[[nodiscard]] inline float saturate(float value, DType dtype) noexcept {
+[[nodiscard]] GRADWIRE_HD inline float saturate(float value, DType dtype) noexcept {
   if (dtype == DType::f32 || !std::isfinite(value)) return value;
   const float limit = dtype == DType::f16 ? kMaxF16 : kMaxBf16;
   return std::clamp(value, -limit, limit);
 }
 
 /// Stores element i, rounded to nearest even.
-inline void store_f32(void* data, DType dtype, std::size_t i, float value) noexcept {
+GRADWIRE_HD inline void store_f32(void* data, DType dtype, std::size_t i, float value) noexcept {
   if (dtype == DType::f32) {
     std::memcpy(static_cast<std::byte*>(data) + 4 * i, &value, 4);
     return;

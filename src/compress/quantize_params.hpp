@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/host_device.hpp"
+
 namespace gradwire {
 
 /// `mean`, of magnitudes, is `sign`'s; `clipped`, the largest magnitude but at most clip * root mean square,
@@ -128,8 +130,8 @@ inline constexpr float kFlatSquares = 0x1p-60f;
 [[nodiscard]] constexpr float flat_below(Norm norm) noexcept { return norm == Norm::l2 ? kFlatSquares : 0x1p-100f; }
 
 /// Scale of a bucket of norm `s` (minmax: of range `s` above `min`). False when s is not finite or above 2^126.
-[[nodiscard]] inline bool scale_from_norm(const QuantizeParams& params, float s, float min,
-                                          BucketScale& scale) noexcept {
+[[nodiscard]] GRADWIRE_HD inline bool scale_from_norm(const QuantizeParams& params, float s, float min,
+                                                      BucketScale& scale) noexcept {
   if (!(s <= 0x1p126f)) return false;
   const auto parts = static_cast<float>(parts_of(params));
   const bool flat = s < flat_below(params.norm);
@@ -140,7 +142,7 @@ inline constexpr float kFlatSquares = 0x1p-60f;
 }
 
 /// 16 partial sums, pairwise: 8 of them to the other 8, and so on.
-[[nodiscard]] inline float add_partial_sums(const float* sums) noexcept {
+[[nodiscard]] GRADWIRE_HD inline float add_partial_sums(const float* sums) noexcept {
   float halves[8];
   float quarters[4];
   for (std::size_t j = 0; j < 8; ++j) halves[j] = sums[j] + sums[j + 8];
@@ -149,13 +151,13 @@ inline constexpr float kFlatSquares = 0x1p-60f;
 }
 
 /// The last steps of the norms that are sums over a bucket of n elements.
-[[nodiscard]] inline float norm_from_partial_sums(const float* squares) noexcept {
+[[nodiscard]] GRADWIRE_HD inline float norm_from_partial_sums(const float* squares) noexcept {
   return std::sqrt(add_partial_sums(squares));
 }
-[[nodiscard]] inline float mean_from_partial_sums(const float* magnitudes, std::size_t n) noexcept {
+[[nodiscard]] GRADWIRE_HD inline float mean_from_partial_sums(const float* magnitudes, std::size_t n) noexcept {
   return add_partial_sums(magnitudes) / static_cast<float>(n);
 }
-[[nodiscard]] inline float clipped_norm(float clip, float linf, float l2, std::size_t n) noexcept {
+[[nodiscard]] GRADWIRE_HD inline float clipped_norm(float clip, float linf, float l2, std::size_t n) noexcept {
   if (!(l2 <= 0x1p126f)) return HUGE_VALF;
   if (l2 < kFlatSquares) return 0;
   return std::fmin(linf, clip * (l2 / std::sqrt(static_cast<float>(n))));

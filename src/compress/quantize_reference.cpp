@@ -8,7 +8,7 @@
 
 #include "compress/isa.hpp"
 #include "compress/kernels.hpp"
-#include "compress/powers.hpp"
+#include "compress/quantize_codes.hpp"
 #include "compress/random.hpp"
 #include "compress/reference.hpp"
 
@@ -41,62 +41,6 @@ bool find_scale(const QuantizeParams& params, const std::vector<float>& x, Bucke
     return scale_from_norm(params, *max - *min, *min, scale);
   }
   return scale_from_norm(params, norm_of(params, x), 0, scale);
-}
-
-/// Number of the learned level nearest to v >= 0; from the middle between two, the larger.
-int learned_number(const float* levels, int top, float v) {
-  int number = 0;
-  for (int k = 1; k <= top; ++k) number += v >= (levels[k - 1] + levels[k]) * 0.5f ? 1 : 0;
-  return number;
-}
-
-/// The code `number` levels from that of 0, on the side of x.
-int signed_code(int levels, float x, int number) { return std::signbit(x) ? levels - number : levels + number; }
-
-/// `r` is not used when rounding to nearest.
-int code_of(const kernels::QuantizeEncode& job, const BucketScale& scale, float x, std::uint16_t r) {
-  const QuantizeParams& params = job.params;
-  const bool nearest = params.round == Rounding::nearest;
-  const int levels = levels_of(params);
-  const float u = RandomStream::unit_interval(r);
-  float code = 0;
-  switch (shape_of(params)) {
-    case CodeShape::levels:
-      code = nearest ? static_cast<float>(levels) + std::rint(x * scale.inv)
-                     : std::trunc(x * scale.inv + (static_cast<float>(levels) + u));
-      break;
-    case CodeShape::ternary: code = std::trunc(x * scale.inv + (1.0f + u)); break;
-    case CodeShape::sign:
-      code = nearest ? (x >= 0 ? 1.0f : 0.0f) : std::trunc((x * scale.inv + 1.0f) * 0.5f + u);
-      break;
-    case CodeShape::steps:
-      code = nearest ? std::rint((x - scale.min) * scale.inv) : std::trunc((x - scale.min) * scale.inv + u);
-      break;
-    case CodeShape::exponential: {
-      const Powers powers = exponential_levels(levels);
-      const float v = std::fabs(x) * scale.inv;
-      return signed_code(levels, x, nearest ? powers.nearest(v) : powers.stochastic(v, r));
-    }
-    case CodeShape::learned:
-      return signed_code(levels, x, learned_number(job.codebook + levels, levels, std::fabs(x) * scale.inv));
-  }
-  return std::clamp(static_cast<int>(code), 0, top_code(params));
-}
-
-float value_of(const QuantizeParams& params, const BucketScale& scale, int code, const float* codebook) {
-  const int level = code - levels_of(params);
-  switch (shape_of(params)) {
-    case CodeShape::levels:
-    case CodeShape::ternary: return static_cast<float>(level) * scale.unit;
-    case CodeShape::sign: return code != 0 ? scale.unit : -scale.unit;
-    case CodeShape::steps: return scale.min + static_cast<float>(code) * scale.unit;
-    case CodeShape::exponential: {
-      const float power = exponential_levels(levels_of(params)).power(std::abs(level));
-      return (level < 0 ? -power : power) * scale.unit;
-    }
-    case CodeShape::learned: return codebook[code] * scale.unit;
-  }
-  return 0;
 }
 
 /// Calls visit(byte offset, bit in the byte, bit in the code, width) for the element's share of each plane.
@@ -168,7 +112,7 @@ std::size_t quantize_encode(const kernels::QuantizeEncode& job) {
     store(scales, DType::f32, 0, scale.unit);
     if (job.params.norm == Norm::minmax) store(scales, DType::f32, 1, scale.min);
     for (std::size_t i = 0; i < x.size(); ++i) {
-      const int code = code_of(job, scale, x[i], random.at(job.key.first_element + first + i));
+      const int code = code_of(job.params, scale, x[i], random.at(job.key.first_element + first + i), job.codebook);
       put_code(layout, job.payload, first + i, code);
       store_residual(job.residual, first + i, x[i] - value_of(job.params, scale, code, job.codebook));
     }
@@ -199,7 +143,8 @@ std::size_t quantize_errors(const kernels::QuantizeErrors& job) {
       BucketScale scale;
       if (!find_scale(coding.params, x, scale)) return first;
       for (std::size_t i = 0; i < x.size(); ++i)
-        lost[first + i] = x[i] - value_of(coding.params, scale, code_of(coding, scale, x[i], 0), nullptr);
+        lost[first + i] =
+            x[i] - value_of(coding.params, scale, code_of(coding.params, scale, x[i], 0, nullptr), nullptr);
     }
     job.squares[w] = isa::scalar_kernels<ElementKernels>().sum_squares(lost.data(), lost.size());
   }

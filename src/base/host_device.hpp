@@ -1,0 +1,8 @@
+#pragma once
+
+/// Functions that device code calls too (docs/adr/0010). constexpr functions need no mark: nvcc is told to take them.
+#ifdef __CUDACC__
+#define GRADWIRE_HD __host__ __device__
+#else
+#define GRADWIRE_HD
+#endif

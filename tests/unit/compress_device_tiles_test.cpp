@@ -1,0 +1,162 @@
+// What the threads of the quantisers' device kernels do, run one after another on the host: the reference's bytes.
+#include <fmt/format.h>
+
+#include "compress/device/quantize_tile.hpp"
+#include "compress/kernels.hpp"
+#include "unit/compress_support.hpp"
+
+namespace gradwire::testing {
+namespace {
+
+/// As the kernels do it: a warp a bucket looks for its scale, then a thread a tile packs codes; in any order.
+std::size_t encode(const kernels::QuantizeEncode& job) {
+  const QuantizeLayout layout{job.params, job.x.count};
+  std::vector<BucketScale> scales(layout.buckets());
+  std::size_t bad = layout.buckets();
+  for (std::size_t bucket = layout.buckets(); bucket-- > 0;) {
+    device::BucketNorms all;
+    float sums[device::kSumLanes] = {};
+    for (std::size_t lane = device::kBucketLanes; lane-- > 0;) {
+      const device::BucketNorms norms = device::lane_norms(layout, job.x, bucket, lane);
+      all.join(norms);
+      if (lane < device::kSumLanes) sums[lane] = norms.sum;
+    }
+    if (!device::find_scale(job.params, all, sums, device::bucket_size(layout, bucket), scales[bucket])) bad = bucket;
+    device::store_scale(layout, bucket, scales[bucket], job.payload);
+  }
+  if (bad < layout.buckets()) return bad * job.params.bucket;
+  if (job.codebook != nullptr && job.x.count != 0) std::memcpy(job.payload, job.codebook, layout.scale_offset());
+  for (std::size_t tile = device::QuantizeTile::count(layout); tile-- > 0;)
+    device::encode_tile(job, tile, scales.data());
+  return job.x.count;
+}
+
+void decode(const kernels::QuantizeDecode& job) {
+  const std::size_t tiles = device::QuantizeTile::count({job.params, job.y.count});
+  for (std::size_t tile = tiles; tile-- > 0;) device::decode_tile(job, tile);
+}
+
+struct Case {
+  QuantizeParams params;
+  DType dtype;
+  std::size_t count;
+
+  [[nodiscard]] std::string describe() const {
+    return fmt::format("bits={} bucket={} norm={} round={} levels={} {} count={}", params.bits, params.bucket,
+                       static_cast<int>(params.norm), static_cast<int>(params.round), static_cast<int>(params.levels),
+                       name(dtype), count);
+  }
+};
+
+void compare(const Case& c) {
+  SCOPED_TRACE(c.describe());
+  static constexpr float kBook[8] = {-0.9f, -0.4f, -0.1f, 0, 0.1f, 0.4f, 0.9f, 0};
+  const float* const codebook = c.params.levels == Levels::learned ? kBook : nullptr;
+  const QuantizeKernels& reference = isa::scalar_kernels<QuantizeKernels>();
+  const QuantizeLayout layout{c.params, c.count};
+  const RandomKey key{7, 11, ParamId{13}, (std::uint64_t{1} << 33) - 70};
+  const Values x(mixed_gradients(c.count, static_cast<unsigned>(c.count + c.params.bits)), c.dtype, c.count % 4);
+
+  std::vector<std::byte> expected(layout.payload_bytes(), std::byte{0x77});
+  std::vector<std::byte> actual(layout.payload_bytes(), std::byte{0x11});
+  Values owed(c.count, DType::f32);
+  Values owed_here(c.count, DType::f32);
+  ASSERT_EQ(
+      reference.encode({c.params, x.tensor(), expected.data(), static_cast<float*>(owed.tensor().data), key, codebook}),
+      c.count);
+  ASSERT_EQ(encode({c.params, x.tensor(), actual.data(), static_cast<float*>(owed_here.tensor().data), key, codebook}),
+            c.count);
+  ASSERT_EQ(actual, expected);
+  ASSERT_EQ(owed_here.bytes(), owed.bytes());
+  if (c.dtype == DType::f32) {  // the residual in the place of x
+    Values in_place = x;
+    encode({c.params, in_place.tensor(), actual.data(), static_cast<float*>(in_place.tensor().data), key, codebook});
+    ASSERT_EQ(actual, expected);
+    ASSERT_EQ(in_place.bytes(), owed.bytes());
+  }
+  for (const Write write : {Write::assign, Write::add}) {
+    Values y(mixed_gradients(c.count, 99), c.dtype, c.count % 3);
+    Values y_here = y;
+    reference.decode({c.params, expected.data(), y.tensor(), write});
+    decode({c.params, expected.data(), y_here.tensor(), write});
+    ASSERT_EQ(y_here.bytes(), y.bytes());
+  }
+}
+
+std::vector<std::size_t> counts_for(std::size_t bucket) {
+  return {0, 1, 15, 16, 17, 31, 113, bucket - 1, bucket, bucket + 1, 2 * bucket + 1009};
+}
+
+class DeviceTiles : public ::testing::TestWithParam<std::uint32_t> {};
+INSTANTIATE_TEST_SUITE_P(Buckets, DeviceTiles, ::testing::Values(32, 96, 128, 160, 512, 8192),
+                         ::testing::PrintToStringParamName());
+
+TEST_P(DeviceTiles, GiveTheReferencesBytesForUniformLevels) {
+  for (const std::uint32_t bits : {1u, 2u, 3u, 4u, 5u, 6u, 7u, 8u})
+    for (const Norm norm : {Norm::linf, Norm::l2, Norm::minmax})
+      for (const Rounding round : {Rounding::nearest, Rounding::stochastic})
+        for (const DType dtype : kDTypes)
+          for (const std::size_t count : counts_for(GetParam())) {
+            compare({{bits, GetParam(), norm, round}, dtype, count});
+            if (HasFatalFailure()) return;
+          }
+}
+
+TEST_P(DeviceTiles, GiveTheReferencesBytesForOtherLevels) {
+  std::vector<QuantizeParams> all{{1, GetParam(), Norm::mean, Rounding::nearest},
+                                  {3, GetParam(), Norm::linf, Rounding::nearest, Levels::learned}};
+  for (const float clip : {0.0f, 1.0f, 2.5f})
+    all.push_back({2, GetParam(), clip == 0 ? Norm::linf : Norm::clipped, Rounding::stochastic, Levels::ternary,
+                   Packing::planes, clip});
+  for (const std::uint32_t bits : {2u, 3u, 7u, 8u})
+    for (const Norm norm : {Norm::linf, Norm::l2})
+      for (const Rounding round : {Rounding::nearest, Rounding::stochastic})
+        all.push_back({bits, GetParam(), norm, round, Levels::exponential});
+  for (const QuantizeParams& params : all)
+    for (const DType dtype : kDTypes)
+      for (const std::size_t count : counts_for(GetParam())) {
+        compare({params, dtype, count});
+        if (HasFatalFailure()) return;
+      }
+}
+
+TEST(DeviceTilesRefuse, TheFirstBucketWithoutAFiniteScale) {
+  for (const float bad : {std::nanf(""), -std::nanf(""), HUGE_VALF, -HUGE_VALF, 0x1.8p126f})
+    for (const Norm norm : {Norm::linf, Norm::l2, Norm::minmax, Norm::clipped})
+      for (const std::size_t where : {0u, 7u, 31u, 32u, 63u, 64u, 96u, 100u}) {
+        Values x(normal_gradients(101, 5), DType::f32);
+        x.set(where, bad);
+        x.set(100, bad);
+        std::vector<std::byte> payload(4096);
+        const QuantizeParams params{4, 32, norm, Rounding::nearest, Levels::uniform, Packing::planes, 2};
+        const kernels::QuantizeEncode job{params, x.tensor(), payload.data(), nullptr, {}};
+        EXPECT_EQ(encode(job), isa::scalar_kernels<QuantizeKernels>().encode(job))
+            << bad << " at " << where << ", norm " << static_cast<int>(norm);
+        EXPECT_EQ(encode(job), where / 32 * 32);
+      }
+}
+
+TEST(DeviceTilesSplit, EachElementIsOneTilesAndEachWordIsWrittenOnce) {
+  for (const std::uint32_t bits : {1u, 3u, 4u, 7u, 8u})
+    for (const std::size_t count : {1u, 16u, 17u, 127u, 128u, 129u, 1000u}) {
+      const QuantizeLayout layout{{bits, 32}, count};
+      std::vector<int> elements(count);
+      std::vector<int> words(layout.payload_bytes() / 4);
+      for (std::size_t index = 0; index < device::QuantizeTile::count(layout); ++index) {
+        const auto tile = device::QuantizeTile::at(index);
+        for (std::size_t row = 0; row < device::QuantizeTile::kRows; ++row)
+          for (std::size_t column = 0; column < device::QuantizeTile::kColumns; ++column)
+            if (const std::size_t i = tile.element(row, column); i < count) ++elements[i];
+        for (std::size_t width = 8; width != 0; width /= 2)
+          for (std::size_t w = 0; layout.has_plane(width) && w < tile.words(layout, width); ++w)
+            ++words.at(tile.word_offset(layout, width) / 4 + w * 4);
+      }
+      EXPECT_EQ(elements, std::vector<int>(count, 1)) << count;
+      const std::size_t scales = layout.plane_offset(8) / 4;
+      for (std::size_t w = 0; w < words.size(); ++w)
+        ASSERT_EQ(words[w], w < scales ? 0 : 1) << "bits " << bits << " count " << count << " word " << w;
+    }
+}
+
+}  // namespace
+}  // namespace gradwire::testing
