@@ -59,8 +59,8 @@ void compare(const Case& c) {
 
   std::vector<std::byte> expected(layout.payload_bytes(), std::byte{0x77});
   std::vector<std::byte> actual(layout.payload_bytes(), std::byte{0x11});
-  Values owed(c.count, DType::f32);
-  Values owed_here(c.count, DType::f32);
+  Values owed(c.count, DType::f32, c.count % 4);
+  Values owed_here(c.count, DType::f32, c.count % 4);
   ASSERT_EQ(
       reference.encode({c.params, x.tensor(), expected.data(), static_cast<float*>(owed.tensor().data), key, codebook}),
       c.count);
