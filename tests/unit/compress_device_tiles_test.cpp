@@ -25,7 +25,7 @@ std::size_t encode(const kernels::QuantizeEncode& job) {
     device::store_scale(layout, bucket, scales[bucket], job.payload);
   }
   if (bad < layout.buckets()) return bad * job.params.bucket;
-  if (job.codebook != nullptr && job.x.count != 0) std::memcpy(job.payload, job.codebook, layout.scale_offset());
+  if (job.codebook != nullptr) std::memcpy(job.payload, job.codebook, layout.scale_offset());
   for (std::size_t tile = device::QuantizeTile::count(layout); tile-- > 0;)
     device::encode_tile(job, tile, scales.data());
   return job.x.count;
