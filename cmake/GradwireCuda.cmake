@@ -1,4 +1,4 @@
-# CUDA 12 or newer, for checks of the public headers: there is no device code yet.
+# CUDA 12 or newer: for kernels that no part of the library uses yet, and for checks of the public headers.
 
 include(CheckLanguage)
 check_language(CUDA)
@@ -7,7 +7,7 @@ if(NOT CMAKE_CUDA_COMPILER)
   return()
 endif()
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-  set(CMAKE_CUDA_ARCHITECTURES 75)
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100-real 120)  # and PTX of the last
 endif()
 enable_language(CUDA)
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12)
@@ -22,6 +22,7 @@ endif()
 set(CMAKE_CUDA_STANDARD 20)
 set(CMAKE_CUDA_STANDARD_REQUIRED ON)
 set(CMAKE_CUDA_EXTENSIONS OFF)
+find_package(CUDAToolkit REQUIRED)
 set(GRADWIRE_HAVE_CUDA ON)
 set(GRADWIRE_CUDA_REPORT
-  "nvcc ${CMAKE_CUDA_COMPILER_VERSION}, only compiles a check of the public headers: there is no device code yet")
+  "nvcc ${CMAKE_CUDA_COMPILER_VERSION}: kernels of the quantisers and their tests; the library takes no device memory yet")

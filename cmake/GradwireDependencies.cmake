@@ -97,7 +97,7 @@ endif()
 
 set(GRADWIRE_HAVE_CUDA OFF)
 if(GRADWIRE_CUDA STREQUAL "OFF")
-  set(GRADWIRE_CUDA_REPORT "off (no device code yet; ON compiles the public headers with nvcc)")
+  set(GRADWIRE_CUDA_REPORT "off (ON builds kernels and their tests; the library takes no device memory yet)")
 else()
   include(GradwireCuda)
 endif()

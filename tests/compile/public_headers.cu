@@ -1,4 +1,4 @@
-// nvcc reads the public headers, with its own pass for device code. There is no device code yet.
+// nvcc reads the public headers, with its own pass for device code.
 #include <gradwire/gradwire.hpp>
 #include <gradwire/mpi.hpp>
 

@@ -1,6 +1,7 @@
 // What the threads of the quantisers' device kernels do, run one after another on the host: the reference's bytes.
 #include <fmt/format.h>
 
+#include "compress/device/grid.hpp"
 #include "compress/device/quantize_tile.hpp"
 #include "compress/kernels.hpp"
 #include "unit/compress_support.hpp"
@@ -156,6 +157,15 @@ TEST(DeviceTilesSplit, EachElementIsOneTilesAndEachWordIsWrittenOnce) {
       for (std::size_t w = 0; w < words.size(); ++w)
         ASSERT_EQ(words[w], w < scales ? 0 : 1) << "bits " << bits << " count " << count << " word " << w;
     }
+}
+
+TEST(DeviceGrid, HasAThreadForEachUpToItsLimit) {
+  EXPECT_EQ(device::blocks_for(0), 1u);
+  EXPECT_EQ(device::blocks_for(1), 1u);
+  EXPECT_EQ(device::blocks_for(device::kBlockThreads), 1u);
+  EXPECT_EQ(device::blocks_for(device::kBlockThreads + 1), 2u);
+  EXPECT_EQ(device::blocks_for(std::size_t{1} << 40), device::kMostBlocks);
+  EXPECT_EQ(device::blocks_for(std::size_t{1} << 40, 7), 7u);
 }
 
 }  // namespace

@@ -1,0 +1,24 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "base/cuda.hpp"
+#include "compress/kernels.hpp"
+
+/// \file The quantisers on device memory: the bytes of QuantizeKernels. All pointers of a job are of the device,
+/// payloads at multiples of 16 bytes; codes packed as trits are not for devices. Calls only launch; they throw
+/// Errc::device where that fails.
+namespace gradwire::device {
+
+inline constexpr std::uint32_t kNoBadBucket = 0xffff'ffff;
+
+/// Device memory that encoding needs beside the job's, at a multiple of 16 bytes.
+[[nodiscard]] std::size_t quantize_scratch_bytes(const QuantizeParams& params, std::size_t count) noexcept;
+
+/// `first_bad`, of the device: becomes the first bucket without a finite scale, if there is one; kNoBadBucket before.
+/// The payload is of no use then.
+void quantize_encode(const kernels::QuantizeEncode& job, std::byte* scratch, std::uint32_t* first_bad,
+                     cudaStream_t stream);
+void quantize_decode(const kernels::QuantizeDecode& job, cudaStream_t stream);
+
+}  // namespace gradwire::device
