@@ -170,7 +170,7 @@ TEST_P(HookMisuse, CallsOutOfOrderAreRefused) {
       EXPECT_THAT(finish.message, HasSubstr("the last step's Work is not done yet"));
       const Outcome report = outcome_of([&] { (void)hook.report(); });
       EXPECT_EQ(report.code, Errc::invalid_argument);
-      EXPECT_THAT(report.message, HasSubstr("report: the step's Work is not done yet"));
+      EXPECT_THAT(report.message, HasSubstr("report: a step is under way, and its Work is not done yet"));
     }
     if (comm.rank() == 0) comm.barrier(patience());
     wait(work);
