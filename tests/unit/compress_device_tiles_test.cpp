@@ -9,27 +9,65 @@
 namespace gradwire::testing {
 namespace {
 
-/// As the kernels do it: a warp a bucket looks for its scale, then a thread a tile packs codes; in any order.
-std::size_t encode(const kernels::QuantizeEncode& job) {
+/// The scale of a bucket that `threads` have seen; false where it has none.
+bool settle(const kernels::QuantizeEncode& job, std::size_t bucket, const std::vector<device::BucketNorms>& threads,
+            BucketScale& scale) {
+  const QuantizeLayout layout{job.params, job.x.count};
+  device::BucketNorms all;
+  for (const device::BucketNorms& norms : threads) all.join(norms);
+  float sums[QuantizeLayout::kRow] = {};
+  for (std::size_t column = 0; device::needs_sums(job.params.norm) && column < QuantizeLayout::kRow; ++column)
+    sums[column] = device::column_sum(layout, job.x, bucket, column);
+  const bool found = device::find_scale(job.params, all, sums, device::bucket_size(layout, bucket), scale);
+  device::store_scale(layout, bucket, scale, job.payload);
+  return found;
+}
+
+/// As the two kernels do it: a warp a bucket looks for its scale, then a thread a tile packs codes; in any order.
+std::size_t encode_in_two(const kernels::QuantizeEncode& job) {
   const QuantizeLayout layout{job.params, job.x.count};
   std::vector<BucketScale> scales(layout.buckets());
   std::size_t bad = layout.buckets();
   for (std::size_t bucket = layout.buckets(); bucket-- > 0;) {
-    device::BucketNorms all;
-    float sums[device::kSumLanes] = {};
-    for (std::size_t lane = device::kBucketLanes; lane-- > 0;) {
-      const device::BucketNorms norms = device::lane_norms(layout, job.x, bucket, lane);
-      all.join(norms);
-      if (lane < device::kSumLanes) sums[lane] = norms.sum;
-    }
-    if (!device::find_scale(job.params, all, sums, device::bucket_size(layout, bucket), scales[bucket])) bad = bucket;
-    device::store_scale(layout, bucket, scales[bucket], job.payload);
+    std::vector<device::BucketNorms> lanes;
+    for (std::size_t lane = device::kBucketLanes; lane-- > 0;)
+      lanes.push_back(device::lane_norms(layout, job.x, bucket, lane));
+    if (!settle(job, bucket, lanes, scales[bucket])) bad = bucket;
   }
   if (bad < layout.buckets()) return bad * job.params.bucket;
-  if (job.codebook != nullptr) std::memcpy(job.payload, job.codebook, layout.scale_offset());
   for (std::size_t tile = device::QuantizeTile::count(layout); tile-- > 0;)
     device::encode_tile(job, tile, scales.data());
   return job.x.count;
+}
+
+/// As the one kernel does it for whole tiles: the threads of a bucket keep their tiles' values.
+std::size_t encode_in_one(const kernels::QuantizeEncode& job) {
+  const QuantizeLayout layout{job.params, job.x.count};
+  const std::size_t threads = device::tiles_a_bucket(job.params);
+  for (std::size_t bucket = 0; bucket < layout.buckets(); ++bucket) {
+    std::vector<device::TileValues> values;
+    std::vector<device::BucketNorms> norms;
+    for (std::size_t place = 0; place < threads; ++place) {
+      const auto tile = device::QuantizeTile::at(bucket * threads + place);
+      values.push_back(device::load_tile(layout, job.x, tile));
+      norms.push_back(device::tile_norms(layout, tile, values.back()));
+    }
+    BucketScale scale;
+    if (!settle(job, bucket, norms, scale)) return bucket * job.params.bucket;
+    for (std::size_t place = threads; place-- > 0;) {
+      device::pack_tile(job, device::QuantizeTile::at(bucket * threads + place), values[place],
+                        [&](std::size_t) { return scale; });
+    }
+  }
+  return job.x.count;
+}
+
+std::size_t encode(const kernels::QuantizeEncode& job) {
+  if (job.codebook != nullptr) {
+    const QuantizeLayout layout{job.params, job.x.count};
+    std::memcpy(job.payload, job.codebook, layout.scale_offset());
+  }
+  return device::has_whole_tiles(job.params) ? encode_in_one(job) : encode_in_two(job);
 }
 
 void decode(const kernels::QuantizeDecode& job) {
@@ -69,6 +107,8 @@ void compare(const Case& c) {
             c.count);
   ASSERT_EQ(actual, expected);
   ASSERT_EQ(owed_here.bytes(), owed.bytes());
+  ASSERT_EQ(encode_in_two({c.params, x.tensor(), actual.data(), nullptr, key, codebook}), c.count);
+  ASSERT_EQ(actual, expected);
   if (c.dtype == DType::f32) {  // the residual in the place of x
     Values in_place = x;
     encode({c.params, in_place.tensor(), actual.data(), static_cast<float*>(in_place.tensor().data), key, codebook});
@@ -129,11 +169,13 @@ TEST(DeviceTilesRefuse, TheFirstBucketWithoutAFiniteScale) {
         x.set(where, bad);
         x.set(100, bad);
         std::vector<std::byte> payload(4096);
-        const QuantizeParams params{4, 32, norm, Rounding::nearest, Levels::uniform, Packing::planes, 2};
-        const kernels::QuantizeEncode job{params, x.tensor(), payload.data(), nullptr, {}};
-        EXPECT_EQ(encode(job), isa::scalar_kernels<QuantizeKernels>().encode(job))
-            << bad << " at " << where << ", norm " << static_cast<int>(norm);
-        EXPECT_EQ(encode(job), where / 32 * 32);
+        for (const std::uint32_t bucket : {32u, 128u}) {
+          const QuantizeParams params{4, bucket, norm, Rounding::nearest, Levels::uniform, Packing::planes, 2};
+          const kernels::QuantizeEncode job{params, x.tensor(), payload.data(), nullptr, {}};
+          EXPECT_EQ(encode(job), isa::scalar_kernels<QuantizeKernels>().encode(job))
+              << bad << " at " << where << ", norm " << static_cast<int>(norm);
+          EXPECT_EQ(encode(job), where / bucket * bucket);
+        }
       }
 }
 

@@ -9,32 +9,82 @@ namespace {
 
 constexpr unsigned kAllLanes = 0xffff'ffff;
 constexpr unsigned kWarp = kBucketLanes;
+constexpr unsigned kMostBuckets = kBlockThreads / 4;  // of a block: the least bucket of whole tiles has 4
 
 [[nodiscard]] __device__ std::size_t thread_index() { return std::size_t{blockIdx.x} * blockDim.x + threadIdx.x; }
 [[nodiscard]] __device__ std::size_t thread_count() { return std::size_t{gridDim.x} * blockDim.x; }
 
-/// A warp a bucket.
+/// Levels of `learned`, as they come first in the payload.
+__device__ void copy_codebook(const kernels::QuantizeEncode& job, const QuantizeLayout& layout) {
+  if (job.codebook == nullptr || blockIdx.x != 0 || threadIdx.x >= layout.scale_offset() / sizeof(float)) return;
+  store_word(job.payload + threadIdx.x * sizeof(float), std::bit_cast<std::uint32_t>(job.codebook[threadIdx.x]));
+}
+
+__device__ BucketScale settle(const kernels::QuantizeEncode& job, const QuantizeLayout& layout, std::size_t bucket,
+                              const BucketNorms& norms, const float* sums, std::uint32_t* first_bad) {
+  BucketScale scale;
+  if (!find_scale(job.params, norms, sums, bucket_size(layout, bucket), scale))
+    atomicMin(first_bad, static_cast<std::uint32_t>(bucket));
+  store_scale(layout, bucket, scale, job.payload);
+  return scale;
+}
+
+/// Where tiles lie within buckets: a thread a tile, the threads of whole buckets in a block. x is read once, but for
+/// norms that are sums, whose columns are read again, out of caches.
+__global__ void __launch_bounds__(kBlockThreads)
+    encode_buckets(const kernels::QuantizeEncode job, std::uint32_t* first_bad) {
+  __shared__ BucketNorms norms[kBlockThreads];
+  __shared__ BucketScale scales[kMostBuckets];
+  __shared__ float sums[kMostBuckets][QuantizeLayout::kRow];
+  const QuantizeLayout layout{job.params, job.x.count};
+  const auto threads = static_cast<unsigned>(tiles_a_bucket(job.params));
+  const unsigned buckets = kBlockThreads / threads;  // of a block
+  const unsigned local = threadIdx.x / threads;
+  const unsigned place = threadIdx.x % threads;
+  copy_codebook(job, layout);
+  for (std::size_t first = std::size_t{blockIdx.x} * buckets; first < layout.buckets();
+       first += std::size_t{gridDim.x} * buckets) {
+    const std::size_t bucket = first + local;
+    const bool busy = local < buckets && bucket < layout.buckets();
+    const QuantizeTile tile = QuantizeTile::at(bucket * threads + place);
+    TileValues values;
+    if (busy) {
+      values = load_tile(layout, job.x, tile);
+      norms[threadIdx.x] = tile_norms(layout, tile, values);
+      if (needs_sums(job.params.norm)) {
+        for (unsigned column = place; column < QuantizeLayout::kRow; column += threads)
+          sums[local][column] = column_sum(layout, job.x, bucket, column);
+      }
+    }
+    __syncthreads();
+    for (unsigned apart = 1; apart < threads; apart *= 2) {
+      if (busy && place % (2 * apart) == 0 && place + apart < threads)
+        norms[threadIdx.x].join(norms[threadIdx.x + apart]);
+      __syncthreads();
+    }
+    if (busy && place == 0) scales[local] = settle(job, layout, bucket, norms[threadIdx.x], sums[local], first_bad);
+    __syncthreads();
+    if (busy) pack_tile(job, tile, values, [&](std::size_t) { return scales[local]; });
+  }
+}
+
+/// Where they do not, in two kernels: a warp a bucket.
 __global__ void __launch_bounds__(kBlockThreads)
     find_scales(const kernels::QuantizeEncode job, BucketScale* scales, std::uint32_t* first_bad) {
   const QuantizeLayout layout{job.params, job.x.count};
   const unsigned lane = threadIdx.x % kWarp;
-  if (job.codebook != nullptr && blockIdx.x == 0 && threadIdx.x < layout.scale_offset() / sizeof(float))
-    store_word(job.payload + threadIdx.x * sizeof(float), std::bit_cast<std::uint32_t>(job.codebook[threadIdx.x]));
+  copy_codebook(job, layout);
   for (std::size_t bucket = thread_index() / kWarp; bucket < layout.buckets(); bucket += thread_count() / kWarp) {
     BucketNorms norms = lane_norms(layout, job.x, bucket, lane);
-    float sums[kSumLanes];
-    for (unsigned k = 0; k < kSumLanes; ++k) sums[k] = __shfl_sync(kAllLanes, norms.sum, static_cast<int>(k));
+    const bool sums_columns = needs_sums(job.params.norm) && lane < QuantizeLayout::kRow;
+    const float column = sums_columns ? column_sum(layout, job.x, bucket, lane) : 0;
+    float sums[QuantizeLayout::kRow];
+    for (unsigned k = 0; k < QuantizeLayout::kRow; ++k) sums[k] = __shfl_sync(kAllLanes, column, static_cast<int>(k));
     for (int apart = kWarp / 2; apart != 0; apart /= 2) {
       norms.join({__shfl_xor_sync(kAllLanes, norms.most_bits, apart), __shfl_xor_sync(kAllLanes, norms.min, apart),
-                  __shfl_xor_sync(kAllLanes, norms.max, apart), 0});
+                  __shfl_xor_sync(kAllLanes, norms.max, apart)});
     }
-    if (lane == 0) {
-      BucketScale scale;
-      if (!find_scale(job.params, norms, sums, bucket_size(layout, bucket), scale))
-        atomicMin(first_bad, static_cast<std::uint32_t>(bucket));
-      scales[bucket] = scale;
-      store_scale(layout, bucket, scale, job.payload);
-    }
+    if (lane == 0) scales[bucket] = settle(job, layout, bucket, norms, sums, first_bad);
     __syncwarp();
   }
 }
@@ -57,13 +107,18 @@ void require_planes(const QuantizeParams& params) {
 }  // namespace
 
 std::size_t quantize_scratch_bytes(const QuantizeParams& params, std::size_t count) noexcept {
-  return QuantizeLayout{params, count}.buckets() * sizeof(BucketScale);
+  return has_whole_tiles(params) ? 0 : QuantizeLayout{params, count}.buckets() * sizeof(BucketScale);
 }
 
 void quantize_encode(const kernels::QuantizeEncode& job, std::byte* scratch, std::uint32_t* first_bad,
                      cudaStream_t stream) {
   require_planes(job.params);
   const QuantizeLayout layout{job.params, job.x.count};
+  if (has_whole_tiles(job.params)) {
+    const std::size_t threads = layout.buckets() * tiles_a_bucket(job.params);
+    encode_buckets<<<blocks_for(threads), kBlockThreads, 0, stream>>>(job, first_bad);
+    return cuda::check(cudaGetLastError(), "launch of encode_buckets");
+  }
   auto* const scales = reinterpret_cast<BucketScale*>(scratch);
   find_scales<<<blocks_for(layout.buckets() * kWarp), kBlockThreads, 0, stream>>>(job, scales, first_bad);
   cuda::check(cudaGetLastError(), "launch of find_scales");

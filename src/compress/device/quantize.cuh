@@ -12,7 +12,8 @@ namespace gradwire::device {
 
 inline constexpr std::uint32_t kNoBadBucket = 0xffff'ffff;
 
-/// Device memory that encoding needs beside the job's, at a multiple of 16 bytes.
+/// Device memory that encoding needs beside the job's, at a multiple of 16 bytes: 0 for buckets of 128 elements and
+/// multiples.
 [[nodiscard]] std::size_t quantize_scratch_bytes(const QuantizeParams& params, std::size_t count) noexcept;
 
 /// `first_bad`, of the device: becomes the first bucket without a finite scale, if there is one; kNoBadBucket before.

@@ -1,12 +1,9 @@
 #pragma once
-#include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <limits>
 
-#include "base/half.hpp"
-#include "base/host_device.hpp"
+#include "compress/device/memory.hpp"
+#include "compress/device/quantize_scale.hpp"
 #include "compress/kernels.hpp"
 #include "compress/quantize_codes.hpp"
 
@@ -18,7 +15,7 @@ namespace gradwire::device {
 /// words of each plane, whatever the number of bits.
 struct QuantizeTile {
   static constexpr std::size_t kRows = 8;
-  static constexpr std::size_t kColumns = 4;
+  static constexpr std::size_t kColumns = kRowPart;
   static constexpr std::size_t kAcross = QuantizeLayout::kRow / kColumns;  ///< tiles beside one another
 
   std::size_t first_row;
@@ -38,117 +35,93 @@ struct QuantizeTile {
   [[nodiscard]] constexpr std::size_t word_offset(const QuantizeLayout& layout, std::size_t width) const noexcept {
     return layout.plane_offset(width) + first_row / kRows * width * QuantizeLayout::kRow + first_column;
   }
-  /// Words of that plane that are there: fewer where the frame ends in the tile.
+  /// Words of that plane that are there: fewer where the frame ends in the tile, or before it.
   [[nodiscard]] constexpr std::size_t words(const QuantizeLayout& layout, std::size_t width) const noexcept {
+    if (first_row >= layout.rows()) return 0;
     const std::size_t rows_a_word = 8 / width;
     const std::size_t rows = layout.rows() - first_row;
     return rows >= kRows ? width : (rows + rows_a_word - 1) / rows_a_word;
   }
 };
 
-/// Words are aligned: frames and planes start at multiples of 16 bytes, tiles at multiples of 4.
-[[nodiscard]] GRADWIRE_HD inline std::uint32_t load_word(const std::byte* at) {
-  std::uint32_t word;
-#ifdef __CUDA_ARCH__
-  word = *reinterpret_cast<const std::uint32_t*>(at);
-#else
-  std::memcpy(&word, at, sizeof word);
-#endif
-  return word;
-}
-GRADWIRE_HD inline void store_word(std::byte* at, std::uint32_t word) {
-#ifdef __CUDA_ARCH__
-  *reinterpret_cast<std::uint32_t*>(at) = word;
-#else
-  std::memcpy(at, &word, sizeof word);
-#endif
-}
-
-/// What one of the 32 lanes that look for a bucket's scale has seen of it.
-struct BucketNorms {
-  std::uint32_t most_bits = 0;  ///< of the largest magnitude: as bits, NaN is above Inf is above all else
-  float min = std::numeric_limits<float>::infinity();
-  float max = -std::numeric_limits<float>::infinity();
-  float sum = 0;  ///< of lanes below 16: that of the lane's column, in order of rows
-
-  GRADWIRE_HD void join(const BucketNorms& other) {  // but for sums
-    most_bits = most_bits < other.most_bits ? other.most_bits : most_bits;
-    min = other.min < min ? other.min : min;
-    max = max < other.max ? other.max : max;
-  }
+struct TileValues {
+  float at[QuantizeTile::kRows][QuantizeTile::kColumns];
 };
-inline constexpr std::size_t kBucketLanes = 32;
-inline constexpr std::size_t kSumLanes = 16;
 
-/// Elements of a bucket: `bucket`, or what is left.
-[[nodiscard]] constexpr std::size_t bucket_size(const QuantizeLayout& layout, std::size_t bucket) noexcept {
-  const std::size_t left = layout.count - bucket * layout.params.bucket;
-  return left < layout.params.bucket ? left : layout.params.bucket;
+/// Elements of the tile's row that are there.
+[[nodiscard]] constexpr std::size_t row_size(const QuantizeLayout& layout, const QuantizeTile& tile,
+                                             std::size_t row) noexcept {
+  const std::size_t first = tile.element(row, 0);
+  if (first >= layout.count) return 0;
+  return layout.count - first < QuantizeTile::kColumns ? layout.count - first : QuantizeTile::kColumns;
 }
 
-[[nodiscard]] GRADWIRE_HD inline BucketNorms lane_norms(const QuantizeLayout& layout, const ConstTensor& x,
-                                                        std::size_t bucket, std::size_t lane) {
-  const std::size_t first = bucket * layout.params.bucket;
-  const std::size_t size = bucket_size(layout, bucket);
+[[nodiscard]] GRADWIRE_HD inline TileValues load_tile(const QuantizeLayout& layout, const ConstTensor& x,
+                                                      const QuantizeTile& tile) {
+  TileValues values;
+  for (std::size_t row = 0; row < QuantizeTile::kRows; ++row)
+    load_row(x.data, x.dtype, tile.element(row, 0), row_size(layout, tile, row), values.at[row]);
+  return values;
+}
+
+[[nodiscard]] GRADWIRE_HD inline BucketNorms tile_norms(const QuantizeLayout& layout, const QuantizeTile& tile,
+                                                        const TileValues& values) {
   BucketNorms norms;
-  for (std::size_t i = lane; i < size; i += kBucketLanes) {
-    const float value = load_f32(x.data, x.dtype, first + i);
-    norms.join({std::bit_cast<std::uint32_t>(value) & 0x7fff'ffffu, value, value, 0});
-  }
-  const Norm norm = layout.params.norm;
-  if (norm == Norm::linf || norm == Norm::minmax || lane >= kSumLanes) return norms;
-  for (std::size_t i = lane; i < size; i += kSumLanes) {
-    const float value = load_f32(x.data, x.dtype, first + i);
-    norms.sum += norm == Norm::mean ? std::fabs(value) : value * value;
+  for (std::size_t row = 0; row < QuantizeTile::kRows; ++row) {
+    const std::size_t n = row_size(layout, tile, row);
+    for (std::size_t column = 0; column < n; ++column) norms.see(values.at[row][column]);
   }
   return norms;
 }
 
-/// Of all lanes' `norms`, joined, and the sums of lanes 0 to 15. False where the bucket has no finite scale.
-[[nodiscard]] GRADWIRE_HD inline bool find_scale(const QuantizeParams& params, const BucketNorms& norms,
-                                                 const float* sums, std::size_t size, BucketScale& scale) {
-  if (norms.most_bits >= 0x7f80'0000u) return false;
-  const auto most = std::bit_cast<float>(norms.most_bits);
-  switch (params.norm) {
-    case Norm::minmax: return scale_from_norm(params, norms.max - norms.min, norms.min, scale);
-    case Norm::mean: return scale_from_norm(params, mean_from_partial_sums(sums, size), 0, scale);
-    case Norm::l2: return scale_from_norm(params, norm_from_partial_sums(sums), 0, scale);
-    case Norm::clipped:
-      return scale_from_norm(params, clipped_norm(params.clip, most, norm_from_partial_sums(sums), size), 0, scale);
-    case Norm::linf: break;
+/// RandomStream::at(), whose keys hold for 2^33 elements.
+class TileRandom {
+ public:
+  GRADWIRE_HD TileRandom(const RandomKey& key, std::uint64_t element)
+      : stream_(key), high_(high_of(element)), keys_(stream_.keys(high_)) {}
+
+  [[nodiscard]] GRADWIRE_HD std::uint16_t at(std::uint64_t element) {
+    if (high_of(element) != high_) {
+      high_ = high_of(element);
+      keys_ = stream_.keys(high_);
+    }
+    const std::uint32_t h = RandomStream::hash(static_cast<std::uint32_t>(element >> 1), keys_);
+    return static_cast<std::uint16_t>((element & 1) != 0 ? h >> 16 : h);
   }
-  return scale_from_norm(params, most, 0, scale);
-}
 
-/// Into the payload. The thread of the last bucket also fills up what is left of the scales' last 16 bytes.
-GRADWIRE_HD inline void store_scale(const QuantizeLayout& layout, std::size_t bucket, const BucketScale& scale,
-                                    std::byte* payload) {
-  std::byte* const scales = payload + layout.scale_offset();
-  const std::size_t floats = layout.scale_floats();
-  store_word(scales + bucket * floats * sizeof(float), std::bit_cast<std::uint32_t>(scale.unit));
-  if (floats == 2) store_word(scales + (bucket * floats + 1) * sizeof(float), std::bit_cast<std::uint32_t>(scale.min));
-  if (bucket + 1 < layout.buckets()) return;
-  for (std::size_t at = layout.buckets() * floats * sizeof(float); at < layout.scale_bytes(); at += sizeof(float))
-    store_word(scales + at, 0);
-}
+ private:
+  [[nodiscard]] static constexpr std::uint32_t high_of(std::uint64_t element) noexcept {
+    return static_cast<std::uint32_t>(element >> 33);
+  }
 
-/// Codes and residuals of a tile's elements. `scales`: of all buckets. Residuals may take the place of x.
-GRADWIRE_HD inline void encode_tile(const kernels::QuantizeEncode& job, std::size_t index, const BucketScale* scales) {
+  RandomStream stream_;
+  std::uint32_t high_;
+  RandomStream::Keys keys_;
+};
+
+/// Codes and residuals of a tile whose values are there; `scale_of(row)` is that of the row's bucket. Residuals may
+/// take the place of x.
+template <class ScaleOf>
+GRADWIRE_HD void pack_tile(const kernels::QuantizeEncode& job, const QuantizeTile& tile, const TileValues& values,
+                           ScaleOf scale_of) {
   const QuantizeLayout layout{job.params, job.x.count};
-  const QuantizeTile tile = QuantizeTile::at(index);
-  const RandomStream random(job.key);
+  const bool draws = job.params.round == Rounding::stochastic;
+  TileRandom random(job.key, job.key.first_element + tile.element(0, 0));
   std::uint32_t codes[QuantizeTile::kRows] = {};  // a byte for each column
   for (std::size_t row = 0; row < QuantizeTile::kRows; ++row) {
-    for (std::size_t column = 0; column < QuantizeTile::kColumns; ++column) {
-      const std::size_t i = tile.element(row, column);
-      if (i >= layout.count) break;
-      const BucketScale& scale = scales[i / job.params.bucket];
-      const float x = load_f32(job.x.data, job.x.dtype, i);
-      const int code = code_of(job.params, scale, x, random.at(job.key.first_element + i), job.codebook);
+    const std::size_t n = row_size(layout, tile, row);
+    if (n == 0) break;
+    const BucketScale scale = scale_of(row);
+    const std::size_t first = tile.element(row, 0);
+    float lost[QuantizeTile::kColumns];
+    for (std::size_t column = 0; column < n; ++column) {
+      const float x = values.at[row][column];
+      const std::uint16_t r = draws ? random.at(job.key.first_element + first + column) : std::uint16_t{0};
+      const int code = code_of(job.params, scale, x, r, job.codebook);
       codes[row] |= static_cast<std::uint32_t>(code) << 8 * column;
-      if (job.residual != nullptr)
-        store_f32(job.residual, DType::f32, i, x - value_of(job.params, scale, code, job.codebook));
+      lost[column] = x - value_of(job.params, scale, code, job.codebook);
     }
+    if (job.residual != nullptr) store_row(job.residual, DType::f32, first, n, lost);
   }
   unsigned code_bit = 0;
   for (std::size_t width = 8; width != 0; width /= 2) {
@@ -165,6 +138,24 @@ GRADWIRE_HD inline void encode_tile(const kernels::QuantizeEncode& job, std::siz
     }
     code_bit += static_cast<unsigned>(width);
   }
+}
+
+/// A tile whose buckets' scales are known. `scales`: of all buckets.
+GRADWIRE_HD inline void encode_tile(const kernels::QuantizeEncode& job, std::size_t index, const BucketScale* scales) {
+  const QuantizeLayout layout{job.params, job.x.count};
+  const QuantizeTile tile = QuantizeTile::at(index);
+  pack_tile(job, tile, load_tile(layout, job.x, tile),
+            [&](std::size_t row) { return scales[tile.element(row, 0) / job.params.bucket]; });
+}
+
+/// Whether tiles lie within buckets: then the threads of a bucket's tiles can find its scale among themselves, and x is
+/// read once.
+[[nodiscard]] constexpr bool has_whole_tiles(const QuantizeParams& params) noexcept {
+  return params.bucket % (QuantizeTile::kRows * QuantizeLayout::kRow) == 0;
+}
+/// Of a bucket; at most 256.
+[[nodiscard]] constexpr std::size_t tiles_a_bucket(const QuantizeParams& params) noexcept {
+  return params.bucket / (QuantizeTile::kRows * QuantizeTile::kColumns);
 }
 
 /// Values of a tile's elements into y.
@@ -189,17 +180,21 @@ GRADWIRE_HD inline void decode_tile(const kernels::QuantizeDecode& job, std::siz
   const auto* const codebook = reinterpret_cast<const float*>(job.payload);  // read for learned levels only
   const std::byte* const scales = job.payload + layout.scale_offset();
   for (std::size_t row = 0; row < QuantizeTile::kRows; ++row) {
-    for (std::size_t column = 0; column < QuantizeTile::kColumns; ++column) {
-      const std::size_t i = tile.element(row, column);
-      if (i >= layout.count) return;
-      const std::size_t at = i / job.params.bucket * layout.scale_floats();
-      BucketScale scale;
-      scale.unit = load_f32(scales, DType::f32, at);
-      if (job.params.norm == Norm::minmax) scale.min = load_f32(scales, DType::f32, at + 1);
-      const float value = value_of(job.params, scale, static_cast<int>(codes[row] >> 8 * column & 0xffu), codebook);
-      const float before = job.write == Write::add ? load_f32(job.y.data, job.y.dtype, i) : 0;
-      store_f32(job.y.data, job.y.dtype, i, saturate(job.write == Write::add ? before + value : value, job.y.dtype));
+    const std::size_t n = row_size(layout, tile, row);
+    if (n == 0) return;
+    const std::size_t first = tile.element(row, 0);
+    const std::size_t at = first / job.params.bucket * layout.scale_floats();
+    BucketScale scale;
+    scale.unit = load_f32(scales, DType::f32, at);
+    if (job.params.norm == Norm::minmax) scale.min = load_f32(scales, DType::f32, at + 1);
+    float values[QuantizeTile::kColumns] = {};
+    if (job.write == Write::add) load_row(job.y.data, job.y.dtype, first, n, values);
+    for (std::size_t column = 0; column < n; ++column) {
+      const int code = static_cast<int>(codes[row] >> 8 * column & 0xffu);
+      const float value = value_of(job.params, scale, code, codebook);
+      values[column] = job.write == Write::add ? values[column] + value : value;
     }
+    store_row(job.y.data, job.y.dtype, first, n, values);
   }
 }
 

@@ -1,0 +1,71 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "base/half.hpp"
+#include "base/host_device.hpp"
+
+#include "gradwire/types.hpp"
+
+/// \file How device threads read and write: as many bytes at once as they may. On hosts, where tests run what threads
+/// do, an element at a time.
+namespace gradwire::device {
+
+/// Words are aligned: frames and planes start at multiples of 16 bytes, tiles at multiples of 4.
+[[nodiscard]] GRADWIRE_HD inline std::uint32_t load_word(const std::byte* at) {
+  std::uint32_t word;
+#ifdef __CUDA_ARCH__
+  word = *reinterpret_cast<const std::uint32_t*>(at);
+#else
+  std::memcpy(&word, at, sizeof word);
+#endif
+  return word;
+}
+GRADWIRE_HD inline void store_word(std::byte* at, std::uint32_t word) {
+#ifdef __CUDA_ARCH__
+  *reinterpret_cast<std::uint32_t*>(at) = word;
+#else
+  std::memcpy(at, &word, sizeof word);
+#endif
+}
+
+inline constexpr std::size_t kRowPart = 4;
+
+/// Elements beside one another, of which `n` of kRowPart are there: 16 or 8 bytes at once, where they lie so.
+GRADWIRE_HD inline void load_row(const void* data, DType dtype, std::size_t first, std::size_t n, float* out) {
+#ifdef __CUDA_ARCH__
+  const auto* const at = static_cast<const std::byte*>(data) + first * size_of(dtype);
+  if (n == kRowPart && reinterpret_cast<std::uintptr_t>(at) % (kRowPart * size_of(dtype)) == 0) {
+    if (dtype == DType::f32) {
+      const float4 four = *reinterpret_cast<const float4*>(at);
+      out[0] = four.x, out[1] = four.y, out[2] = four.z, out[3] = four.w;
+    } else {
+      const ushort4 four = *reinterpret_cast<const ushort4*>(at);
+      const std::uint16_t bits[] = {four.x, four.y, four.z, four.w};
+      for (std::size_t c = 0; c < kRowPart; ++c) out[c] = load_f32(bits, dtype, c);
+    }
+    return;
+  }
+#endif
+  for (std::size_t c = 0; c < n; ++c) out[c] = load_f32(data, dtype, first + c);
+}
+/// And back, rounded to nearest even; values beyond the dtype's range become its largest.
+GRADWIRE_HD inline void store_row(void* data, DType dtype, std::size_t first, std::size_t n, const float* values) {
+#ifdef __CUDA_ARCH__
+  auto* const at = static_cast<std::byte*>(data) + first * size_of(dtype);
+  if (n == kRowPart && reinterpret_cast<std::uintptr_t>(at) % (kRowPart * size_of(dtype)) == 0) {
+    if (dtype == DType::f32) {
+      *reinterpret_cast<float4*>(at) = make_float4(values[0], values[1], values[2], values[3]);
+    } else {
+      std::uint16_t bits[kRowPart];
+      for (std::size_t c = 0; c < kRowPart; ++c) store_f32(bits, dtype, c, saturate(values[c], dtype));
+      *reinterpret_cast<ushort4*>(at) = make_ushort4(bits[0], bits[1], bits[2], bits[3]);
+    }
+    return;
+  }
+#endif
+  for (std::size_t c = 0; c < n; ++c) store_f32(data, dtype, first + c, saturate(values[c], dtype));
+}
+
+}  // namespace gradwire::device
