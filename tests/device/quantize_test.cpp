@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <functional>
 #include <iostream>
 
 #include "unit/compress_support.hpp"
@@ -103,6 +104,40 @@ TEST_F(QuantizeDevice, GivesTheReferencesBytes) {
       }
 }
 
+TEST_F(QuantizeDevice, EncodesSumsLikeDecodingOneAfterAnother) {
+  const QuantizeKernels& reference = isa::scalar_kernels<QuantizeKernels>();
+  const cuda::Stream stream;
+  for (const std::uint32_t bits : {1u, 3u, 4u, 8u})
+    for (const std::size_t count : {1u, 513u, 30'001u}) {
+      const QuantizeParams params{bits, 512, Norm::minmax, Rounding::stochastic};
+      const std::size_t size = QuantizeLayout{params, count}.payload_bytes();
+      Values sum(mixed_gradients(count, 5), DType::f32);
+      const OnDevice own = upload(stream, sum.tensor().data, count * sizeof(float));
+      std::vector<OnDevice> payloads;
+      std::vector<const std::byte*> pointers;
+      for (unsigned p = 0; p < 3; ++p) {
+        const Values x(mixed_gradients(count, 10 + p), DType::f32);
+        std::vector<std::byte> payload(size);
+        reference.encode({params, x.tensor(), payload.data(), nullptr, {1, p, {}, 0}});
+        reference.decode({params, payload.data(), sum.tensor(), Write::add});
+        payloads.push_back(upload(stream, payload.data(), size));
+        pointers.push_back(payloads.back().data);
+        stream.wait();
+      }
+      std::vector<std::byte> expected(size);
+      const RandomKey key{3, 4, ParamId{5}, 6};
+      reference.encode({params, sum.tensor(), expected.data(), nullptr, key});
+      const OnDevice list = upload(stream, pointers.data(), pointers.size() * sizeof(std::byte*));
+      const OnDevice bad = upload(stream, &device::kNoBadBucket, sizeof device::kNoBadBucket);
+      const cuda::Memory out(size + 16, stream);
+      device::quantize_sum({{params, {own.data, count, DType::f32, Space::device}, out.data(), nullptr, key},
+                            reinterpret_cast<const std::byte* const*>(list.data),
+                            3},
+                           reinterpret_cast<std::uint32_t*>(bad.data), stream.get());
+      ASSERT_EQ(download(stream, out.data(), size), expected) << bits << ' ' << count;
+    }
+}
+
 TEST_F(QuantizeDevice, NamesTheFirstBucketWithoutAFiniteScale) {
   const cuda::Stream stream;
   constexpr std::size_t kCount = 100'000;
@@ -124,14 +159,28 @@ TEST_F(QuantizeDevice, NamesTheFirstBucketWithoutAFiniteScale) {
     }
 }
 
+void expect_unsupported(const std::function<void()>& call) {
+  try {
+    call();
+    ADD_FAILURE() << "was taken";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Errc::unsupported) << error.what();
+  }
+}
+
 TEST(QuantizeDeviceRefuses, Trits) {
   const QuantizeParams trits{2, 512, Norm::linf, Rounding::stochastic, Levels::ternary, Packing::trits};
-  try {
-    device::quantize_decode({trits, nullptr, {}, Write::assign}, nullptr);
-    ADD_FAILURE() << "took trits";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), Errc::unsupported);
-  }
+  expect_unsupported([&] { device::quantize_decode({trits, nullptr, {}, Write::assign}, nullptr); });
+  expect_unsupported([&] { device::quantize_encode({trits, {}, nullptr, nullptr, {}}, nullptr, nullptr, nullptr); });
+}
+
+TEST(QuantizeDeviceRefuses, SumsThatOneKernelCannotEncode) {
+  const auto sum_of = [](const QuantizeParams& params, DType dtype) {
+    device::quantize_sum({{params, {nullptr, 0, dtype}, nullptr, nullptr, {}}}, nullptr, nullptr);
+  };
+  expect_unsupported([&] { sum_of({4, 96}, DType::f32); });
+  expect_unsupported([&] { sum_of({4, 512, Norm::l2}, DType::f32); });
+  expect_unsupported([&] { sum_of({4, 512}, DType::bf16); });
 }
 
 }  // namespace

@@ -41,7 +41,8 @@ std::size_t encode_in_two(const kernels::QuantizeEncode& job) {
 }
 
 /// As the one kernel does it for whole tiles: the threads of a bucket keep their tiles' values.
-std::size_t encode_in_one(const kernels::QuantizeEncode& job) {
+std::size_t encode_in_one(const device::QuantizeSum& sum) {
+  const kernels::QuantizeEncode& job = sum.own;
   const QuantizeLayout layout{job.params, job.x.count};
   const std::size_t threads = device::tiles_a_bucket(job.params);
   for (std::size_t bucket = 0; bucket < layout.buckets(); ++bucket) {
@@ -49,7 +50,7 @@ std::size_t encode_in_one(const kernels::QuantizeEncode& job) {
     std::vector<device::BucketNorms> norms;
     for (std::size_t place = 0; place < threads; ++place) {
       const auto tile = device::QuantizeTile::at(bucket * threads + place);
-      values.push_back(device::load_tile(layout, job.x, tile));
+      values.push_back(device::sum_tile(sum, tile));
       norms.push_back(device::tile_norms(layout, tile, values.back()));
     }
     BucketScale scale;
@@ -67,7 +68,7 @@ std::size_t encode(const kernels::QuantizeEncode& job) {
     const QuantizeLayout layout{job.params, job.x.count};
     std::memcpy(job.payload, job.codebook, layout.scale_offset());
   }
-  return device::has_whole_tiles(job.params) ? encode_in_one(job) : encode_in_two(job);
+  return device::has_whole_tiles(job.params) ? encode_in_one({job}) : encode_in_two(job);
 }
 
 void decode(const kernels::QuantizeDecode& job) {
@@ -158,6 +159,43 @@ TEST_P(DeviceTiles, GiveTheReferencesBytesForOtherLevels) {
       for (const std::size_t count : counts_for(GetParam())) {
         compare({params, dtype, count});
         if (HasFatalFailure()) return;
+      }
+}
+
+/// The owner of a chunk adds the others' frames to its own input, one after another, and encodes the sum.
+class DeviceSums : public ::testing::TestWithParam<std::uint32_t> {};
+INSTANTIATE_TEST_SUITE_P(Buckets, DeviceSums, ::testing::Values(128, 384, 512, 8192),
+                         ::testing::PrintToStringParamName());
+
+TEST_P(DeviceSums, AreEncodedLikeDecodingOneAfterAnother) {
+  const QuantizeKernels& reference = isa::scalar_kernels<QuantizeKernels>();
+  for (const std::uint32_t bits : {1u, 2u, 3u, 4u, 8u})
+    for (const Norm norm : {Norm::linf, Norm::minmax})
+      for (const std::size_t count : counts_for(GetParam())) {
+        const QuantizeParams params{bits, GetParam(), norm, Rounding::stochastic};
+        ASSERT_TRUE(device::has_whole_tiles(params));
+        const std::size_t size = QuantizeLayout{params, count}.payload_bytes();
+        std::vector<std::vector<std::byte>> payloads(3, std::vector<std::byte>(size));
+        std::vector<const std::byte*> pointers;
+        Values sum(mixed_gradients(count, 5), DType::f32);
+        const Values own = sum;
+        for (std::size_t p = 0; p < payloads.size(); ++p) {
+          const Values x(mixed_gradients(count, static_cast<unsigned>(10 + p)), DType::f32);
+          ASSERT_EQ(reference.encode({params, x.tensor(), payloads[p].data(), nullptr, {1, p, {}, 0}}), count);
+          reference.decode({params, payloads[p].data(), sum.tensor(), Write::add});
+          pointers.push_back(payloads[p].data());
+        }
+        std::vector<std::byte> expected(size);
+        std::vector<std::byte> actual(size, std::byte{0x11});
+        Values owed(count, DType::f32);
+        Values owed_here(count, DType::f32);
+        const RandomKey key{3, 4, ParamId{5}, 6};
+        reference.encode({params, sum.tensor(), expected.data(), static_cast<float*>(owed.tensor().data), key});
+        encode_in_one({{params, own.tensor(), actual.data(), static_cast<float*>(owed_here.tensor().data), key},
+                       pointers.data(),
+                       3});
+        ASSERT_EQ(actual, expected) << bits << ' ' << count;
+        ASSERT_EQ(owed_here.bytes(), owed.bytes()) << bits << ' ' << count;
       }
 }
 

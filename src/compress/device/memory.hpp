@@ -30,6 +30,28 @@ GRADWIRE_HD inline void store_word(std::byte* at, std::uint32_t word) {
 #endif
 }
 
+/// load_f32() and store_f32() of memory that is aligned to its elements, as all device memory is.
+[[nodiscard]] GRADWIRE_HD inline float load_element(const void* data, DType dtype, std::size_t i) {
+#ifdef __CUDA_ARCH__
+  if (dtype == DType::f32) return static_cast<const float*>(data)[i];
+  const std::uint16_t bits = static_cast<const std::uint16_t*>(data)[i];
+  return dtype == DType::f16 ? f32_from_f16(bits) : f32_from_bf16(bits);
+#else
+  return load_f32(data, dtype, i);
+#endif
+}
+GRADWIRE_HD inline void store_element(void* data, DType dtype, std::size_t i, float value) {
+#ifdef __CUDA_ARCH__
+  if (dtype == DType::f32) {
+    static_cast<float*>(data)[i] = value;
+  } else {
+    static_cast<std::uint16_t*>(data)[i] = dtype == DType::f16 ? f16_from_f32(value) : bf16_from_f32(value);
+  }
+#else
+  store_f32(data, dtype, i, value);
+#endif
+}
+
 inline constexpr std::size_t kRowPart = 4;
 
 /// Elements beside one another, of which `n` of kRowPart are there: 16 or 8 bytes at once, where they lie so.
@@ -43,12 +65,12 @@ GRADWIRE_HD inline void load_row(const void* data, DType dtype, std::size_t firs
     } else {
       const ushort4 four = *reinterpret_cast<const ushort4*>(at);
       const std::uint16_t bits[] = {four.x, four.y, four.z, four.w};
-      for (std::size_t c = 0; c < kRowPart; ++c) out[c] = load_f32(bits, dtype, c);
+      for (std::size_t c = 0; c < kRowPart; ++c) out[c] = load_element(bits, dtype, c);
     }
     return;
   }
 #endif
-  for (std::size_t c = 0; c < n; ++c) out[c] = load_f32(data, dtype, first + c);
+  for (std::size_t c = 0; c < n; ++c) out[c] = load_element(data, dtype, first + c);
 }
 /// And back, rounded to nearest even; values beyond the dtype's range become its largest.
 GRADWIRE_HD inline void store_row(void* data, DType dtype, std::size_t first, std::size_t n, const float* values) {
@@ -59,13 +81,13 @@ GRADWIRE_HD inline void store_row(void* data, DType dtype, std::size_t first, st
       *reinterpret_cast<float4*>(at) = make_float4(values[0], values[1], values[2], values[3]);
     } else {
       std::uint16_t bits[kRowPart];
-      for (std::size_t c = 0; c < kRowPart; ++c) store_f32(bits, dtype, c, saturate(values[c], dtype));
+      for (std::size_t c = 0; c < kRowPart; ++c) store_element(bits, dtype, c, saturate(values[c], dtype));
       *reinterpret_cast<ushort4*>(at) = make_ushort4(bits[0], bits[1], bits[2], bits[3]);
     }
     return;
   }
 #endif
-  for (std::size_t c = 0; c < n; ++c) store_f32(data, dtype, first + c, saturate(values[c], dtype));
+  for (std::size_t c = 0; c < n; ++c) store_element(data, dtype, first + c, saturate(values[c], dtype));
 }
 
 }  // namespace gradwire::device

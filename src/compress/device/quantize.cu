@@ -31,8 +31,8 @@ __device__ BucketScale settle(const kernels::QuantizeEncode& job, const Quantize
 
 /// Where tiles lie within buckets: a thread a tile, the threads of whole buckets in a block. x is read once, but for
 /// norms that are sums, whose columns are read again, out of caches.
-__global__ void __launch_bounds__(kBlockThreads)
-    encode_buckets(const kernels::QuantizeEncode job, std::uint32_t* first_bad) {
+__global__ void __launch_bounds__(kBlockThreads) encode_buckets(const QuantizeSum sum, std::uint32_t* first_bad) {
+  const kernels::QuantizeEncode& job = sum.own;
   __shared__ BucketNorms norms[kBlockThreads];
   __shared__ BucketScale scales[kMostBuckets];
   __shared__ float sums[kMostBuckets][QuantizeLayout::kRow];
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kBlockThreads)
     const QuantizeTile tile = QuantizeTile::at(bucket * threads + place);
     TileValues values;
     if (busy) {
-      values = load_tile(layout, job.x, tile);
+      values = sum_tile(sum, tile);
       norms[threadIdx.x] = tile_norms(layout, tile, values);
       if (needs_sums(job.params.norm)) {
         for (unsigned column = place; column < QuantizeLayout::kRow; column += threads)
@@ -104,6 +104,13 @@ void require_planes(const QuantizeParams& params) {
     throw Error(Errc::unsupported, "codes packed as trits are not for device memory");
 }
 
+void launch_encode_buckets(const QuantizeSum& sum, std::uint32_t* first_bad, cudaStream_t stream) {
+  const QuantizeLayout layout{sum.own.params, sum.own.x.count};
+  const std::size_t threads = layout.buckets() * tiles_a_bucket(sum.own.params);
+  encode_buckets<<<blocks_for(threads), kBlockThreads, 0, stream>>>(sum, first_bad);
+  cuda::check(cudaGetLastError(), "launch of encode_buckets");
+}
+
 }  // namespace
 
 std::size_t quantize_scratch_bytes(const QuantizeParams& params, std::size_t count) noexcept {
@@ -113,18 +120,22 @@ std::size_t quantize_scratch_bytes(const QuantizeParams& params, std::size_t cou
 void quantize_encode(const kernels::QuantizeEncode& job, std::byte* scratch, std::uint32_t* first_bad,
                      cudaStream_t stream) {
   require_planes(job.params);
+  if (has_whole_tiles(job.params)) return launch_encode_buckets({job}, first_bad, stream);
   const QuantizeLayout layout{job.params, job.x.count};
-  if (has_whole_tiles(job.params)) {
-    const std::size_t threads = layout.buckets() * tiles_a_bucket(job.params);
-    encode_buckets<<<blocks_for(threads), kBlockThreads, 0, stream>>>(job, first_bad);
-    return cuda::check(cudaGetLastError(), "launch of encode_buckets");
-  }
   auto* const scales = reinterpret_cast<BucketScale*>(scratch);
   find_scales<<<blocks_for(layout.buckets() * kWarp), kBlockThreads, 0, stream>>>(job, scales, first_bad);
   cuda::check(cudaGetLastError(), "launch of find_scales");
   const std::size_t tiles = QuantizeTile::count(layout);
   pack_codes<<<blocks_for(tiles), kBlockThreads, 0, stream>>>(job, scales, tiles);
   cuda::check(cudaGetLastError(), "launch of pack_codes");
+}
+
+void quantize_sum(const QuantizeSum& sum, std::uint32_t* first_bad, cudaStream_t stream) {
+  require_planes(sum.own.params);
+  if (!has_whole_tiles(sum.own.params) || needs_sums(sum.own.params.norm) || sum.own.x.dtype != DType::f32)
+    throw Error(Errc::unsupported,
+                "sums are encoded in one kernel for buckets of 128 elements and multiples, norms linf and minmax, f32");
+  launch_encode_buckets(sum, first_bad, stream);
 }
 
 void quantize_decode(const kernels::QuantizeDecode& job, cudaStream_t stream) {

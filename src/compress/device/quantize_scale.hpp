@@ -38,7 +38,7 @@ inline constexpr std::size_t kBucketLanes = 32;
   const std::size_t size = bucket_size(layout, bucket);
   BucketNorms norms;
   for (std::size_t i = lane; i < size; i += kBucketLanes) {
-    norms.see(load_f32(x.data, x.dtype, first + i));
+    norms.see(load_element(x.data, x.dtype, first + i));
   }
   return norms;
 }
@@ -53,7 +53,7 @@ inline constexpr std::size_t kBucketLanes = 32;
   const bool magnitudes = layout.params.norm == Norm::mean;
   float sum = 0;
   for (std::size_t i = column; i < size; i += QuantizeLayout::kRow) {
-    const float value = load_f32(x.data, x.dtype, first + i);
+    const float value = load_element(x.data, x.dtype, first + i);
     sum += magnitudes ? std::fabs(value) : value * value;
   }
   return sum;

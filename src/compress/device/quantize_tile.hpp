@@ -158,44 +158,83 @@ GRADWIRE_HD inline void encode_tile(const kernels::QuantizeEncode& job, std::siz
   return params.bucket / (QuantizeTile::kRows * QuantizeTile::kColumns);
 }
 
-/// Values of a tile's elements into y.
-GRADWIRE_HD inline void decode_tile(const kernels::QuantizeDecode& job, std::size_t index) {
-  const QuantizeLayout layout{job.params, job.y.count};
-  const QuantizeTile tile = QuantizeTile::at(index);
-  std::uint32_t codes[QuantizeTile::kRows] = {};
+/// Codes of a tile's elements out of a payload: a byte for each column.
+struct TileCodes {
+  std::uint32_t row[QuantizeTile::kRows];
+};
+
+[[nodiscard]] GRADWIRE_HD inline TileCodes unpack_tile(const QuantizeLayout& layout, const std::byte* payload,
+                                                       const QuantizeTile& tile) {
+  TileCodes codes{};
   unsigned code_bit = 0;
   for (std::size_t width = 8; width != 0; width /= 2) {
     if (!layout.has_plane(width)) continue;
     const std::uint32_t mask = ((1u << width) - 1u) * 0x0101'0101u;
     const std::size_t rows_a_word = 8 / width;
     const std::size_t words = tile.words(layout, width);
-    const std::byte* const in = job.payload + tile.word_offset(layout, width);
+    const std::byte* const in = payload + tile.word_offset(layout, width);
     for (std::size_t w = 0; w < words; ++w) {
       const std::uint32_t word = load_word(in + w * QuantizeLayout::kRow);
       for (std::size_t r = 0; r < rows_a_word; ++r)
-        codes[w * rows_a_word + r] |= (word >> width * r & mask) << code_bit;
+        codes.row[w * rows_a_word + r] |= (word >> width * r & mask) << code_bit;
     }
     code_bit += static_cast<unsigned>(width);
   }
-  const auto* const codebook = reinterpret_cast<const float*>(job.payload);  // read for learned levels only
-  const std::byte* const scales = job.payload + layout.scale_offset();
+  return codes;
+}
+
+/// Values of `n` elements of a tile's row, instead of `values` or added to them.
+GRADWIRE_HD inline void decode_row(const QuantizeLayout& layout, const std::byte* payload, const QuantizeTile& tile,
+                                   std::size_t row, std::size_t n, std::uint32_t codes, Write write, float* values) {
+  const auto* const codebook = reinterpret_cast<const float*>(payload);  // read for learned levels only
+  const std::byte* const scales = payload + layout.scale_offset();
+  const std::size_t at = tile.element(row, 0) / layout.params.bucket * layout.scale_floats();
+  BucketScale scale;
+  scale.unit = load_element(scales, DType::f32, at);
+  if (layout.params.norm == Norm::minmax) scale.min = load_element(scales, DType::f32, at + 1);
+  for (std::size_t column = 0; column < n; ++column) {
+    const int code = static_cast<int>(codes >> 8 * column & 0xffu);
+    const float value = value_of(layout.params, scale, code, codebook);
+    values[column] = write == Write::add ? values[column] + value : value;
+  }
+}
+
+/// Values of a tile's elements into y.
+GRADWIRE_HD inline void decode_tile(const kernels::QuantizeDecode& job, std::size_t index) {
+  const QuantizeLayout layout{job.params, job.y.count};
+  const QuantizeTile tile = QuantizeTile::at(index);
+  const TileCodes codes = unpack_tile(layout, job.payload, tile);
   for (std::size_t row = 0; row < QuantizeTile::kRows; ++row) {
     const std::size_t n = row_size(layout, tile, row);
     if (n == 0) return;
     const std::size_t first = tile.element(row, 0);
-    const std::size_t at = first / job.params.bucket * layout.scale_floats();
-    BucketScale scale;
-    scale.unit = load_f32(scales, DType::f32, at);
-    if (job.params.norm == Norm::minmax) scale.min = load_f32(scales, DType::f32, at + 1);
     float values[QuantizeTile::kColumns] = {};
     if (job.write == Write::add) load_row(job.y.data, job.y.dtype, first, n, values);
-    for (std::size_t column = 0; column < n; ++column) {
-      const int code = static_cast<int>(codes[row] >> 8 * column & 0xffu);
-      const float value = value_of(job.params, scale, code, codebook);
-      values[column] = job.write == Write::add ? values[column] + value : value;
-    }
+    decode_row(layout, job.payload, tile, row, n, codes.row[row], job.write, values);
     store_row(job.y.data, job.y.dtype, first, n, values);
   }
+}
+
+/// What an owner of a chunk encodes: its own input (f32) and, added to it in turn, what payloads of the same layout
+/// hold.
+struct QuantizeSum {
+  kernels::QuantizeEncode own;
+  const std::byte* const* payloads = nullptr;
+  std::uint32_t count = 0;
+};
+
+[[nodiscard]] GRADWIRE_HD inline TileValues sum_tile(const QuantizeSum& sum, const QuantizeTile& tile) {
+  const QuantizeLayout layout{sum.own.params, sum.own.x.count};
+  TileValues values = load_tile(layout, sum.own.x, tile);
+  for (std::uint32_t p = 0; p < sum.count; ++p) {
+    const TileCodes codes = unpack_tile(layout, sum.payloads[p], tile);
+    for (std::size_t row = 0; row < QuantizeTile::kRows; ++row) {
+      const std::size_t n = row_size(layout, tile, row);
+      if (n == 0) break;
+      decode_row(layout, sum.payloads[p], tile, row, n, codes.row[row], Write::add, values.at[row]);
+    }
+  }
+  return values;
 }
 
 }  // namespace gradwire::device
