@@ -65,12 +65,15 @@ GRADWIRE_HD inline void load_row(const void* data, DType dtype, std::size_t firs
     } else {
       const ushort4 four = *reinterpret_cast<const ushort4*>(at);
       const std::uint16_t bits[] = {four.x, four.y, four.z, four.w};
+      GRADWIRE_UNROLL
       for (std::size_t c = 0; c < kRowPart; ++c) out[c] = load_element(bits, dtype, c);
     }
     return;
   }
 #endif
-  for (std::size_t c = 0; c < n; ++c) out[c] = load_element(data, dtype, first + c);
+  GRADWIRE_UNROLL
+  for (std::size_t c = 0; c < kRowPart; ++c)
+    if (c < n) out[c] = load_element(data, dtype, first + c);
 }
 /// And back, rounded to nearest even; values beyond the dtype's range become its largest.
 GRADWIRE_HD inline void store_row(void* data, DType dtype, std::size_t first, std::size_t n, const float* values) {
@@ -81,13 +84,16 @@ GRADWIRE_HD inline void store_row(void* data, DType dtype, std::size_t first, st
       *reinterpret_cast<float4*>(at) = make_float4(values[0], values[1], values[2], values[3]);
     } else {
       std::uint16_t bits[kRowPart];
+      GRADWIRE_UNROLL
       for (std::size_t c = 0; c < kRowPart; ++c) store_element(bits, dtype, c, saturate(values[c], dtype));
       *reinterpret_cast<ushort4*>(at) = make_ushort4(bits[0], bits[1], bits[2], bits[3]);
     }
     return;
   }
 #endif
-  for (std::size_t c = 0; c < n; ++c) store_element(data, dtype, first + c, saturate(values[c], dtype));
+  GRADWIRE_UNROLL
+  for (std::size_t c = 0; c < kRowPart; ++c)
+    if (c < n) store_element(data, dtype, first + c, saturate(values[c], dtype));
 }
 
 }  // namespace gradwire::device

@@ -59,6 +59,7 @@ struct TileValues {
 [[nodiscard]] GRADWIRE_HD inline TileValues load_tile(const QuantizeLayout& layout, const ConstTensor& x,
                                                       const QuantizeTile& tile) {
   TileValues values;
+  GRADWIRE_UNROLL
   for (std::size_t row = 0; row < QuantizeTile::kRows; ++row)
     load_row(x.data, x.dtype, tile.element(row, 0), row_size(layout, tile, row), values.at[row]);
   return values;
@@ -67,9 +68,12 @@ struct TileValues {
 [[nodiscard]] GRADWIRE_HD inline BucketNorms tile_norms(const QuantizeLayout& layout, const QuantizeTile& tile,
                                                         const TileValues& values) {
   BucketNorms norms;
+  GRADWIRE_UNROLL
   for (std::size_t row = 0; row < QuantizeTile::kRows; ++row) {
     const std::size_t n = row_size(layout, tile, row);
-    for (std::size_t column = 0; column < n; ++column) norms.see(values.at[row][column]);
+    GRADWIRE_UNROLL
+    for (std::size_t column = 0; column < QuantizeTile::kColumns; ++column)
+      if (column < n) norms.see(values.at[row][column]);
   }
   return norms;
 }
@@ -108,13 +112,16 @@ GRADWIRE_HD void pack_tile(const kernels::QuantizeEncode& job, const QuantizeTil
   const bool draws = job.params.round == Rounding::stochastic;
   TileRandom random(job.key, job.key.first_element + tile.element(0, 0));
   std::uint32_t codes[QuantizeTile::kRows] = {};  // a byte for each column
+  GRADWIRE_UNROLL
   for (std::size_t row = 0; row < QuantizeTile::kRows; ++row) {
     const std::size_t n = row_size(layout, tile, row);
-    if (n == 0) break;
+    if (n == 0) continue;
     const BucketScale scale = scale_of(row);
     const std::size_t first = tile.element(row, 0);
     float lost[QuantizeTile::kColumns];
-    for (std::size_t column = 0; column < n; ++column) {
+    GRADWIRE_UNROLL
+    for (std::size_t column = 0; column < QuantizeTile::kColumns; ++column) {
+      if (column >= n) continue;
       const float x = values.at[row][column];
       const std::uint16_t r = draws ? random.at(job.key.first_element + first + column) : std::uint16_t{0};
       const int code = code_of(job.params, scale, x, r, job.codebook);
@@ -124,17 +131,21 @@ GRADWIRE_HD void pack_tile(const kernels::QuantizeEncode& job, const QuantizeTil
     if (job.residual != nullptr) store_row(job.residual, DType::f32, first, n, lost);
   }
   unsigned code_bit = 0;
-  for (std::size_t width = 8; width != 0; width /= 2) {
+  GRADWIRE_UNROLL
+  for (int step = 0; step < 4; ++step) {
+    const std::size_t width = std::size_t{8} >> step;
     if (!layout.has_plane(width)) continue;
     const std::uint32_t mask = ((1u << width) - 1u) * 0x0101'0101u;
     const std::size_t rows_a_word = 8 / width;
     const std::size_t words = tile.words(layout, width);
     std::byte* const out = job.payload + tile.word_offset(layout, width);
-    for (std::size_t w = 0; w < words; ++w) {
+    GRADWIRE_UNROLL
+    for (std::size_t w = 0; w < width; ++w) {
       std::uint32_t word = 0;
+      GRADWIRE_UNROLL
       for (std::size_t r = 0; r < rows_a_word; ++r)
         word |= (codes[w * rows_a_word + r] >> code_bit & mask) << width * r;
-      store_word(out + w * QuantizeLayout::kRow, word);
+      if (w < words) store_word(out + w * QuantizeLayout::kRow, word);
     }
     code_bit += static_cast<unsigned>(width);
   }
@@ -167,14 +178,18 @@ struct TileCodes {
                                                        const QuantizeTile& tile) {
   TileCodes codes{};
   unsigned code_bit = 0;
-  for (std::size_t width = 8; width != 0; width /= 2) {
+  GRADWIRE_UNROLL
+  for (int step = 0; step < 4; ++step) {
+    const std::size_t width = std::size_t{8} >> step;
     if (!layout.has_plane(width)) continue;
     const std::uint32_t mask = ((1u << width) - 1u) * 0x0101'0101u;
     const std::size_t rows_a_word = 8 / width;
     const std::size_t words = tile.words(layout, width);
     const std::byte* const in = payload + tile.word_offset(layout, width);
-    for (std::size_t w = 0; w < words; ++w) {
-      const std::uint32_t word = load_word(in + w * QuantizeLayout::kRow);
+    GRADWIRE_UNROLL
+    for (std::size_t w = 0; w < width; ++w) {
+      const std::uint32_t word = w < words ? load_word(in + w * QuantizeLayout::kRow) : 0;
+      GRADWIRE_UNROLL
       for (std::size_t r = 0; r < rows_a_word; ++r)
         codes.row[w * rows_a_word + r] |= (word >> width * r & mask) << code_bit;
     }
@@ -192,7 +207,9 @@ GRADWIRE_HD inline void decode_row(const QuantizeLayout& layout, const std::byte
   BucketScale scale;
   scale.unit = load_element(scales, DType::f32, at);
   if (layout.params.norm == Norm::minmax) scale.min = load_element(scales, DType::f32, at + 1);
-  for (std::size_t column = 0; column < n; ++column) {
+  GRADWIRE_UNROLL
+  for (std::size_t column = 0; column < kRowPart; ++column) {
+    if (column >= n) continue;
     const int code = static_cast<int>(codes >> 8 * column & 0xffu);
     const float value = value_of(layout.params, scale, code, codebook);
     values[column] = write == Write::add ? values[column] + value : value;
@@ -204,9 +221,10 @@ GRADWIRE_HD inline void decode_tile(const kernels::QuantizeDecode& job, std::siz
   const QuantizeLayout layout{job.params, job.y.count};
   const QuantizeTile tile = QuantizeTile::at(index);
   const TileCodes codes = unpack_tile(layout, job.payload, tile);
+  GRADWIRE_UNROLL
   for (std::size_t row = 0; row < QuantizeTile::kRows; ++row) {
     const std::size_t n = row_size(layout, tile, row);
-    if (n == 0) return;
+    if (n == 0) continue;
     const std::size_t first = tile.element(row, 0);
     float values[QuantizeTile::kColumns] = {};
     if (job.write == Write::add) load_row(job.y.data, job.y.dtype, first, n, values);
@@ -228,9 +246,10 @@ struct QuantizeSum {
   TileValues values = load_tile(layout, sum.own.x, tile);
   for (std::uint32_t p = 0; p < sum.count; ++p) {
     const TileCodes codes = unpack_tile(layout, sum.payloads[p], tile);
+    GRADWIRE_UNROLL
     for (std::size_t row = 0; row < QuantizeTile::kRows; ++row) {
       const std::size_t n = row_size(layout, tile, row);
-      if (n == 0) break;
+      if (n == 0) continue;
       decode_row(layout, sum.payloads[p], tile, row, n, codes.row[row], Write::add, values.at[row]);
     }
   }
