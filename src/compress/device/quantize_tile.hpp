@@ -103,6 +103,25 @@ class TileRandom {
   RandomStream::Keys keys_;
 };
 
+/// Calls visit(where the word lies in the payload, first row of its rows_a_word, width, the code's first bit, a mask of
+/// width bits for each column, whether the word is there) for each of the tile's words, plane by plane.
+template <class Visit>
+GRADWIRE_HD void visit_words(const QuantizeLayout& layout, const QuantizeTile& tile, Visit visit) {
+  unsigned code_bit = 0;
+  GRADWIRE_UNROLL
+  for (int step = 0; step < 4; ++step) {
+    const std::size_t width = std::size_t{8} >> step;
+    if (!layout.has_plane(width)) continue;
+    const std::uint32_t mask = ((1u << width) - 1u) * 0x0101'0101u;
+    const std::size_t words = tile.words(layout, width);
+    const std::size_t offset = tile.word_offset(layout, width);
+    GRADWIRE_UNROLL
+    for (std::size_t w = 0; w < width; ++w)
+      visit(offset + w * QuantizeLayout::kRow, w * (8 / width), width, code_bit, mask, w < words);
+    code_bit += static_cast<unsigned>(width);
+  }
+}
+
 /// Codes and residuals of a tile whose values are there; `scale_of(row)` is that of the row's bucket. Residuals may
 /// take the place of x.
 template <class ScaleOf>
@@ -130,25 +149,14 @@ GRADWIRE_HD void pack_tile(const kernels::QuantizeEncode& job, const QuantizeTil
     }
     if (job.residual != nullptr) store_row(job.residual, DType::f32, first, n, lost);
   }
-  unsigned code_bit = 0;
-  GRADWIRE_UNROLL
-  for (int step = 0; step < 4; ++step) {
-    const std::size_t width = std::size_t{8} >> step;
-    if (!layout.has_plane(width)) continue;
-    const std::uint32_t mask = ((1u << width) - 1u) * 0x0101'0101u;
-    const std::size_t rows_a_word = 8 / width;
-    const std::size_t words = tile.words(layout, width);
-    std::byte* const out = job.payload + tile.word_offset(layout, width);
-    GRADWIRE_UNROLL
-    for (std::size_t w = 0; w < width; ++w) {
-      std::uint32_t word = 0;
-      GRADWIRE_UNROLL
-      for (std::size_t r = 0; r < rows_a_word; ++r)
-        word |= (codes[w * rows_a_word + r] >> code_bit & mask) << width * r;
-      if (w < words) store_word(out + w * QuantizeLayout::kRow, word);
-    }
-    code_bit += static_cast<unsigned>(width);
-  }
+  visit_words(
+      layout, tile,
+      [&](std::size_t at, std::size_t row, std::size_t width, unsigned code_bit, std::uint32_t mask, bool is_there) {
+        std::uint32_t word = 0;
+        GRADWIRE_UNROLL
+        for (std::size_t r = 0; r < 8 / width; ++r) word |= (codes[row + r] >> code_bit & mask) << width * r;
+        if (is_there) store_word(job.payload + at, word);
+      });
 }
 
 /// A tile whose buckets' scales are known. `scales`: of all buckets.
@@ -177,24 +185,13 @@ struct TileCodes {
 [[nodiscard]] GRADWIRE_HD inline TileCodes unpack_tile(const QuantizeLayout& layout, const std::byte* payload,
                                                        const QuantizeTile& tile) {
   TileCodes codes{};
-  unsigned code_bit = 0;
-  GRADWIRE_UNROLL
-  for (int step = 0; step < 4; ++step) {
-    const std::size_t width = std::size_t{8} >> step;
-    if (!layout.has_plane(width)) continue;
-    const std::uint32_t mask = ((1u << width) - 1u) * 0x0101'0101u;
-    const std::size_t rows_a_word = 8 / width;
-    const std::size_t words = tile.words(layout, width);
-    const std::byte* const in = payload + tile.word_offset(layout, width);
-    GRADWIRE_UNROLL
-    for (std::size_t w = 0; w < width; ++w) {
-      const std::uint32_t word = w < words ? load_word(in + w * QuantizeLayout::kRow) : 0;
-      GRADWIRE_UNROLL
-      for (std::size_t r = 0; r < rows_a_word; ++r)
-        codes.row[w * rows_a_word + r] |= (word >> width * r & mask) << code_bit;
-    }
-    code_bit += static_cast<unsigned>(width);
-  }
+  visit_words(
+      layout, tile,
+      [&](std::size_t at, std::size_t row, std::size_t width, unsigned code_bit, std::uint32_t mask, bool is_there) {
+        const std::uint32_t word = is_there ? load_word(payload + at) : 0;
+        GRADWIRE_UNROLL
+        for (std::size_t r = 0; r < 8 / width; ++r) codes.row[row + r] |= (word >> width * r & mask) << code_bit;
+      });
   return codes;
 }
 
