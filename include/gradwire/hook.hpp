@@ -157,9 +157,9 @@ class GRADWIRE_API GradientHook {
   void load(const std::string& folder);
   /// Collective: from the next step on, each layer of the plan has the compressor that the plan names; residuals and
   /// warm starts stay. Throws Errc::invalid_argument for a layer that is no planned parameter, or a spec that the hook
-  /// cannot run, for no layers or one twice, and for figures that are NaN, negative or too large for JSON (sums need
-  /// not be right); Errc::rank_mismatch where ranks differ, in figures too, or another one could not. The old plan
-  /// stays then.
+  /// cannot run, for no layers or one twice, for figures that are NaN, negative or too large for JSON, and for sums
+  /// that are given (not 0) and not the layers'; Errc::rank_mismatch where ranks differ, in figures too, or another one
+  /// could not. The old plan stays then.
   void set_plan(const Plan& plan);
   /// What layers have now: the last plan's figures (0 where none was made) of all planned parameters.
   [[nodiscard]] Plan plan() const;

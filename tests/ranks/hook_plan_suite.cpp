@@ -62,13 +62,17 @@ TEST_P(HookPlan, APlanThatCannotRunChangesNothing) {
     EXPECT_THAT(refused(plan_of({{"layer0.weight", "q2"}, {"layer0.weight", "q3"}})).message, HasSubstr("twice"));
     Plan figures = same_for_all("q2");
     figures.layers[1].error = std::nan("");
-    EXPECT_THAT(refused(figures).message, HasSubstr("'layer2.weight': error nan"));
+    EXPECT_THAT(refused(figures).message, HasSubstr("(\"layer2.weight\"): error is nan"));
     figures.layers[1].error = 1;
+    figures.limit = PlanLimit::bytes;
     figures.budget = -1;
-    EXPECT_THAT(refused(figures).message, HasSubstr("not negative"));
+    EXPECT_THAT(refused(figures).message, HasSubstr("\"budget\" is -1"));
     figures.budget = 0;
+    figures.error = 2;
+    EXPECT_THAT(refused(figures).message, HasSubstr("\"error\" is 2, but the layers sum to 1"));
+    figures.error = 0;
     figures.layers[0].bytes = figures.layers[2].bytes = std::uint64_t{1} << 53;
-    EXPECT_THAT(refused(figures).message, HasSubstr("2^53"));
+    EXPECT_THAT(refused(figures).message, HasSubstr("bytes sum to more than"));
     if (comm.size() > 1) {
       const Outcome differs = refused(same_for_all(comm.rank() == 0 ? "q2" : "q3"));
       EXPECT_EQ(differs.code, Errc::rank_mismatch);

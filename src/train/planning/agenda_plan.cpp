@@ -1,34 +1,12 @@
 // The plan in force: taken up, set by hand, told, saved.
 #include <algorithm>
-#include <cmath>
-#include <set>
-#include <string_view>
 
 #include "base/fail.hpp"
+#include "plan/figures.hpp"
 #include "plan/table.hpp"
 #include "train/planning/agenda.hpp"
 
 namespace gradwire {
-namespace {
-
-/// So that a saved state that holds the plan can be read. Sums of a plan by hand need not be given.
-void check_figures(const Plan& plan) {
-  require(!plan.layers.empty(), "plan: no layer");
-  const auto is_figure = [](double value) { return std::isfinite(value) && value >= 0; };
-  std::set<std::string_view> names;
-  double bytes = 0;
-  for (const PlanLayer& layer : plan.layers) {
-    require(names.insert(layer.name).second, "plan: layer '{}' is there twice", layer.name);
-    require(is_error(layer.error), "plan: layer '{}': error {} is neither 0 nor in {}..{}", layer.name, layer.error,
-            kLeastError, kMaxError);
-    bytes += static_cast<double>(layer.bytes);
-  }
-  require(bytes <= static_cast<double>(kMaxBytes), "plan: {} bytes are more than 2^53", bytes);
-  require(is_figure(plan.budget) && is_figure(plan.bound.value_or(0)),
-          "plan: budget and bound are finite and not negative, given {} and {}", plan.budget, plan.bound.value_or(0));
-}
-
-}  // namespace
 
 void PlanAgenda::adopt() {
   if (next_ != specs_) guards_.forget();  // they have seen what the plan before did
@@ -61,7 +39,7 @@ void PlanAgenda::take_figures(const Plan& plan) {
 void PlanAgenda::refuse(const std::string& why) { note(step_ + 1, PlanOutcome::failed, "the plan cannot run: " + why); }
 
 PlanAgenda::Specs PlanAgenda::specs_of(const Plan& plan) const {
-  check_figures(plan);
+  (void)complete(plan);  // or a saved state that holds it could not be read
   Specs specs = specs_;
   for (const PlanLayer& layer : plan.layers) {
     const auto found = std::find_if(layers_.begin(), layers_.end(),
