@@ -6,6 +6,7 @@ Needs the target train_bench and the packages of `scripts/install-deps bench`.
 """
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -38,10 +39,12 @@ SETTINGS = [
 def train(bench, text, seed, scheme, policy):
     command = [str(bench), "--task", "kjv", "--data", str(text), "--ranks", "4", "--lr", "4", "--momentum", "0.9", "--seed", str(seed),
                "--scheme", scheme] + (["--policy", policy] + PLANNED if policy else [])
-    # A plan that a busy machine has no time to measure is said on standard error, and leaves the setting as it was.
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False,
+                          env={**os.environ, "GRADWIRE_LOG_LEVEL": "info"})
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)} failed with {done.returncode}:\n{done.stderr}")
+    if policy and " adopted" not in done.stderr:  # a busy machine may leave no time to measure: that is no row of a plan
+        sys.exit(f"{' '.join(command)}: no plan was adopted:\n{done.stderr}")
     return {**json.loads(done.stdout), "incomplete": done.stderr.count("incomplete")}
 
 
