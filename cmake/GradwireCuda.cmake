@@ -1,5 +1,32 @@
-# CUDA 12 or newer: for kernels that no part of the library uses yet, and for checks of the public headers.
+# CUDA 12 or newer, or the model of it in tests/device_model, on which kernels run as host code: for tests only.
 
+# gradwire_cuda_sources(TARGET files...): .cu files, which round each operation on its own, as hosts do.
+function(gradwire_cuda_sources target)
+  target_sources(${target} PRIVATE ${ARGN})
+  if(GRADWIRE_CUDA STREQUAL "MODEL")  # host code, behind what nvcc would have in front of it
+    set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX
+      COMPILE_OPTIONS "-x;c++;-include;${PROJECT_SOURCE_DIR}/tests/device_model/kernel.hpp")
+    return()
+  endif()
+  target_compile_options(${target} PRIVATE
+    "$<$<COMPILE_LANGUAGE:CUDA>:--fmad=false;--expt-relaxed-constexpr;-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Werror>")
+endfunction()
+
+if(GRADWIRE_CUDA STREQUAL "MODEL")
+  if(GRADWIRE_INSTALL)
+    message(STATUS "gradwire: GRADWIRE_CUDA=MODEL is for tests: nothing can be installed")
+    set(GRADWIRE_INSTALL OFF)
+  endif()
+  find_package(Boost REQUIRED COMPONENTS context)
+  add_library(gradwire_cuda_runtime INTERFACE)
+  target_include_directories(gradwire_cuda_runtime SYSTEM INTERFACE ${PROJECT_SOURCE_DIR}/tests/device_model)
+  target_include_directories(gradwire_cuda_runtime INTERFACE ${PROJECT_SOURCE_DIR}/tests)
+  add_library(gradwire::cuda_runtime ALIAS gradwire_cuda_runtime)
+  set(GRADWIRE_DEVICE_MODEL_SOURCES arena.cpp grid.cpp memory.cpp stream.cpp)  # in tests/device_model, for the library
+  set(GRADWIRE_HAVE_CUDA ON)
+  set(GRADWIRE_CUDA_REPORT "a model on the host: for tests, on no device")
+  return()
+endif()
 include(CheckLanguage)
 check_language(CUDA)
 if(NOT CMAKE_CUDA_COMPILER)
@@ -24,5 +51,8 @@ set(CMAKE_CUDA_STANDARD_REQUIRED ON)
 set(CMAKE_CUDA_EXTENSIONS OFF)
 find_package(CUDAToolkit REQUIRED)
 set(GRADWIRE_HAVE_CUDA ON)
-set(GRADWIRE_CUDA_REPORT
-  "nvcc ${CMAKE_CUDA_COMPILER_VERSION}: kernels of the quantisers and their tests; the library takes no device memory yet")
+add_library(gradwire_cuda_runtime INTERFACE)
+target_link_libraries(gradwire_cuda_runtime INTERFACE CUDA::cudart_static)
+add_library(gradwire::cuda_runtime ALIAS gradwire_cuda_runtime)
+list(JOIN CMAKE_CUDA_ARCHITECTURES " " architectures)
+set(GRADWIRE_CUDA_REPORT "nvcc ${CMAKE_CUDA_COMPILER_VERSION}, for ${architectures}")

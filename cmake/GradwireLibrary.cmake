@@ -1,6 +1,6 @@
 # gradwire::gradwire and gradwire::mpi out of the layers' objects: static, or shared with BUILD_SHARED_LIBS.
 
-set(GRADWIRE_LAYERS base compress transport collectives plan train)
+set(GRADWIRE_LAYERS base compress compress_device transport collectives plan train)
 set(GRADWIRE_COMPONENTS "")
 
 # A version below 1 promises its ABI to the minor version only.
@@ -16,6 +16,11 @@ target_include_directories(gradwire PUBLIC
   $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_compile_features(gradwire PUBLIC cxx_std_20)
 target_link_libraries(gradwire PRIVATE fmt::fmt spdlog::spdlog hwy::hwy zstd::libzstd_shared Threads::Threads)
+if(GRADWIRE_CUDA STREQUAL "MODEL")
+  target_link_libraries(gradwire PRIVATE Boost::context)
+elseif(GRADWIRE_HAVE_CUDA)
+  target_link_libraries(gradwire PRIVATE CUDA::cudart_static)
+endif()
 set_target_properties(gradwire PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${GRADWIRE_SOVERSION})
 
 if(GRADWIRE_HAVE_MPI)

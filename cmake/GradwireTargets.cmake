@@ -22,6 +22,7 @@ endif()
 # The arrows of docs/design.md: what stands to the left of each layer.
 set(GRADWIRE_LEFT_OF_base "")
 set(GRADWIRE_LEFT_OF_compress base)
+set(GRADWIRE_LEFT_OF_compress_device base)
 set(GRADWIRE_LEFT_OF_transport base)
 set(GRADWIRE_LEFT_OF_mpi_objects base transport)
 set(GRADWIRE_LEFT_OF_collectives base compress transport)

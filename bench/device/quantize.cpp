@@ -1,6 +1,4 @@
 // How fast the quantisers' kernels move bytes, beside a copy on the same device in the same run.
-#include "compress/device/quantize.cuh"
-
 #include <boost/program_options.hpp>
 #include <fmt/format.h>
 
@@ -10,21 +8,27 @@
 #include <random>
 #include <vector>
 
+#include "base/cuda.hpp"
+#include "base/device.hpp"
+#include "compress/device/codecs.hpp"
+#include "compress/device/quantize_tile.hpp"
+#include "compress/frame.hpp"
+
 namespace gradwire::device {
 namespace {
 namespace po = boost::program_options;
 
 /// The median of `repeat` runs, each of which the device times by itself, after one that does not count.
-double median_us(const cuda::Stream& stream, int repeat, const std::function<void()>& launch) {
+double median_us(StreamRef stream, int repeat, const std::function<void()>& launch) {
   cudaEvent_t begin = nullptr;
   cudaEvent_t end = nullptr;
   cuda::check(cudaEventCreate(&begin), "cudaEventCreate");
   cuda::check(cudaEventCreate(&end), "cudaEventCreate");
   std::vector<double> us;
   for (int run = 0; run <= repeat; ++run) {
-    cuda::check(cudaEventRecord(begin, stream.get()), "cudaEventRecord");
+    cuda::check(cudaEventRecord(begin, cuda::native(stream)), "cudaEventRecord");
     launch();
-    cuda::check(cudaEventRecord(end, stream.get()), "cudaEventRecord");
+    cuda::check(cudaEventRecord(end, cuda::native(stream)), "cudaEventRecord");
     cuda::check(cudaEventSynchronize(end), "cudaEventSynchronize");
     float ms = 0;
     cuda::check(cudaEventElapsedTime(&ms, begin, end), "cudaEventElapsedTime");
@@ -43,9 +47,10 @@ struct Row {
 };
 
 std::vector<Row> measure(const QuantizeParams& params, std::size_t count, int repeat) {
-  const cuda::Stream stream;
+  const device::Stream own;
+  const StreamRef stream = own.ref();
   const std::size_t floats = count * sizeof(float);
-  const std::size_t frame = QuantizeLayout{params, count}.payload_bytes();
+  const std::size_t payload = QuantizeLayout{params, count}.payload_bytes();
   std::vector<float> values(count);
   std::mt19937 engine(1);
   std::normal_distribution<float> normal;
@@ -53,44 +58,45 @@ std::vector<Row> measure(const QuantizeParams& params, std::size_t count, int re
 
   const cuda::Memory x(floats, stream);
   const cuda::Memory y(floats, stream);
-  const cuda::Memory payload(frame, stream);
-  const cuda::Memory sum(frame, stream);
-  const cuda::Memory scratch(quantize_scratch_bytes(params, count) + 16, stream);
-  const cuda::Memory words(64, stream);  // the first bad bucket, then pointers to payloads
-  const std::byte* const payloads[] = {payload.data(), payload.data(), payload.data()};
-  cuda::check(cudaMemcpyAsync(x.data(), values.data(), floats, cudaMemcpyHostToDevice, stream.get()), "upload");
-  cuda::check(cudaMemsetAsync(words.data(), 0xff, 16, stream.get()), "cudaMemsetAsync");
-  cuda::check(cudaMemcpyAsync(words.data() + 16, payloads, sizeof payloads, cudaMemcpyHostToDevice, stream.get()),
+  const cuda::Memory first(frame::kHeaderBytes + payload, stream);
+  const cuda::Memory second(frame::kHeaderBytes + payload, stream);
+  std::byte* const in = first.data() + frame::kHeaderBytes;
+  std::byte* const out = second.data() + frame::kHeaderBytes;
+  const std::byte* const payloads[] = {in, in, in};
+  const cuda::Memory list(sizeof payloads, stream);
+  cuda::check(cudaMemcpyAsync(x.data(), values.data(), floats, cudaMemcpyHostToDevice, cuda::native(stream)), "upload");
+  cuda::check(cudaMemcpyAsync(list.data(), payloads, sizeof payloads, cudaMemcpyHostToDevice, cuda::native(stream)),
               "upload");
-  auto* const bad = reinterpret_cast<std::uint32_t*>(words.data());
   auto* const residual = reinterpret_cast<float*>(y.data());
   const ConstTensor input(x.data(), count, DType::f32, Space::device);
+  const FrameStart start =
+      frame::device_frame({frame::Codec::quantize, params.options()}, count, DType::f32, frame::kHeaderBytes + payload)
+          .start;
   const auto encode = [&](float* left) {
-    return [&, left] {
-      quantize_encode({params, input, payload.data(), left, {1, 2, ParamId{3}, 0}}, scratch.data(), bad, stream.get());
-    };
+    return [&, left] { quantize_encode({params, input, in, left, {1, 2, ParamId{3}, 0}}, start, stream); };
   };
   const auto decode = [&](Write write) {
     return [&, write] {
-      quantize_decode({params, payload.data(), {y.data(), count, DType::f32, Space::device}, write}, stream.get());
+      quantize_decode({params, in, {y.data(), count, DType::f32, Space::device}, write}, start, stream);
     };
   };
   const auto time = [&](const std::function<void()>& launch) { return median_us(stream, repeat, launch); };
   std::vector<Row> rows;
   rows.push_back({"copy", 2 * floats, time([&] {
-                    cuda::check(cudaMemcpyAsync(y.data(), x.data(), floats, cudaMemcpyDeviceToDevice, stream.get()),
-                                "copy");
+                    cuda::check(
+                        cudaMemcpyAsync(y.data(), x.data(), floats, cudaMemcpyDeviceToDevice, cuda::native(stream)),
+                        "copy");
                   })});
-  rows.push_back({"encode", floats + frame, time(encode(nullptr))});
-  rows.push_back({"encode, residual", 2 * floats + frame, time(encode(residual))});
-  rows.push_back({"decode", floats + frame, time(decode(Write::assign))});
-  rows.push_back({"decode, add", 2 * floats + frame, time(decode(Write::add))});
+  rows.push_back({"encode", floats + payload, time(encode(nullptr))});
+  rows.push_back({"encode, residual", 2 * floats + payload, time(encode(residual))});
+  rows.push_back({"decode", floats + payload, time(decode(Write::assign))});
+  rows.push_back({"decode, add", 2 * floats + payload, time(decode(Write::add))});
   if (has_whole_tiles(params) && !needs_sums(params.norm)) {
-    const QuantizeSum job{{params, input, sum.data(), residual, {1, 2, ParamId{3}, 0}},
-                          reinterpret_cast<const std::byte* const*>(words.data() + 16),
+    const QuantizeSum job{{params, input, out, residual, {1, 2, ParamId{3}, 0}},
+                          reinterpret_cast<const std::byte* const*>(list.data()),
                           3};
     rows.push_back(
-        {"add 3, encode, residual", 2 * floats + 4 * frame, time([&] { quantize_sum(job, bad, stream.get()); })});
+        {"add 3, encode, residual", 2 * floats + 4 * payload, time([&] { quantize_sum(job, start, stream); })});
   }
   return rows;
 }
@@ -116,7 +122,7 @@ int run(int argc, char** argv) {
   if (repeat < 1) throw po::error("--repeat accepts 1 and more");
   for (const std::uint32_t width : bits)
     if (width < 1 || width > 8) throw po::error("--bits accepts 1..8");
-  const std::string problem = cuda::device_problem();
+  const std::string problem = problem();
   if (!problem.empty()) throw std::runtime_error("no CUDA device to run on: " + problem);
   cudaDeviceProp device{};
   cuda::check(cudaGetDeviceProperties(&device, 0), "cudaGetDeviceProperties");

@@ -11,7 +11,8 @@ namespace gradwire {
 class GRADWIRE_API Buffer {
  public:
   Buffer() noexcept = default;
-  /// Throws Errc::unsupported for Space::device in a build without CUDA, std::bad_alloc when memory runs out.
+  /// Device memory is that of the calling thread's device. Throws Errc::unsupported for Space::device where there is no
+  /// device, or in a build without CUDA; std::bad_alloc when memory runs out.
   explicit Buffer(std::size_t size, Space space = Space::host);
   Buffer(Buffer&& other) noexcept : view_(std::exchange(other.view_, {})) {}
   Buffer& operator=(Buffer&& other) noexcept {
@@ -27,6 +28,7 @@ class GRADWIRE_API Buffer {
   [[nodiscard]] Tensor tensor(std::size_t count, DType dtype = DType::f32) const noexcept {
     return {view_.data, count, dtype, view_.space};
   }
+  /// Of device memory: the host waits until it is done.
   void fill_zero() const;
   /// Gives the memory up without freeing it: for memory that a failed backend may still write to. It stays allocated
   /// until the process ends.

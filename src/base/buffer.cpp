@@ -5,6 +5,7 @@
 #include <new>
 #include <vector>
 
+#include "base/device.hpp"
 #include "base/fail.hpp"
 
 namespace gradwire {
@@ -24,12 +25,21 @@ Abandoned& abandoned() {
 }  // namespace
 
 Buffer::Buffer(std::size_t size, Space space) {
-  if (space != Space::host) fail(Errc::unsupported, "this build of gradwire has no device memory (built without CUDA)");
-  if (size > 0) view_ = {static_cast<std::byte*>(::operator new(size, kAlignment)), size, space};
+  if (space == Space::device) {
+    if (const std::string why = device::problem(); !why.empty()) fail(Errc::unsupported, "{}", why);
+    if (size > 0) view_ = {device::allocate(size), size, space};
+  } else if (size > 0) {
+    view_ = {static_cast<std::byte*>(::operator new(size, kAlignment)), size, space};
+  }
 }
 
 Buffer::~Buffer() {
-  if (view_.data != nullptr) ::operator delete(view_.data, kAlignment);
+  if (view_.data == nullptr) return;
+  if (view_.space == Space::device) {
+    device::release(view_.data);
+  } else {
+    ::operator delete(view_.data, kAlignment);
+  }
 }
 
 void Buffer::abandon() noexcept {
@@ -43,7 +53,14 @@ void Buffer::abandon() noexcept {
 }
 
 void Buffer::fill_zero() const {
-  if (view_.size > 0) std::memset(view_.data, 0, view_.size);
+  if (view_.size == 0) return;
+  if (view_.space == Space::host) {
+    std::memset(view_.data, 0, view_.size);
+    return;
+  }
+  const device::Stream stream;
+  device::zero(view_.data, view_.size, stream.ref());
+  device::wait(stream.ref());
 }
 
 }  // namespace gradwire

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <utility>
 
+#include "gradwire/types.hpp"
+
 /// \file What gradwire needs of the CUDA runtime. Sources other than .cu files and the NCCL transport go through it.
 /// nvcc reads it, so it includes nothing that nvcc cannot compile.
 namespace gradwire::cuda {
@@ -16,26 +18,18 @@ void check(cudaError_t status, std::string_view what);
 /// Why no device can be used, in words; empty where one can.
 [[nodiscard]] std::string device_problem();
 
-/// A stream of its own, which does not wait for the legacy default stream.
-class Stream {
- public:
-  Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags"); }
-  Stream(const Stream&) = delete;
-  Stream& operator=(const Stream&) = delete;
-  ~Stream() { (void)cudaStreamDestroy(stream_); }
+/// Throws Errc::invalid_argument for the host's stream: device memory is used in the order of a stream of its own.
+[[nodiscard]] cudaStream_t native(StreamRef stream);
 
-  [[nodiscard]] cudaStream_t get() const noexcept { return stream_; }
-  void wait() const { check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
+/// Blocks of 256 threads that a launch may have: `most`, or fewer so that kernels stay on GRADWIRE_MAX_SMS of the
+/// device's multiprocessors' worth of threads.
+[[nodiscard]] unsigned most_blocks(unsigned most);
 
- private:
-  cudaStream_t stream_ = nullptr;
-};
-
-/// Device memory in the order of a stream, which must outlive it.
+/// Device memory in the order of a stream, out of the device's pool; the stream must outlive it.
 class Memory {
  public:
-  Memory(std::size_t bytes, const Stream& stream) : stream_(stream.get()) {
-    check(cudaMallocAsync(&data_, bytes, stream_), "cudaMallocAsync");
+  Memory(std::size_t bytes, StreamRef stream) : stream_(native(stream)) {
+    if (bytes > 0) check(cudaMallocAsync(&data_, bytes, stream_), "cudaMallocAsync");
   }
   Memory(Memory&& other) noexcept : data_(std::exchange(other.data_, nullptr)), stream_(other.stream_) {}
   Memory& operator=(Memory&&) = delete;

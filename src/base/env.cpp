@@ -43,6 +43,7 @@ Environment read_environment() {
   env.segment_bytes = read_number("GRADWIRE_SEGMENT_BYTES", env.segment_bytes, 1024, 1u << 30);
   env.check = read_number("GRADWIRE_CHECK", 0, 0, 1) == 1;
   env.ranks_per_node = static_cast<int>(read_number("GRADWIRE_RANKS_PER_NODE", 0, 0, 1u << 20));
+  env.max_sms = static_cast<unsigned>(read_number("GRADWIRE_MAX_SMS", 0, 0, 1024));
   env.trace = read("GRADWIRE_TRACE");
   return env;
 }
@@ -61,6 +62,7 @@ std::vector<EnvironmentRow> describe_environment() {
       {"GRADWIRE_SEGMENT_BYTES", fmt::format("{}", env.segment_bytes), "f32 bytes of one segment of a chunk"},
       {"GRADWIRE_CHECK", env.check ? "1" : "0", "1 compares every operation across ranks before it runs"},
       {"GRADWIRE_RANKS_PER_NODE", fmt::format("{}", env.ranks_per_node), "ranks taken for one node; 0: found"},
+      {"GRADWIRE_MAX_SMS", fmt::format("{}", env.max_sms), "multiprocessors of a device for its kernels; 0: all"},
       {"GRADWIRE_TRACE", env.trace, "file for a trace of a hook's gradients"},
   };
 }

@@ -24,6 +24,8 @@ struct Environment {
   /// GRADWIRE_RANKS_PER_NODE: takes so many consecutive ranks for one node, whatever the machines: for trying
   /// `hierarchical` on one of them. 0: nodes are found. The same on all ranks.
   int ranks_per_node = 0;
+  /// GRADWIRE_MAX_SMS: multiprocessors of a device that gradwire's kernels may fill; 0: all of them.
+  unsigned max_sms = 0;
   /// GRADWIRE_TRACE: file that a hook's rank 0 records gradients in (docs/trace-format.md). Set on all ranks or on
   /// none.
   std::string trace;

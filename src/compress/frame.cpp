@@ -31,7 +31,7 @@ void expect(bool condition, std::string_view spec, fmt::format_string<Args...> f
 
 }  // namespace
 
-void write_header(std::byte* out, const Header& header) noexcept {
+device::FrameStart start_of(const Header& header) noexcept {
   const RawHeader raw{kMagic,
                       kVersion,
                       static_cast<std::uint8_t>(header.codec),
@@ -39,7 +39,12 @@ void write_header(std::byte* out, const Header& header) noexcept {
                       header.options,
                       header.count,
                       header.blocks};
-  std::memcpy(out, &raw, sizeof raw);
+  return std::bit_cast<device::FrameStart>(raw);
+}
+
+void write_header(std::byte* out, const Header& header) noexcept {
+  const device::FrameStart start = start_of(header);
+  std::memcpy(out, &start, sizeof start);
 }
 
 Header read_header(ConstBytes in, const Expected& expected) {
@@ -92,6 +97,62 @@ void check_host(StreamRef stream, std::string_view spec) {
 
 void check_count(std::size_t count, std::string_view spec) {
   require(count <= kMaxCount, "{}: {} elements do not fit one frame; the most is {}", spec, count, kMaxCount);
+}
+
+namespace {
+
+template <class Memory>
+bool is_on_device(const Memory& memory) {
+  return memory.data == nullptr || memory.space == Space::device;
+}
+
+/// Kernels read and write whole elements, and frames by words.
+void require_aligned(const void* data, std::size_t alignment, std::string_view what, std::string_view spec) {
+  require(reinterpret_cast<std::uintptr_t>(data) % alignment == 0,
+          "{}: {} is at {}, which is no multiple of {} bytes: device memory is read by whole elements", spec, what,
+          data, alignment);
+}
+
+void check_device_tensor(const void* data, std::size_t count, DType dtype, std::string_view what,
+                         std::string_view spec) {
+  require(is_float(dtype), "{}: {} is {}, expected f32, f16 or bf16", spec, what, name(dtype));
+  require(count == 0 || data != nullptr, "{}: {} of {} elements has no data", spec, what, count);
+  require_aligned(data, size_of(dtype), what, spec);
+}
+
+}  // namespace
+
+void check_device_encode(ConstTensor x, Bytes out, Tensor residual, std::size_t frame_bytes, std::string_view spec,
+                         StreamRef stream) {
+  if (!is_on_device(x) || !is_on_device(out) || !is_on_device(residual))
+    fail(Errc::unsupported, "{} encodes device memory into device memory; input is in {} memory, output in {}{}", spec,
+         name(x.space), name(out.space), is_on_device(residual) ? "" : ", residual in host memory");
+  require(!stream.is_host(), "{}: device memory needs a stream of the device, not the host's", spec);
+  check_device_tensor(x.data, x.count, x.dtype, "input", spec);
+  require(out.data != nullptr && out.size >= frame_bytes, "{}: output has {} bytes, a frame of {} elements takes {}",
+          spec, out.data == nullptr ? 0 : out.size, x.count, frame_bytes);
+  require_aligned(out.data, kAlign, "output", spec);
+  if (residual.data == nullptr) return;
+  require(residual.dtype == DType::f32, "{}: residual is {}, it must be f32", spec, name(residual.dtype));
+  require(residual.count == x.count, "{}: residual has {} elements, input has {}", spec, residual.count, x.count);
+  require_aligned(residual.data, sizeof(float), "residual", spec);
+}
+
+void check_device_decode(ConstBytes in, Tensor y, std::size_t frame_bytes, std::string_view spec, StreamRef stream) {
+  if (!is_on_device(in) || !is_on_device(y))
+    fail(Errc::unsupported, "{} decodes device memory into device memory; frame is in {} memory, output in {}", spec,
+         name(in.space), name(y.space));
+  require(!stream.is_host(), "{}: device memory needs a stream of the device, not the host's", spec);
+  check_device_tensor(y.data, y.count, y.dtype, "output", spec);
+  expect(in.data != nullptr && in.size == frame_bytes, spec, "{} bytes of device memory, a frame of {} elements has {}",
+         in.size, y.count, frame_bytes);
+  require_aligned(in.data, kAlign, "frame", spec);
+}
+
+OnDevice device_frame(const Identity& identity, std::size_t count, DType dtype, std::size_t bytes) noexcept {
+  const Header header{identity.codec, dtype, identity.options, static_cast<std::uint32_t>(count),
+                      static_cast<std::uint32_t>(bytes / kAlign)};
+  return {start_of(header), bytes};
 }
 
 }  // namespace gradwire::frame

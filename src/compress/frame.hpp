@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "compress/device/frame_start.hpp"
+
 #include "gradwire/types.hpp"
 
 namespace gradwire::frame {
@@ -40,6 +42,8 @@ struct Header {
   return (bytes + kAlign - 1) / kAlign * kAlign;
 }
 
+/// The 16 header bytes, as words of the machine's order.
+[[nodiscard]] device::FrameStart start_of(const Header& header) noexcept;
 /// Writes the 16 header bytes.
 void write_header(std::byte* out, const Header& header) noexcept;
 
@@ -99,6 +103,36 @@ Opened open_fixed(const C& compressor, const Identity& identity, ConstBytes in, 
   const std::size_t bytes = compressor.max_frame_size(y.count, header.dtype);
   check_size(in, header, bytes, compressor.spec());
   return {header.dtype, bytes};
+}
+
+/// What codecs ask of the arguments of encode and decode on device memory: all of it there, at multiples of its
+/// elements, frames at multiples of 16 bytes, a stream of the device; to decode, `in` is one frame and nothing more, as
+/// its size cannot be read from it. Throw as their counterparts for the host.
+void check_device_encode(ConstTensor x, Bytes out, Tensor residual, std::size_t frame_bytes, std::string_view spec,
+                         StreamRef stream);
+void check_device_decode(ConstBytes in, Tensor y, std::size_t frame_bytes, std::string_view spec, StreamRef stream);
+
+/// A frame in device memory, whose first bytes are the kernel's to write or to look for.
+struct OnDevice {
+  device::FrameStart start;
+  std::size_t bytes = 0;
+};
+[[nodiscard]] OnDevice device_frame(const Identity& identity, std::size_t count, DType dtype,
+                                    std::size_t bytes) noexcept;
+
+/// begin_fixed() and open_fixed() on device memory.
+template <class C>
+OnDevice begin_device(const C& compressor, const Identity& identity, ConstTensor x, Bytes out, Tensor residual,
+                      StreamRef stream) {
+  const std::size_t bytes = compressor.max_frame_size(x.count, x.dtype);
+  check_device_encode(x, out, residual, bytes, compressor.spec(), stream);
+  return device_frame(identity, x.count, x.dtype, bytes);
+}
+template <class C>
+OnDevice open_device(const C& compressor, const Identity& identity, ConstBytes in, Tensor y, StreamRef stream) {
+  const std::size_t bytes = compressor.max_frame_size(y.count, y.dtype);
+  check_device_decode(in, y, bytes, compressor.spec(), stream);
+  return device_frame(identity, y.count, y.dtype, bytes);
 }
 
 }  // namespace gradwire::frame

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "compress/device/codecs.hpp"
 #include "compress/frame.hpp"
 #include "compress/isa.hpp"
 #include "compress/kernels.hpp"
@@ -39,15 +40,16 @@ std::string canonical_spec(const QuantizeParams& params) {
                      params.levels == Levels::exponential ? ",levels=exponential" : "");
 }
 
-frame::Codec codec_of(const QuantizeParams& params) {
-  return params.levels == Levels::ternary ? frame::Codec::ternary : frame::Codec::quantize;
-}
-
 }  // namespace
 
 static_assert(CompressorImpl<QuantizeCompressor>);
 
 QuantizeCompressor::QuantizeCompressor(const QuantizeParams& params) : params_(params), spec_(canonical_spec(params)) {}
+
+frame::Identity QuantizeCompressor::identity() const noexcept {
+  const bool is_ternary = params_.levels == Levels::ternary;
+  return {is_ternary ? frame::Codec::ternary : frame::Codec::quantize, params_.options()};
+}
 
 CompressorTraits QuantizeCompressor::traits() const noexcept {
   CompressorTraits traits;
@@ -67,8 +69,13 @@ std::size_t QuantizeCompressor::max_frame_size(std::size_t count, DType) const {
 
 std::size_t QuantizeCompressor::encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key,
                                        StreamRef stream) const {
-  const std::size_t frame_bytes =
-      frame::begin_fixed(*this, {codec_of(params_), params_.options()}, x, out, residual, stream);
+  if (x.space == Space::device) {
+    const frame::OnDevice made = frame::begin_device(*this, identity(), x, out, residual, stream);
+    device::quantize_encode({params_, x, out.data + frame::kHeaderBytes, static_cast<float*>(residual.data), key},
+                            made.start, stream);
+    return made.bytes;
+  }
+  const std::size_t frame_bytes = frame::begin_fixed(*this, identity(), x, out, residual, stream);
   const std::size_t encoded = isa::kernels<QuantizeKernels>().encode(
       {params_, x, out.data + frame::kHeaderBytes, static_cast<float*>(residual.data), key});
   if (encoded != x.count) refuse_bucket(x, encoded, params_, spec_);
@@ -76,8 +83,14 @@ std::size_t QuantizeCompressor::encode(ConstTensor x, Bytes out, Tensor residual
 }
 
 std::size_t QuantizeCompressor::decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const {
-  const frame::Opened opened = frame::open_fixed(*this, {codec_of(params_), params_.options()}, in, y, stream);
-  isa::kernels<QuantizeKernels>().decode({params_, in.data + frame::kHeaderBytes, y, write});
+  const kernels::QuantizeDecode job{params_, in.data + frame::kHeaderBytes, y, write};
+  if (y.space == Space::device) {
+    const frame::OnDevice found = frame::open_device(*this, identity(), in, y, stream);
+    device::quantize_decode(job, found.start, stream);
+    return found.bytes;
+  }
+  const frame::Opened opened = frame::open_fixed(*this, identity(), in, y, stream);
+  isa::kernels<QuantizeKernels>().decode(job);
   return opened.bytes;
 }
 

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "compress/frame.hpp"
 #include "compress/quantize_params.hpp"
 
 #include "gradwire/compressor.hpp"
@@ -28,6 +29,8 @@ class QuantizeCompressor {
   [[nodiscard]] double error_bound(std::size_t count) const noexcept;
 
  private:
+  [[nodiscard]] frame::Identity identity() const noexcept;
+
   QuantizeParams params_;
   std::string spec_;
 };

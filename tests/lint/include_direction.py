@@ -44,8 +44,8 @@ BACKENDS = [
     (re.compile(r"nccl\w*\.h"), re.compile(r"src/transport/nccl|tests/"), "src/transport/nccl* and tests"),
     (
         re.compile(r"(cuda|cooperative_groups|nv_|cublas|curand)\w*\.h|(cub|thrust|cuda|nv)/.*"),
-        re.compile(r"src/base/cuda|src/transport/nccl|.*\.cuh?$"),
-        "src/base/cuda*, src/transport/nccl* and .cu files",
+        re.compile(r"src/base/(device_)?cuda|src/transport/nccl|tests/device_model/|.*\.cuh?$"),
+        "src/base/cuda*, src/transport/nccl*, tests/device_model and .cu files",
     ),
 ]
 

@@ -1,5 +1,5 @@
-#include "compress/device/grid.hpp"
-#include "compress/device/quantize.cuh"
+#include "compress/device/codecs.hpp"
+#include "compress/device/launch.cuh"
 #include "compress/device/quantize_tile.hpp"
 
 #include "gradwire/error.hpp"
@@ -11,27 +11,25 @@ constexpr unsigned kAllLanes = 0xffff'ffff;
 constexpr unsigned kWarp = kBucketLanes;
 constexpr unsigned kMostBuckets = kBlockThreads / 4;  // of a block: the least bucket of whole tiles has 4
 
-[[nodiscard]] __device__ std::size_t thread_index() { return std::size_t{blockIdx.x} * blockDim.x + threadIdx.x; }
-[[nodiscard]] __device__ std::size_t thread_count() { return std::size_t{gridDim.x} * blockDim.x; }
-
-/// Levels of `learned`, as they come first in the payload.
-__device__ void copy_codebook(const kernels::QuantizeEncode& job, const QuantizeLayout& layout) {
-  if (job.codebook == nullptr || blockIdx.x != 0 || threadIdx.x >= layout.scale_offset() / sizeof(float)) return;
+/// The frame's first bytes, and levels of `learned`, which come first in the payload.
+__device__ void store_front(const kernels::QuantizeEncode& job, const QuantizeLayout& layout, const FrameStart& start) {
+  if (blockIdx.x != 0) return;
+  if (threadIdx.x == 0) store_start(job.payload, start);
+  if (job.codebook == nullptr || threadIdx.x >= layout.scale_offset() / sizeof(float)) return;
   store_word(job.payload + threadIdx.x * sizeof(float), std::bit_cast<std::uint32_t>(job.codebook[threadIdx.x]));
 }
 
 __device__ BucketScale settle(const kernels::QuantizeEncode& job, const QuantizeLayout& layout, std::size_t bucket,
-                              const BucketNorms& norms, const float* sums, std::uint32_t* first_bad) {
+                              const BucketNorms& norms, const float* sums) {
   BucketScale scale;
-  if (!find_scale(job.params, norms, sums, bucket_size(layout, bucket), scale))
-    atomicMin(first_bad, static_cast<std::uint32_t>(bucket));
+  if (!find_scale(job.params, norms, sums, bucket_size(layout, bucket), scale)) scale = kNoScale;
   store_scale(layout, bucket, scale, job.payload);
   return scale;
 }
 
 /// Where tiles lie within buckets: a thread a tile, the threads of whole buckets in a block. x is read once, but for
 /// norms that are sums, whose columns are read again, out of caches.
-__global__ void __launch_bounds__(kBlockThreads) encode_buckets(const QuantizeSum sum, std::uint32_t* first_bad) {
+__global__ void __launch_bounds__(kBlockThreads) encode_buckets(const QuantizeSum sum, const FrameStart start) {
   const kernels::QuantizeEncode& job = sum.own;
   __shared__ BucketNorms norms[kBlockThreads];
   __shared__ BucketScale scales[kMostBuckets];
@@ -41,7 +39,7 @@ __global__ void __launch_bounds__(kBlockThreads) encode_buckets(const QuantizeSu
   const unsigned buckets = kBlockThreads / threads;  // of a block
   const unsigned local = threadIdx.x / threads;
   const unsigned place = threadIdx.x % threads;
-  copy_codebook(job, layout);
+  store_front(job, layout, start);
   for (std::size_t first = std::size_t{blockIdx.x} * buckets; first < layout.buckets();
        first += std::size_t{gridDim.x} * buckets) {
     const std::size_t bucket = first + local;
@@ -62,7 +60,7 @@ __global__ void __launch_bounds__(kBlockThreads) encode_buckets(const QuantizeSu
         norms[threadIdx.x].join(norms[threadIdx.x + apart]);
       __syncthreads();
     }
-    if (busy && place == 0) scales[local] = settle(job, layout, bucket, norms[threadIdx.x], sums[local], first_bad);
+    if (busy && place == 0) scales[local] = settle(job, layout, bucket, norms[threadIdx.x], sums[local]);
     __syncthreads();
     if (busy) pack_tile(job, tile, values, [&](std::size_t) { return scales[local]; });
   }
@@ -70,10 +68,10 @@ __global__ void __launch_bounds__(kBlockThreads) encode_buckets(const QuantizeSu
 
 /// Where they do not, in two kernels: a warp a bucket.
 __global__ void __launch_bounds__(kBlockThreads)
-    find_scales(const kernels::QuantizeEncode job, BucketScale* scales, std::uint32_t* first_bad) {
+    find_scales(const kernels::QuantizeEncode job, BucketScale* scales, const FrameStart start) {
   const QuantizeLayout layout{job.params, job.x.count};
   const unsigned lane = threadIdx.x % kWarp;
-  copy_codebook(job, layout);
+  store_front(job, layout, start);
   for (std::size_t bucket = thread_index() / kWarp; bucket < layout.buckets(); bucket += thread_count() / kWarp) {
     BucketNorms norms = lane_norms(layout, job.x, bucket, lane);
     const bool sums_columns = needs_sums(job.params.norm) && lane < QuantizeLayout::kRow;
@@ -84,7 +82,7 @@ __global__ void __launch_bounds__(kBlockThreads)
       norms.join({__shfl_xor_sync(kAllLanes, norms.most_bits, apart), __shfl_xor_sync(kAllLanes, norms.min, apart),
                   __shfl_xor_sync(kAllLanes, norms.max, apart)});
     }
-    if (lane == 0) scales[bucket] = settle(job, layout, bucket, norms, sums, first_bad);
+    if (lane == 0) scales[bucket] = settle(job, layout, bucket, norms, sums);
     __syncwarp();
   }
 }
@@ -95,8 +93,16 @@ __global__ void __launch_bounds__(kBlockThreads)
   for (std::size_t tile = thread_index(); tile < tiles; tile += thread_count()) encode_tile(job, tile, scales);
 }
 
-__global__ void __launch_bounds__(kBlockThreads) unpack_codes(const kernels::QuantizeDecode job, std::size_t tiles) {
-  for (std::size_t tile = thread_index(); tile < tiles; tile += thread_count()) decode_tile(job, tile);
+__global__ void __launch_bounds__(kBlockThreads)
+    unpack_codes(const kernels::QuantizeDecode job, const FrameStart expected, std::size_t tiles) {
+  const bool is_ours = has_start(job.payload, expected);
+  for (std::size_t tile = thread_index(); tile < tiles; tile += thread_count()) {
+    if (is_ours) {
+      decode_tile(job, tile);
+    } else {
+      spoil_tile(job, tile);
+    }
+  }
 }
 
 void require_planes(const QuantizeParams& params) {
@@ -104,45 +110,37 @@ void require_planes(const QuantizeParams& params) {
     throw Error(Errc::unsupported, "codes packed as trits are not for device memory");
 }
 
-void launch_encode_buckets(const QuantizeSum& sum, std::uint32_t* first_bad, cudaStream_t stream) {
+void launch_encode_buckets(const QuantizeSum& sum, const FrameStart& start, StreamRef stream) {
   const QuantizeLayout layout{sum.own.params, sum.own.x.count};
   const std::size_t threads = layout.buckets() * tiles_a_bucket(sum.own.params);
-  encode_buckets<<<blocks_for(threads), kBlockThreads, 0, stream>>>(sum, first_bad);
-  cuda::check(cudaGetLastError(), "launch of encode_buckets");
+  launch("encode_buckets", encode_buckets, threads, stream, sum, start);
 }
 
 }  // namespace
 
-std::size_t quantize_scratch_bytes(const QuantizeParams& params, std::size_t count) noexcept {
-  return has_whole_tiles(params) ? 0 : QuantizeLayout{params, count}.buckets() * sizeof(BucketScale);
-}
-
-void quantize_encode(const kernels::QuantizeEncode& job, std::byte* scratch, std::uint32_t* first_bad,
-                     cudaStream_t stream) {
+void quantize_encode(const kernels::QuantizeEncode& job, const FrameStart& start, StreamRef stream) {
   require_planes(job.params);
-  if (has_whole_tiles(job.params)) return launch_encode_buckets({job}, first_bad, stream);
+  if (has_whole_tiles(job.params)) return launch_encode_buckets({job}, start, stream);
   const QuantizeLayout layout{job.params, job.x.count};
-  auto* const scales = reinterpret_cast<BucketScale*>(scratch);
-  find_scales<<<blocks_for(layout.buckets() * kWarp), kBlockThreads, 0, stream>>>(job, scales, first_bad);
-  cuda::check(cudaGetLastError(), "launch of find_scales");
+  const cuda::Memory scratch(layout.buckets() * sizeof(BucketScale), stream);
+  auto* const scales = reinterpret_cast<BucketScale*>(scratch.data());
+  launch("find_scales", find_scales, layout.buckets() * kWarp, stream, job, scales, start);
   const std::size_t tiles = QuantizeTile::count(layout);
-  pack_codes<<<blocks_for(tiles), kBlockThreads, 0, stream>>>(job, scales, tiles);
-  cuda::check(cudaGetLastError(), "launch of pack_codes");
+  launch("pack_codes", pack_codes, tiles, stream, job, scales, tiles);
 }
 
-void quantize_sum(const QuantizeSum& sum, std::uint32_t* first_bad, cudaStream_t stream) {
+void quantize_sum(const QuantizeSum& sum, const FrameStart& start, StreamRef stream) {
   require_planes(sum.own.params);
   if (!has_whole_tiles(sum.own.params) || needs_sums(sum.own.params.norm) || sum.own.x.dtype != DType::f32)
     throw Error(Errc::unsupported,
                 "sums are encoded in one kernel for buckets of 128 elements and multiples, norms linf and minmax, f32");
-  launch_encode_buckets(sum, first_bad, stream);
+  launch_encode_buckets(sum, start, stream);
 }
 
-void quantize_decode(const kernels::QuantizeDecode& job, cudaStream_t stream) {
+void quantize_decode(const kernels::QuantizeDecode& job, const FrameStart& expected, StreamRef stream) {
   require_planes(job.params);
   const std::size_t tiles = QuantizeTile::count({job.params, job.y.count});
-  unpack_codes<<<blocks_for(tiles), kBlockThreads, 0, stream>>>(job, tiles);
-  cuda::check(cudaGetLastError(), "launch of unpack_codes");
+  launch("unpack_codes", unpack_codes, tiles, stream, job, expected, tiles);
 }
 
 }  // namespace gradwire::device

@@ -11,6 +11,10 @@
 /// \file A bucket's scale, found by several threads: what each of them does.
 namespace gradwire::device {
 
+/// Of a bucket that has none: NaN, Inf or what is too large in it becomes NaN throughout.
+inline constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+inline constexpr BucketScale kNoScale{kNaN, kNaN, kNaN};
+
 /// What one of the threads that look for a bucket's scale has seen of it.
 struct BucketNorms {
   std::uint32_t most_bits = 0;  ///< of the largest magnitude: as bits, NaN is above Inf is above all else

@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "compress/device/jobs.hpp"
 #include "compress/device/memory.hpp"
 #include "compress/device/quantize_scale.hpp"
 #include "compress/kernels.hpp"
@@ -230,13 +231,16 @@ GRADWIRE_HD inline void decode_tile(const kernels::QuantizeDecode& job, std::siz
   }
 }
 
-/// What an owner of a chunk encodes: its own input (f32) and, added to it in turn, what payloads of the same layout
-/// hold.
-struct QuantizeSum {
-  kernels::QuantizeEncode own;
-  const std::byte* const* payloads = nullptr;
-  std::uint32_t count = 0;
-};
+/// NaN into y, where the frame is not of this codec and size.
+GRADWIRE_HD inline void spoil_tile(const kernels::QuantizeDecode& job, std::size_t index) {
+  const QuantizeLayout layout{job.params, job.y.count};
+  const QuantizeTile tile = QuantizeTile::at(index);
+  constexpr float kValues[QuantizeTile::kColumns] = {kNaN, kNaN, kNaN, kNaN};
+  for (std::size_t row = 0; row < QuantizeTile::kRows; ++row) {
+    const std::size_t n = row_size(layout, tile, row);
+    if (n > 0) store_row(job.y.data, job.y.dtype, tile.element(row, 0), n, kValues);
+  }
+}
 
 [[nodiscard]] GRADWIRE_HD inline TileValues sum_tile(const QuantizeSum& sum, const QuantizeTile& tile) {
   const QuantizeLayout layout{sum.own.params, sum.own.x.count};

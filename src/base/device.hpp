@@ -1,0 +1,80 @@
+#pragma once
+#include <cstddef>
+#include <string>
+
+#include "gradwire/types.hpp"
+
+/// \file Device memory, streams and events, for code that knows nothing of CUDA. A build without CUDA has the same
+/// functions: device_problem() says so, and what would need a device throws Errc::unsupported.
+namespace gradwire::device {
+
+/// Why nothing can be done on a device, in words; empty where something can.
+[[nodiscard]] std::string problem();
+/// The calling thread's device: "NVIDIA H100 80GB HBM3, 132 SMs, CUDA 13.0", or problem().
+[[nodiscard]] std::string describe();
+
+/// On the calling thread's device, aligned to 256 bytes. The host may wait for the device. Throws Errc::unsupported
+/// where there is none, std::bad_alloc when memory runs out.
+[[nodiscard]] std::byte* allocate(std::size_t bytes);
+void release(std::byte* data) noexcept;
+
+/// Host memory that devices reach without a copy of it.
+class Pinned {
+ public:
+  Pinned() noexcept = default;
+  explicit Pinned(std::size_t bytes);
+  Pinned(Pinned&& other) noexcept;
+  Pinned& operator=(Pinned&& other) noexcept;
+  ~Pinned();
+
+  [[nodiscard]] std::byte* data() const noexcept { return data_; }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  /// Gives it up without freeing it: a device may still use it.
+  void abandon() noexcept { data_ = nullptr; }
+
+ private:
+  std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+// What follows is enqueued on a stream of a device; the host does not wait, but for wait().
+
+/// Between any two kinds of memory. Host memory has to be pinned, or the host waits.
+void copy(void* to, const void* from, std::size_t bytes, StreamRef stream);
+void zero(void* data, std::size_t bytes, StreamRef stream);
+/// Until all that is on the stream is done.
+void wait(StreamRef stream);
+
+/// A place in a stream.
+class Event {
+ public:
+  Event();
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  ~Event();
+
+  void record(StreamRef stream);
+  /// Whether the device has come so far; true before the first record().
+  [[nodiscard]] bool done() const;
+  /// Work that is put on `stream` from now on waits for it.
+  void before(StreamRef stream) const;
+
+ private:
+  void* event_ = nullptr;
+};
+
+/// A stream of its own, which waits for no other; of the device's highest priority, since what it carries is waited
+/// for by all ranks.
+class Stream {
+ public:
+  Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  ~Stream();
+  [[nodiscard]] StreamRef ref() const noexcept { return StreamRef(stream_); }
+
+ private:
+  void* stream_ = nullptr;
+};
+
+}  // namespace gradwire::device

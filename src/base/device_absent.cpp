@@ -1,0 +1,34 @@
+// A build without CUDA: whatever needs a device says so.
+#include "base/device.hpp"
+#include "base/fail.hpp"
+
+namespace gradwire::device {
+namespace {
+[[noreturn]] void refuse() { fail(Errc::unsupported, "{}", problem()); }
+}  // namespace
+
+std::string problem() { return "this gradwire has no device memory: it was built without CUDA"; }
+std::string describe() { return problem(); }
+
+std::byte* allocate(std::size_t) { refuse(); }
+void release(std::byte*) noexcept {}
+
+Pinned::Pinned(std::size_t) { refuse(); }
+Pinned::Pinned(Pinned&&) noexcept = default;
+Pinned& Pinned::operator=(Pinned&&) noexcept = default;
+Pinned::~Pinned() = default;
+
+void copy(void*, const void*, std::size_t, StreamRef) { refuse(); }
+void zero(void*, std::size_t, StreamRef) { refuse(); }
+void wait(StreamRef) { refuse(); }
+
+Event::Event() { refuse(); }
+Event::~Event() = default;
+void Event::record(StreamRef) { refuse(); }
+bool Event::done() const { return true; }
+void Event::before(StreamRef) const { refuse(); }
+
+Stream::Stream() { refuse(); }
+Stream::~Stream() = default;
+
+}  // namespace gradwire::device

@@ -1,0 +1,97 @@
+#include <fmt/format.h>
+
+#include <new>
+#include <utility>
+
+#include "base/cuda.hpp"
+#include "base/device.hpp"
+#include "base/fail.hpp"
+
+namespace gradwire::device {
+
+using cuda::check;
+
+std::string problem() { return cuda::device_problem(); }
+
+std::string describe() {
+  if (std::string why = problem(); !why.empty()) return why;
+  int device = 0;
+  int runtime = 0;
+  cudaDeviceProp properties{};
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
+  check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
+  return fmt::format("{}, {} SMs, CUDA {}.{}", properties.name, properties.multiProcessorCount, runtime / 1000,
+                     runtime % 1000 / 10);
+}
+
+std::byte* allocate(std::size_t bytes) {
+  if (const std::string why = problem(); !why.empty()) fail(Errc::unsupported, "no device memory: {}", why);
+  void* data = nullptr;
+  const cudaError_t status = cudaMalloc(&data, bytes);
+  if (status == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();
+    throw std::bad_alloc();
+  }
+  check(status, "cudaMalloc");
+  return static_cast<std::byte*>(data);
+}
+
+void release(std::byte* data) noexcept { (void)cudaFree(data); }
+
+Pinned::Pinned(std::size_t bytes) : size_(bytes) {
+  if (bytes == 0) return;
+  void* data = nullptr;
+  check(cudaHostAlloc(&data, bytes, cudaHostAllocDefault), "cudaHostAlloc");
+  data_ = static_cast<std::byte*>(data);
+}
+Pinned::Pinned(Pinned&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+Pinned& Pinned::operator=(Pinned&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+Pinned::~Pinned() {
+  if (data_ != nullptr) (void)cudaFreeHost(data_);
+}
+
+void copy(void* to, const void* from, std::size_t bytes, StreamRef stream) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, cuda::native(stream)), "cudaMemcpyAsync");
+}
+void zero(void* data, std::size_t bytes, StreamRef stream) {
+  check(cudaMemsetAsync(data, 0, bytes, cuda::native(stream)), "cudaMemsetAsync");
+}
+void wait(StreamRef stream) { check(cudaStreamSynchronize(cuda::native(stream)), "cudaStreamSynchronize"); }
+
+Event::Event() {
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+  event_ = event;
+}
+Event::~Event() { (void)cudaEventDestroy(static_cast<cudaEvent_t>(event_)); }
+void Event::record(StreamRef stream) {
+  check(cudaEventRecord(static_cast<cudaEvent_t>(event_), cuda::native(stream)), "cudaEventRecord");
+}
+bool Event::done() const {
+  const cudaError_t status = cudaEventQuery(static_cast<cudaEvent_t>(event_));
+  if (status == cudaErrorNotReady) return false;
+  check(status, "cudaEventQuery");
+  return true;
+}
+void Event::before(StreamRef stream) const {
+  check(cudaStreamWaitEvent(cuda::native(stream), static_cast<cudaEvent_t>(event_), 0), "cudaStreamWaitEvent");
+}
+
+Stream::Stream() {
+  if (const std::string why = problem(); !why.empty()) fail(Errc::unsupported, "no stream of a device: {}", why);
+  int least = 0;
+  int greatest = 0;
+  cudaStream_t stream = nullptr;
+  check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "cudaDeviceGetStreamPriorityRange");
+  check(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, greatest), "cudaStreamCreateWithPriority");
+  stream_ = stream;
+}
+Stream::~Stream() { (void)cudaStreamDestroy(static_cast<cudaStream_t>(stream_)); }
+
+}  // namespace gradwire::device

@@ -1,0 +1,23 @@
+#pragma once
+#include "compress/device/frame_start.hpp"
+#include "compress/device/jobs.hpp"
+#include "compress/kernels.hpp"
+
+/// \file The codecs on device memory: jobs as of the families of kernels on hosts, all pointers of the device, payloads
+/// behind their frame's first 16 bytes and at multiples of 16. Calls only launch, in the order of the stream; they
+/// throw Errc::device where that fails, and Errc::unsupported in a build without CUDA.
+///
+/// Encoders also write `start`. NaN and Inf cannot be refused, as nobody waits: they are coded so that decoding gives
+/// NaN (of a whole bucket, where elements share a scale), and residuals are NaN there. Decoders that do not find
+/// `expected` in front of a payload give NaN for everything.
+namespace gradwire::device {
+
+void quantize_encode(const kernels::QuantizeEncode& job, const FrameStart& start, StreamRef stream);
+void quantize_decode(const kernels::QuantizeDecode& job, const FrameStart& expected, StreamRef stream);
+
+/// An owner's step of scatter_reduce in one kernel: the sum, and what encoding it leaves. `payloads` and what they
+/// point to are of the device. Throws Errc::unsupported for buckets that are no multiples of 128 elements, norms that
+/// are sums, and x that is not f32.
+void quantize_sum(const QuantizeSum& sum, const FrameStart& start, StreamRef stream);
+
+}  // namespace gradwire::device

@@ -1,0 +1,61 @@
+#pragma once
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <iostream>
+#include <vector>
+
+#include "base/device.hpp"
+#include "unit/compress_support.hpp"
+
+#include "gradwire/buffer.hpp"
+
+namespace gradwire::testing {
+
+/// Skipped, and said so, where there is no device.
+class DeviceTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const std::string problem = device::problem();
+    if (problem.empty()) return;
+    std::cout << "SKIPPED: no CUDA device to run on: " << problem << std::endl;
+    GTEST_SKIP() << problem;
+  }
+};
+
+/// Memory of a device with what hosts put there, `shift` bytes from an aligned address.
+class OnDevice {
+ public:
+  explicit OnDevice(std::size_t bytes, std::size_t shift = 0)
+      : buffer_(bytes + shift + 16, Space::device), shift_(shift), bytes_(bytes) {}
+  OnDevice(const void* data, std::size_t bytes, StreamRef stream, std::size_t shift = 0) : OnDevice(bytes, shift) {
+    device::copy(this->data(), data, bytes, stream);
+  }
+  OnDevice(ConstTensor host, StreamRef stream, std::size_t shift = 0)
+      : OnDevice(host.data, host.bytes(), stream, shift) {}
+
+  [[nodiscard]] std::byte* data() const { return buffer_.data() + shift_; }
+  [[nodiscard]] Bytes bytes() const { return {data(), bytes_, Space::device}; }
+  [[nodiscard]] Tensor tensor(std::size_t count, DType dtype = DType::f32) const {
+    return {data(), count, dtype, Space::device};
+  }
+  [[nodiscard]] std::vector<std::byte> read(StreamRef stream) const {
+    std::vector<std::byte> host(bytes_);
+    device::copy(host.data(), data(), bytes_, stream);
+    device::wait(stream);
+    return host;
+  }
+
+ private:
+  Buffer buffer_;
+  std::size_t shift_;
+  std::size_t bytes_;
+};
+
+[[nodiscard]] inline std::vector<std::byte> bytes_of(const ConstTensor& host) {
+  const auto* const first = static_cast<const std::byte*>(host.data);
+  return {first, first + host.bytes()};
+}
+
+}  // namespace gradwire::testing

@@ -1,0 +1,166 @@
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "device_model/stream.hpp"
+
+using device_model::device;
+
+namespace {
+
+thread_local cudaError_t t_last = cudaSuccess;
+
+cudaError_t note(cudaError_t status) {
+  if (status != cudaSuccess && status != cudaErrorNotReady) t_last = status;
+  return status;
+}
+
+bool is_device(const void* data) { return device().arena.contains(data); }
+bool is_pinned(const void* data, std::size_t bytes) {
+  const auto* const first = static_cast<const std::byte*>(data);
+  auto after = device().pinned.upper_bound(first);
+  if (after == device().pinned.begin()) return false;
+  --after;
+  return static_cast<std::size_t>(first - after->first) + bytes <= after->second;
+}
+
+bool is_capturing(cudaStream_t stream) { return stream != nullptr && stream->capture != nullptr; }
+
+}  // namespace
+
+cudaError_t cudaGetLastError() { return std::exchange(t_last, cudaSuccess); }
+const char* cudaGetErrorName(cudaError_t error) { return cudaGetErrorString(error); }
+const char* cudaGetErrorString(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess: return "no error";
+    case cudaErrorInvalidValue: return "invalid argument";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorInvalidResourceHandle: return "invalid resource handle";
+    case cudaErrorNotReady: return "device not ready";
+    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
+  }
+  return "unrecognized error code";
+}
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDevice(int* current) {
+  *current = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int index) { return note(index == 0 ? cudaSuccess : cudaErrorInvalidValue); }
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  *value = attribute == cudaDevAttrMultiProcessorCount ? 4 : 9;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  *properties = {"model of a device on the host", 9, 0, 4};
+  return cudaSuccess;
+}
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int* version) { return cudaDriverGetVersion(version); }
+
+cudaError_t cudaMalloc(void** data, std::size_t bytes) {
+  const std::lock_guard lock(device().mutex);
+  ++device().counters.allocations;
+  if (device().captures > 0) return note(cudaErrorStreamCaptureUnsupported);
+  *data = device().arena.allocate(bytes);
+  return note(*data == nullptr ? cudaErrorMemoryAllocation : cudaSuccess);
+}
+cudaError_t cudaFree(void* data) {
+  if (data == nullptr) return cudaSuccess;
+  const std::lock_guard lock(device().mutex);
+  return note(device().arena.release(data) ? cudaSuccess : cudaErrorInvalidValue);
+}
+cudaError_t cudaMallocAsync(void** data, std::size_t bytes, cudaStream_t stream) {
+  if (stream == nullptr) return note(cudaErrorInvalidResourceHandle);
+  const std::lock_guard lock(device().mutex);
+  *data = device().arena.allocate(bytes);
+  return note(*data == nullptr ? cudaErrorMemoryAllocation : cudaSuccess);
+}
+cudaError_t cudaFreeAsync(void* data, cudaStream_t stream) {
+  if (data == nullptr) return cudaSuccess;
+  const std::lock_guard lock(device().mutex);
+  if (is_capturing(stream)) return cudaSuccess;  // a graph keeps its memory
+  return note(device_model::enqueue_until(stream, [data] { return device().arena.release(data); }));
+}
+cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
+  *pool = nullptr;
+  return cudaSuccess;
+}
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
+
+cudaError_t cudaHostAlloc(void** data, std::size_t bytes, unsigned) {
+  const std::lock_guard lock(device().mutex);
+  ++device().counters.allocations;
+  if (device().captures > 0) return note(cudaErrorStreamCaptureUnsupported);
+  *data = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  if (*data == nullptr) return note(cudaErrorMemoryAllocation);
+  device().pinned[static_cast<std::byte*>(*data)] = bytes;
+  return cudaSuccess;
+}
+cudaError_t cudaFreeHost(void* data) {
+  if (data == nullptr) return cudaSuccess;
+  const std::lock_guard lock(device().mutex);
+  if (device().pinned.erase(static_cast<std::byte*>(data)) == 0) return note(cudaErrorInvalidValue);
+  std::free(data);
+  return cudaSuccess;
+}
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* data) {
+  const std::lock_guard lock(device().mutex);
+  const cudaMemoryType type = is_device(data)      ? cudaMemoryTypeDevice
+                              : is_pinned(data, 0) ? cudaMemoryTypeHost
+                                                   : cudaMemoryTypeUnregistered;
+  *attributes = {type, 0, const_cast<void*>(data), const_cast<void*>(data)};
+  return cudaSuccess;
+}
+
+namespace {
+
+/// `waits`: the host has to wait for the copy.
+cudaError_t enqueue_copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream,
+                         bool& waits) {
+  const std::lock_guard lock(device().mutex);
+  const bool from_device = is_device(from);
+  const bool to_device = is_device(to);
+  const cudaMemcpyKind actual = from_device ? (to_device ? cudaMemcpyDeviceToDevice : cudaMemcpyDeviceToHost)
+                                            : (to_device ? cudaMemcpyHostToDevice : cudaMemcpyHostToHost);
+  if (kind != cudaMemcpyDefault && kind != actual) return note(cudaErrorInvalidValue);
+  if (from_device && !device().arena.holds(from, bytes)) return note(cudaErrorInvalidValue);
+  if (to_device && !device().arena.holds(to, bytes)) return note(cudaErrorInvalidValue);
+  if (!from_device && !is_pinned(from, bytes)) {  // read before the call returns
+    const auto* const first = static_cast<const std::byte*>(from);
+    auto staged = std::make_shared<std::vector<std::byte>>(first, first + bytes);
+    return note(device_model::enqueue(stream, [to, staged] { std::memcpy(to, staged->data(), staged->size()); }));
+  }
+  const auto status = device_model::enqueue(stream, [to, from, bytes] { std::memcpy(to, from, bytes); });
+  waits = !to_device && !is_pinned(to, bytes);
+  return note(status);
+}
+
+}  // namespace
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  if (bytes == 0) return cudaSuccess;
+  bool waits = false;
+  const cudaError_t status = enqueue_copy(to, from, bytes, kind, stream, waits);
+  return status == cudaSuccess && waits ? note(cudaStreamSynchronize(stream)) : status;
+}
+cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
+  static CUstream_st own;
+  const auto status = cudaMemcpyAsync(to, from, bytes, kind, &own);
+  return status == cudaSuccess ? cudaStreamSynchronize(&own) : status;
+}
+cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream_t stream) {
+  if (bytes == 0) return cudaSuccess;
+  const std::lock_guard lock(device().mutex);
+  if (!is_device(data) || !device().arena.holds(data, bytes)) return note(cudaErrorInvalidValue);
+  return note(device_model::enqueue(stream, [data, value, bytes] { std::memset(data, value, bytes); }));
+}
