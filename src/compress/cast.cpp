@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "compress/device/codecs.hpp"
 #include "compress/isa.hpp"
 #include "compress/kernels.hpp"
 #include "compress/refuse.hpp"
@@ -49,6 +50,13 @@ std::size_t CastCompressor::max_frame_size(std::size_t count, DType dtype) const
 
 std::size_t CastCompressor::encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey&,
                                    StreamRef stream) const {
+  if (x.space == Space::device) {
+    const frame::OnDevice made = frame::begin_device(*this, {codec_, 0}, x, out, residual, stream);
+    const DType to = payload_dtype(x.dtype);
+    device::cast_encode({x, out.data + frame::kHeaderBytes, to, static_cast<float*>(residual.data)}, made.start,
+                        stream);
+    return made.bytes;
+  }
   const std::size_t frame_bytes = frame::begin_fixed(*this, {codec_, 0}, x, out, residual, stream);
   std::byte* const payload = out.data + frame::kHeaderBytes;
   const DType to = payload_dtype(x.dtype);
@@ -59,7 +67,22 @@ std::size_t CastCompressor::encode(ConstTensor x, Bytes out, Tensor residual, co
   return frame_bytes;
 }
 
+/// A frame of `none` is of its input's dtype, which is known by its size, or by its first bytes where that is the same.
+std::size_t CastCompressor::decode_on_device(ConstBytes in, Tensor y, Write write, StreamRef stream) const {
+  DType dtype = y.dtype;
+  for (const DType each : {DType::f32, DType::f16}) {
+    if (in.size == max_frame_size(y.count, each)) dtype = each;
+  }
+  const std::size_t bytes = max_frame_size(y.count, dtype);
+  frame::check_device_decode(in, y, bytes, spec(), stream);
+  const frame::OnDevice found = frame::device_frame({codec_, 0}, y.count, dtype, bytes);
+  device::cast_decode({in.data + frame::kHeaderBytes, payload_dtype(dtype), y, write}, found.start,
+                      codec_ == frame::Codec::none, stream);
+  return bytes;
+}
+
 std::size_t CastCompressor::decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const {
+  if (y.space == Space::device) return decode_on_device(in, y, write, stream);
   const frame::Opened opened = frame::open_fixed(*this, {codec_, 0}, in, y, stream);
   isa::kernels<ElementKernels>().cast_decode({in.data + frame::kHeaderBytes, payload_dtype(opened.dtype), y, write});
   return opened.bytes;

@@ -21,6 +21,7 @@ class CastCompressor {
   [[nodiscard]] double error_bound(std::size_t count) const noexcept;
 
  private:
+  std::size_t decode_on_device(ConstBytes in, Tensor y, Write write, StreamRef stream) const;
   [[nodiscard]] DType payload_dtype(DType input) const noexcept;
 
   frame::Codec codec_;

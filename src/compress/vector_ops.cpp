@@ -2,12 +2,49 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstring>
 
+#include "base/device.hpp"
+#include "compress/device/codecs.hpp"
 #include "compress/isa.hpp"
 #include "compress/kernels.hpp"
 #include "compress/sparse/guess.hpp"
 
 namespace gradwire::ops {
+
+void zero(Tensor to, StreamRef stream) {
+  if (to.count == 0) return;
+  if (to.space == Space::device) return device::zero(to.data, to.bytes(), stream);
+  std::memset(to.data, 0, to.bytes());
+}
+
+void copy(ConstTensor from, Tensor to, StreamRef stream) {
+  assert(from.count == to.count && from.dtype == to.dtype);
+  if (to.count == 0) return;
+  if (to.space == Space::device) return device::copy(to.data, from.data, to.bytes(), stream);
+  std::memcpy(to.data, from.data, to.bytes());
+}
+
+void convert(ConstTensor from, Tensor to, StreamRef stream) {
+  if (to.space == Space::host) return convert(from, to);
+  assert(from.count == to.count && from.space == to.space);
+  device::move(from, to, Write::assign, stream);
+}
+
+void add(ConstTensor x, Tensor y, StreamRef stream) {
+  assert(x.count == y.count && x.space == y.space);
+  if (y.space == Space::device) return device::move(x, y, Write::add, stream);
+  isa::kernels<ElementKernels>().cast_decode({static_cast<const std::byte*>(x.data), x.dtype, y, Write::add});
+}
+
+void scale_add(ConstTensor x, float scale, ConstTensor addend, Tensor out, StreamRef stream) {
+  assert(x.count == out.count && x.space == out.space && out.dtype == DType::f32);
+  const kernels::ScaleAdd job{x, scale, static_cast<const float*>(addend.data), static_cast<float*>(out.data)};
+  if (out.space == Space::device) return device::scale_add(job, stream);
+  isa::kernels<ElementKernels>().scale_add(job);
+}
+
+void find_non_finite(ConstTensor x, std::uint32_t* flag, StreamRef stream) { device::find_non_finite(x, flag, stream); }
 
 void scale_add(ConstTensor x, float scale, const float* addend, float* out) {
   assert(x.space == Space::host);

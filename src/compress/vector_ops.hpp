@@ -3,8 +3,23 @@
 
 #include "gradwire/compressor.hpp"
 
-/// \file Loops over host memory that layers above need. Any dtype unless noted; counts must be equal.
+/// \file Loops over elements that layers above need. Any dtype unless noted; counts must be equal. Those that take a
+/// stream take memory of a device too, all of their arguments there, in the order of the stream.
 namespace gradwire::ops {
+
+void zero(Tensor to, StreamRef stream);
+/// Of one dtype.
+void copy(ConstTensor from, Tensor to, StreamRef stream);
+/// To nearest even; finite values beyond the target's range saturate. `to` must not overlap `from`.
+void convert(ConstTensor from, Tensor to, StreamRef stream);
+/// y += x.
+void add(ConstTensor x, Tensor y, StreamRef stream);
+/// out = x * scale + addend, each rounded on its own; the latter two are f32.
+void scale_add(ConstTensor x, float scale, ConstTensor addend, Tensor out, StreamRef stream);
+/// Device memory only: sets `flag`, of the device or pinned, to 1 where x holds NaN or Inf, and leaves it else.
+void find_non_finite(ConstTensor x, std::uint32_t* flag, StreamRef stream);
+
+// Host memory only.
 
 /// out = x * scale + addend, each rounded on its own; null `addend` means none. `out` may be x (when f32) or addend.
 void scale_add(ConstTensor x, float scale, const float* addend, float* out);

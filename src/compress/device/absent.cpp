@@ -8,8 +8,13 @@ namespace {
 [[noreturn]] void refuse() { fail(Errc::unsupported, "{}", problem()); }
 }  // namespace
 
+void cast_encode(const kernels::CastEncode&, const FrameStart&, StreamRef) { refuse(); }
+void cast_decode(const kernels::CastDecode&, const FrameStart&, bool, StreamRef) { refuse(); }
 void quantize_encode(const kernels::QuantizeEncode&, const FrameStart&, StreamRef) { refuse(); }
 void quantize_decode(const kernels::QuantizeDecode&, const FrameStart&, StreamRef) { refuse(); }
 void quantize_sum(const QuantizeSum&, const FrameStart&, StreamRef) { refuse(); }
+void move(ConstTensor, Tensor, Write, StreamRef) { refuse(); }
+void scale_add(const kernels::ScaleAdd&, StreamRef) { refuse(); }
+void find_non_finite(ConstTensor, std::uint32_t*, StreamRef) { refuse(); }
 
 }  // namespace gradwire::device

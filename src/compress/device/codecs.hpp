@@ -12,6 +12,11 @@
 /// `expected` in front of a payload give NaN for everything.
 namespace gradwire::device {
 
+void cast_encode(const kernels::CastEncode& job, const FrameStart& start, StreamRef stream);
+/// `as_input`: `expected` is of any dtype, and the payload of that which its own first bytes name (job.from is not
+/// used).
+void cast_decode(const kernels::CastDecode& job, const FrameStart& expected, bool as_input, StreamRef stream);
+
 void quantize_encode(const kernels::QuantizeEncode& job, const FrameStart& start, StreamRef stream);
 void quantize_decode(const kernels::QuantizeDecode& job, const FrameStart& expected, StreamRef stream);
 
@@ -19,5 +24,13 @@ void quantize_decode(const kernels::QuantizeDecode& job, const FrameStart& expec
 /// point to are of the device. Throws Errc::unsupported for buckets that are no multiples of 128 elements, norms that
 /// are sums, and x that is not f32.
 void quantize_sum(const QuantizeSum& sum, const FrameStart& start, StreamRef stream);
+
+// What has no frame: the loops of vector_ops.
+
+/// Any dtypes; `to` is what `from` is, or its sum with it.
+void move(ConstTensor from, Tensor to, Write write, StreamRef stream);
+void scale_add(const kernels::ScaleAdd& job, StreamRef stream);
+/// Sets `flag`, of the device or pinned, to 1 where x holds NaN or Inf; leaves it else.
+void find_non_finite(ConstTensor x, std::uint32_t* flag, StreamRef stream);
 
 }  // namespace gradwire::device
