@@ -25,7 +25,7 @@ set(GRADWIRE_LEFT_OF_compress base)
 set(GRADWIRE_LEFT_OF_compress_device base)
 set(GRADWIRE_LEFT_OF_transport base)
 set(GRADWIRE_LEFT_OF_mpi_objects base transport)
-set(GRADWIRE_LEFT_OF_collectives base compress transport)
+set(GRADWIRE_LEFT_OF_collectives base compress compress_device transport)
 set(GRADWIRE_LEFT_OF_plan base compress)
 set(GRADWIRE_LEFT_OF_train base compress transport collectives plan)
 

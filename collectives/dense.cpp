@@ -6,7 +6,6 @@
 // verdict.
 
 #include <array>
-#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -43,6 +42,7 @@ class Dense final : public Algorithm {
   [[nodiscard]] int segments() const noexcept override { return std::max(static_cast<int>(groups_.size()), 1); }
   [[nodiscard]] std::size_t workspace_bytes() const noexcept override { return staging_bytes_; }
 
+  [[nodiscard]] bool takes_device() const noexcept override { return true; }
   [[nodiscard]] Work run_stage(int stage, int segment) override {
     if (groups_.empty()) return {};
     Group& group = groups_[static_cast<std::size_t>(segment)];
@@ -75,18 +75,17 @@ class Dense final : public Algorithm {
         const Tensor& tensor = op_.buffers[i].tensor;
         const Tensor part = group.staged ? all.slice(first, tensor.count) : tensor;
         if (tensor.data == nullptr) {  // refused
-          std::memset(part.data, 0, part.bytes());
+          ops::zero(part, op_.stream);
         } else if (group.staged) {
-          std::memcpy(part.data, tensor.data, part.bytes());
+          ops::copy(tensor, part, op_.stream);
         }
-        if (!op_.pass_non_finite && !ops::all_finite(part))
-          op_.refuse({Errc::non_finite, op_.rank(), op_.items[i].param});
+        if (!op_.pass_non_finite) check_finite(op_, part, i, op_.rank());
         first += part.count;
         if (const Tensor& residual = op_.buffers[i].residual; residual.data != nullptr) {
-          std::memset(residual.data, 0, residual.bytes());
+          ops::zero(residual, op_.stream);
         }
       }
-      if (op_.verdict) poison(all);
+      if (op_.verdict && !op_.on_device()) poison(all);  // ranks of devices tell each other at the end
     }
     const auto n = static_cast<std::uint64_t>(op_.size());
     op_.stats.wire_bytes += 2 * (n - 1) * all.bytes() / n;
@@ -102,13 +101,12 @@ class Dense final : public Algorithm {
   void hand_out(const Group& group) {
     const Stopwatch watch(op_.stats.decode_us);
     const Tensor all = whole(group);
-    if (!op_.pass_non_finite && !ops::all_finite(all))
-      op_.refuse({Errc::non_finite, kNobody, op_.items[group.items.front()].param});
+    if (!op_.pass_non_finite) check_finite(op_, all, group.items.front(), op_.on_device() ? kSomebody : kNobody);
     if (!group.staged) return;
     std::size_t first = 0;
     for (const std::size_t i : group.items) {
       const Tensor& tensor = op_.buffers[i].tensor;
-      if (tensor.data != nullptr) std::memcpy(tensor.data, all.slice(first, tensor.count).data, tensor.bytes());
+      if (tensor.data != nullptr) ops::copy(all.slice(first, tensor.count), tensor, op_.stream);
       first += tensor.count;
     }
   }

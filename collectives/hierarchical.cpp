@@ -26,6 +26,7 @@ class Hierarchical final : public ByNodes {
 
   [[nodiscard]] int stages() const noexcept override { return 5; }
 
+  [[nodiscard]] bool takes_device() const noexcept override { return true; }
   [[nodiscard]] Work run_stage(int stage, int segment) override {
     sends_.clear();
     recvs_.clear();
@@ -132,7 +133,8 @@ class Hierarchical final : public ByNodes {
     const Sums all = sums(segment);
     add_up_node(all, chunk, segment, pieces);
     for (std::size_t i = 0; i < my_agents_.size(); ++i) {
-      unpack_into_sums(op_, {{1, segment}, pieces, node_message(segment, i), my_agents_[i]}, all, Write::add);
+      unpack_into_sums(op_, {{1, segment}, pieces, node_message(segment, i), my_agents_[i], nullptr, true}, all,
+                       Write::add);
     }
     const std::size_t size = pack_sums(op_, {2, segment}, pieces, all, message);
     publish(op_, {2, segment}, pieces, message, all);
@@ -147,14 +149,14 @@ class Hierarchical final : public ByNodes {
       recvs_.push_back({message, map_.home_agent(chunk)});
       return;
     }
-    unpack_into_results(op_, {{2, segment}, pieces, message, chunk});
-    if (map_.is_foreign(chunk)) send_to_mates(message.slice(0, restamp(message, {3, segment})));
+    unpack_into_results(op_, {{2, segment}, pieces, message, chunk, nullptr, true});
+    if (map_.is_foreign(chunk)) send_to_mates(message.slice(0, restamp(op_, {3, segment}, pieces, message)));
   }
 
   void take(int chunk, int segment, std::span<const Piece> pieces) {
     if (!map_.is_foreign(chunk) || map_.is_agent(chunk)) return;
     const int agent = map_.home_agent(chunk);
-    unpack_into_results(op_, {{3, segment}, pieces, chunk_message(segment, chunk), agent});
+    unpack_into_results(op_, {{3, segment}, pieces, chunk_message(segment, chunk), agent, nullptr, true});
   }
 
   void send_to_mates(Bytes message) {

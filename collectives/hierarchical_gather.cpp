@@ -29,6 +29,7 @@ class HierarchicalGather final : public ByNodes {
 
   [[nodiscard]] int stages() const noexcept override { return 4; }
 
+  [[nodiscard]] bool takes_device() const noexcept override { return true; }
   [[nodiscard]] Work run_stage(int stage, int segment) override {
     sends_.clear();
     recvs_.clear();
@@ -109,7 +110,7 @@ class HierarchicalGather final : public ByNodes {
         recvs_.push_back({message, map_.home_agent(chunk)});
         continue;
       }
-      const Bytes passed = message.slice(0, restamp(message, {2, segment}));
+      const Bytes passed = message.slice(0, restamp(op_, {2, segment}, pieces, message));
       for (const int mate : map_.mates()) sends_.push_back({passed, mate});
     }
   }
@@ -118,7 +119,7 @@ class HierarchicalGather final : public ByNodes {
     const Sums all = sums(id.segment);
     for (int node = 0; node < map_.nodes(); ++node) {
       const int from = id.stage == 1 ? map_.agent(node, chunk) : map_.home_agent(chunk);
-      unpack_into_sums(op_, {id, pieces, node_message(id.segment, chunk, node), from}, all,
+      unpack_into_sums(op_, {id, pieces, node_message(id.segment, chunk, node), from, nullptr, true}, all,
                        node == 0 ? Write::assign : Write::add);
     }
     if (!op_.verdict) deliver_sums(op_, pieces, all, chunk == rank_);

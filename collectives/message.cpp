@@ -8,11 +8,6 @@
 namespace gradwire {
 namespace {
 
-struct Encoding {
-  ConstTensor input;
-  RandomKey key;
-  const Compressor& compressor;
-};
 struct Decoding {
   Tensor output;
   Write write;
@@ -36,13 +31,39 @@ Tensor slice_if_wanted(const Tensor& tensor, const Piece& piece) {
   return tensor.data == nullptr ? Tensor{} : tensor.slice(piece.first, piece.count);
 }
 
-/// Encodes `source(piece)` of every piece into a message.
-template <class Source>
-std::size_t pack(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out, Source&& source) {
+/// What is encoded of each piece, and by what.
+struct Source {
+  const Sums* sums = nullptr;  ///< null: this rank's tensors
+  Draw draw = Draw::input;
+  const Compressor* compressor = nullptr;  ///< null: the items' own
+};
+
+std::size_t frame_bytes(const Operation& op, const Piece& piece, const Compressor* compressor, bool of_sums) {
+  const BucketItem& item = op.items[piece.item];
+  return (compressor == nullptr ? item.compressor : *compressor)
+      .max_frame_size(piece.count, of_sums ? DType::f32 : item.dtype);
+}
+
+/// A message of a device, whose frames all have the most bytes that they may.
+std::size_t device_message_bytes(const Operation& op, MessageId id, std::span<const Piece> pieces,
+                                 const Compressor* compressor, bool of_sums) {
+  std::size_t size = kEnvelopeBytes + id.preface;
+  for (const Piece& piece : pieces) size += frame_bytes(op, piece, compressor, of_sums);
+  return size;
+}
+
+/// Encodes every piece into a message.
+std::size_t pack(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out, const Source& source) {
+  if (op.on_device() && op.verdict) {
+    return device_message_bytes(op, id, pieces, source.compressor, source.sums != nullptr);
+  }
   return pack_message(op, id, pieces, out, [&](const Piece& piece, Bytes room) {
-    const Encoding coding = source(piece);
-    const Tensor residual = slice_if_wanted(op.buffers[piece.item].residual, piece);
-    return coding.compressor.encode(coding.input, room, residual, coding.key, op.stream);
+    const ItemBuffers& buffers = op.buffers[piece.item];
+    const Tensor input =
+        source.sums == nullptr ? buffers.tensor.slice(piece.first, piece.count) : source.sums->of(piece);
+    const Compressor& compressor = source.compressor == nullptr ? op.items[piece.item].compressor : *source.compressor;
+    return compressor.encode(input, room, slice_if_wanted(buffers.residual, piece), random_key(op, piece, source.draw),
+                             op.stream);
   });
 }
 
@@ -55,7 +76,9 @@ void unpack(Operation& op, const Arrival& arrival, ConstBytes frames, Target&& t
     const auto [output, write] = target(piece);
     try {
       const Compressor& compressor = arrival.compressor == nullptr ? item.compressor : *arrival.compressor;
-      const std::size_t size = compressor.decode(frames, output, write, op.stream);
+      const std::size_t room =
+          op.on_device() ? frame_bytes(op, piece, arrival.compressor, arrival.of_sums) : frames.size;
+      const std::size_t size = compressor.decode(frames.slice(0, room), output, write, op.stream);
       frames = frames.slice(size, frames.size - size);
     } catch (const Error& error) {
       fail(error.code(), "{}, elements {} to {}, from rank {}: {}", item.name, piece.first, piece.first + piece.count,
@@ -74,6 +97,7 @@ void unpack(Operation& op, const Arrival& arrival, ConstBytes frames, Target&& t
 }  // namespace
 
 std::size_t seal_message(const Operation& op, MessageId id, Bytes out, std::size_t size) {
+  if (op.on_device()) return size;
   Envelope envelope;
   envelope.stage = static_cast<std::uint16_t>(id.stage);
   envelope.operation = op.number;
@@ -91,7 +115,9 @@ std::size_t seal_message(const Operation& op, MessageId id, Bytes out, std::size
 }
 
 ConstBytes open_message(Operation& op, const Arrival& arrival) {
-  const auto& [id, pieces, message, from, compressor] = arrival;
+  const auto& [id, pieces, message, from, compressor, of_sums] = arrival;
+  const std::size_t before = kEnvelopeBytes + id.preface;
+  if (op.on_device()) return message.slice(before, message.size - before);
   Envelope envelope;
   std::memcpy(&envelope, message.data, sizeof envelope);
   if (envelope.magic != Envelope{}.magic) {
@@ -118,7 +144,6 @@ ConstBytes open_message(Operation& op, const Arrival& arrival) {
     op.refuse({static_cast<Errc>(envelope.verdict), rank, ParamId{envelope.verdict_param}});
     return {};
   }
-  const std::size_t before = kEnvelopeBytes + id.preface;
   if (size < before)
     fail(Errc::rank_mismatch, "rank {} sent a message of {} bytes, expected {} at least", from, size, before);
   return message.slice(before, size - before);
@@ -141,29 +166,21 @@ void Sums::load(std::span<const Piece> pieces) const {
   const Stopwatch watch(op_.stats.decode_us);
   for (const Piece& piece : pieces) {
     const Tensor& tensor = op_.buffers[piece.item].tensor;
-    if (tensor.dtype != DType::f32) ops::convert(tensor.slice(piece.first, piece.count), of(piece));
+    if (tensor.dtype != DType::f32) ops::convert(tensor.slice(piece.first, piece.count), of(piece), op_.stream);
   }
 }
 
 std::size_t pack_input(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out,
                        const Compressor* compressor) {
-  return pack(op, id, pieces, out, [&](const Piece& piece) {
-    return Encoding{op.buffers[piece.item].tensor.slice(piece.first, piece.count), random_key(op, piece, Draw::input),
-                    compressor == nullptr ? op.items[piece.item].compressor : *compressor};
-  });
+  return pack(op, id, pieces, out, {nullptr, Draw::input, compressor});
 }
 
 std::size_t pack_sums(Operation& op, MessageId id, std::span<const Piece> pieces, const Sums& sums, Bytes out) {
-  return pack(op, id, pieces, out, [&](const Piece& piece) {
-    return Encoding{sums.of(piece), random_key(op, piece, Draw::sum), op.items[piece.item].compressor};
-  });
+  return pack(op, id, pieces, out, {&sums, Draw::sum});
 }
 
 std::size_t pack_shard(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out) {
-  return pack(op, id, pieces, out, [&](const Piece& piece) {
-    return Encoding{op.buffers[piece.item].tensor.slice(piece.first, piece.count), random_key(op, piece, Draw::sum),
-                    op.items[piece.item].compressor};
-  });
+  return pack(op, id, pieces, out, {nullptr, Draw::sum});
 }
 
 void unpack_into_sums(Operation& op, const Arrival& arrival, const Sums& sums, Write write) {
@@ -178,18 +195,21 @@ void unpack_into_results(Operation& op, const Arrival& arrival) {
   unpack(op, arrival, frames, [&](const Piece& piece) {
     return Decoding{op.buffers[piece.item].tensor.slice(piece.first, piece.count), Write::assign};
   });
+  if (!op.on_device()) return;  // hosts refuse such frames as they encode them
+  for (const Piece& piece : arrival.pieces)
+    check_finite(op, op.buffers[piece.item].tensor.slice(piece.first, piece.count), piece.item, kSomebody);
 }
 
-void publish(Operation& op, MessageId id, std::span<const Piece> pieces, ConstBytes message, const Sums& sums) {
-  unpack_into_results(op, {id, pieces, message, op.rank()});
+void publish(Operation& op, MessageId id, std::span<const Piece> pieces, ConstBytes message, const Sums& sums,
+             bool of_sums) {
+  unpack_into_results(op, {id, pieces, message, op.rank(), nullptr, of_sums});
   if (op.verdict) return;
   const Stopwatch watch(op.stats.decode_us);
   for (const Piece& piece : pieces) {
     const ItemBuffers& buffers = op.buffers[piece.item];
     if (buffers.tensor.dtype == DType::f32 || buffers.residual.data == nullptr) continue;
-    const auto* sum = static_cast<const float*>(sums.of(piece).data);
-    auto* residual = static_cast<float*>(buffers.residual.data) + piece.first;
-    ops::scale_add(buffers.tensor.slice(piece.first, piece.count), -1.0F, sum, residual);
+    ops::scale_add(buffers.tensor.slice(piece.first, piece.count), -1.0F, sums.of(piece),
+                   buffers.residual.slice(piece.first, piece.count), op.stream);
   }
 }
 
@@ -198,34 +218,41 @@ void deliver_sums(Operation& op, std::span<const Piece> pieces, const Sums& sums
   for (const Piece& piece : pieces) {
     const ItemBuffers& buffers = op.buffers[piece.item];
     const Tensor sum = sums.of(piece);
-    if (!ops::all_finite(sum)) return op.refuse({Errc::non_finite, kNobody, op.items[piece.item].param});
+    check_finite(op, sum, piece.item, kNobody);
+    if (op.verdict) return;
     if (buffers.tensor.dtype == DType::f32) continue;
     const Tensor result = buffers.tensor.slice(piece.first, piece.count);
-    ops::convert(sum, result);
+    ops::convert(sum, result, op.stream);
     if (!credit || buffers.residual.data == nullptr) continue;
-    auto* residual = static_cast<float*>(buffers.residual.data) + piece.first;
-    ops::add(static_cast<const float*>(sum.data), residual, piece.count);
-    ops::scale_add(result, -1.0F, residual, residual);
+    const Tensor residual = buffers.residual.slice(piece.first, piece.count);
+    ops::add(sum, residual, op.stream);
+    ops::scale_add(result, -1.0F, residual, residual, op.stream);
   }
+}
+
+void check_finite(Operation& op, const Tensor& tensor, std::size_t item, int rank) {
+  if (op.on_device()) return ops::find_non_finite(tensor, op.non_finite + item, op.stream);
+  if (!ops::all_finite(tensor)) op.refuse({Errc::non_finite, rank, op.items[item].param});
 }
 
 void check_input(Operation& op, std::span<const Piece> pieces) {
   if (op.verdict) return;  // and where this rank refused there may be no input
   const Stopwatch watch(op.stats.encode_us);
   for (const Piece& piece : pieces) {
-    if (ops::all_finite(op.buffers[piece.item].tensor.slice(piece.first, piece.count))) continue;
-    return op.refuse({Errc::non_finite, op.rank(), op.items[piece.item].param});
+    check_finite(op, op.buffers[piece.item].tensor.slice(piece.first, piece.count), piece.item, op.rank());
+    if (op.verdict) return;
   }
 }
 
 void clear_residuals(Operation& op, std::span<const Piece> pieces) {
   for (const Piece& piece : pieces) {
     const Tensor residual = slice_if_wanted(op.buffers[piece.item].residual, piece);
-    if (residual.data != nullptr) std::memset(residual.data, 0, residual.bytes());
+    if (residual.data != nullptr) ops::zero(residual, op.stream);
   }
 }
 
-std::size_t restamp(Bytes message, MessageId id) {
+std::size_t restamp(const Operation& op, MessageId id, std::span<const Piece> pieces, Bytes message) {
+  if (op.on_device()) return device_message_bytes(op, id, pieces, nullptr, true);
   Envelope envelope;
   std::memcpy(&envelope, message.data, sizeof envelope);
   envelope.stage = static_cast<std::uint16_t>(id.stage);

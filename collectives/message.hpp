@@ -24,7 +24,12 @@ struct Arrival {
   ConstBytes bytes;
   int from = 0;
   const Compressor* compressor = nullptr;  ///< of its frames; null: the items' own
+  bool of_sums = false;                    ///< whether frames are of sums, in f32, and not of tensors in their dtype
 };
+
+// On a device the frames of a message are all that counts: nothing is read back from there, so envelopes are not
+// written and not looked at. That all ranks run the same operation they tell each other on the host (Run); a verdict
+// leaves the sizes of messages as they are, and what they carry is of no use.
 
 /// Completes a message whose content ends at `size`, or cuts it down to the envelope where there is a verdict; returns
 /// its size.
@@ -90,11 +95,16 @@ void unpack_into_results(Operation& op, const Arrival& arrival);
 
 /// Turns this rank's own final message into results, so that all ranks hold the same bits, and credits the rounding of
 /// 16-bit results to this rank's residual.
-void publish(Operation& op, MessageId id, std::span<const Piece> pieces, ConstBytes message, const Sums& sums);
+/// `of_sums`: as Arrival's.
+void publish(Operation& op, MessageId id, std::span<const Piece> pieces, ConstBytes message, const Sums& sums,
+             bool of_sums = true);
 
 /// Turns sums into results where no final frame exists: refuses any that overflowed, and rounds to 16 bits where
 /// results have those. `credit`: this rank owes the rounding.
 void deliver_sums(Operation& op, std::span<const Piece> pieces, const Sums& sums, bool credit);
+
+/// Makes NaN and Inf a verdict of `rank`: at once on a host, on a device one of somebody when the run is over.
+void check_finite(Operation& op, const Tensor& tensor, std::size_t item, int rank);
 
 /// Refuses NaN and Inf in this rank's input, where nothing else looks at it.
 void check_input(Operation& op, std::span<const Piece> pieces);
@@ -102,7 +112,7 @@ void check_input(Operation& op, std::span<const Piece> pieces);
 /// Sets the residuals to zero.
 void clear_residuals(Operation& op, std::span<const Piece> pieces);
 
-/// A message that is passed on as it came: its stage is rewritten. Returns its size.
-std::size_t restamp(Bytes message, MessageId id);
+/// A message of sums that is passed on as it came: its stage is rewritten. Returns its size.
+std::size_t restamp(const Operation& op, MessageId id, std::span<const Piece> pieces, Bytes message);
 
 }  // namespace gradwire

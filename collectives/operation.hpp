@@ -11,6 +11,8 @@ namespace gradwire {
 
 /// Verdict::rank where finite inputs have an infinite sum.
 inline constexpr int kNobody = -1;
+/// And where a device found NaN or Inf in a result: whose input it was is not known.
+inline constexpr int kSomebody = -2;
 
 /// What ranks asked for. Each has its algorithms (collectives/select.cpp).
 enum class Entry : std::uint8_t { allreduce, reduce_scatter, all_gather };
@@ -40,12 +42,16 @@ struct Operation {
   Deadline deadline{};
   std::uint32_t number = 0;  ///< of the run in its slot
   StreamRef stream = StreamRef::host();
+  Space space = Space::host;  ///< of tensors, residuals and workspace
+  /// On a device: by item, in pinned memory; what is 1 when the stream has come to the end has results with NaN or Inf.
+  std::uint32_t* non_finite = nullptr;
   std::optional<Verdict> verdict{};  ///< once set, messages carry it instead of frames
   OperationStats stats{};
 
   [[nodiscard]] int rank() const noexcept { return comm.rank(); }
   [[nodiscard]] int size() const noexcept { return comm.size(); }
 
+  [[nodiscard]] bool on_device() const noexcept { return space == Space::device; }
   /// The first verdict stays; at the end ranks agree on one of theirs.
   void refuse(const Verdict& found) {
     if (!verdict) verdict = found;

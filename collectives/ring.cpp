@@ -32,6 +32,7 @@ class Ring final : public Algorithm {
     return lane_bytes_ * static_cast<std::size_t>(lanes());
   }
 
+  [[nodiscard]] bool takes_device() const noexcept override { return true; }
   [[nodiscard]] Work run_stage(int stage, int segment) override {
     if (stage < size_) return reduce(stage, segment);
     return pass_on(stage, segment);
@@ -60,7 +61,8 @@ class Ring final : public Algorithm {
         const Sums sums(op_, lane(segment, lane_bytes_).slice(2 * message_bytes_, scratch_bytes_));
         sums.load(pieces);
         if (stage > 0) {
-          unpack_into_sums(op_, {{stage - 1, segment}, pieces, message(segment, 1), left()}, sums, Write::add);
+          unpack_into_sums(op_, {{stage - 1, segment}, pieces, message(segment, 1), left(), nullptr, stage > 1}, sums,
+                           Write::add);
         }
         size = pack_sums(op_, id, pieces, sums, out);
         if (stage == size_ - 1) publish(op_, id, pieces, out, sums);
@@ -75,8 +77,8 @@ class Ring final : public Algorithm {
     std::size_t size = 0;
     if (!pieces.empty()) {
       const Bytes bytes = message(segment, arrived);
-      unpack_into_results(op_, {{stage - 1, segment}, pieces, bytes, left()});
-      size = restamp(bytes, {stage, segment});
+      unpack_into_results(op_, {{stage - 1, segment}, pieces, bytes, left(), nullptr, true});
+      size = restamp(op_, {stage, segment}, pieces, bytes);
     }
     return stage == stages() - 1 ? Work{} : exchange(stage, segment, size, arrived);
   }

@@ -108,6 +108,11 @@ void check_buffers(const Operation& op, std::span<const ItemBuffers> buffers, bo
   if (verdict.code == Errc::non_finite && verdict.rank == kNobody) {
     fail(Errc::non_finite, "the sum over ranks of finite gradients overflows, first in {} or one sent with it", who);
   }
+  if (verdict.code == Errc::non_finite && verdict.rank == kSomebody) {
+    fail(Errc::non_finite,
+         "NaN, Inf or magnitudes too large for its compressor in {} on some rank, or an overflow of the sum over ranks",
+         who);
+  }
   if (verdict.code == Errc::non_finite) {
     fail(Errc::non_finite,
          "NaN, Inf or magnitudes too large for its compressor in {} on rank {}, or in the sum that it owns", who,
@@ -168,6 +173,7 @@ Run::Run(Operation operation, const AllreduceOptions& options)
 
 Run::~Run() {
   if (state_ != State::failed && state_ != State::running) return;
+  if (device_) device_->abandon();
   workspace_.abandon();  // the backend may still write to it
   verdict_memory_.abandon();
 }
@@ -184,13 +190,13 @@ void Run::start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint
           "{} needs a workspace aligned to {} bytes, given one at {}", gradwire::name(op_.entry), kWorkspaceAlign,
           static_cast<const void*>(workspace.data));
   check_buffers(op_, buffers, refusal.has_value());
+  take_space(space_of_run(op_, buffers, workspace, stream), workspace, stream);
   started_ = Clock::now();
   op_.deadline = deadline_after(timeout_);
   agree_first(step);
   const std::lock_guard lock(mutex_);
   op_.buffers.assign(buffers.begin(), buffers.end());
   op_.step = step;
-  op_.stream = stream;
   op_.stats = {};
   op_.verdict.reset();
   failure_ = nullptr;
@@ -200,6 +206,15 @@ void Run::start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint
   if (refusal && elems_ > 0) op_.refuse(*refusal);
   state_ = State::running;
   first_step();
+}
+
+void Run::take_space(Space space, Bytes workspace, StreamRef stream) {
+  op_.space = space;
+  op_.stream = stream;
+  if (!op_.on_device()) return;
+  if (!algorithm_->takes_device()) fail(Errc::unsupported, "algorithm '{}' runs on host memory only", name_);
+  if (!device_) device_ = std::make_unique<DeviceRun>(op_.items.size());
+  device_->begin(op_, workspace);
 }
 
 /// The first run waits for the others here, so that a difference has words on every rank before the first message.
@@ -226,7 +241,7 @@ bool Run::poll() {
   if (failure_) std::rethrow_exception(failure_);
   if (state_ != State::running) return true;
   try {
-    if (!pipeline_->advance() || !verdicts_agree()) {
+    if (!pipeline_->advance() || (op_.on_device() && !device_->done(op_)) || !verdicts_agree()) {
       if (Clock::now() >= op_.deadline) fail(Errc::timeout, "{} ms passed in {}", timeout_.count(), describe_step());
       return false;
     }
@@ -270,10 +285,11 @@ void Run::first_step() noexcept {
 /// some know of any. So all exchange what they have and take the lowest rank's. True once they have, or where no rank
 /// can have any.
 bool Run::verdicts_agree() {
-  if (!op_.verdict && algorithm_->spreads_verdicts()) return true;
+  if (!op_.verdict && algorithm_->spreads_verdicts() && !op_.on_device()) return true;
   if (!exchanging_verdicts_) exchanging_verdicts_ = exchange_verdicts();
   if (!exchanging_verdicts_->done()) return false;
   exchanging_verdicts_.reset();
+  check_in_step();
   const VerdictMessage* first = nullptr;
   for (const VerdictMessage& each : verdict_messages()) {
     if (each.code != 0 && (first == nullptr || each < *first)) first = &each;
@@ -283,12 +299,24 @@ bool Run::verdicts_agree() {
   return true;
 }
 
+void Run::check_in_step() const {
+  for (std::size_t rank = 0; rank < verdict_messages().size(); ++rank) {
+    const VerdictMessage& theirs = verdict_messages()[rank];
+    if (theirs.number == op_.number && theirs.fingerprint == op_.fingerprint) continue;
+    fail(Errc::rank_mismatch,
+         "rank {} runs a different operation in slot {}: number {} with fingerprint {:016x}, here {} with {:016x}; "
+         "GRADWIRE_CHECK=1 tells what differs",
+         rank, static_cast<std::uint32_t>(op_.slot), theirs.number, theirs.fingerprint, op_.number, op_.fingerprint);
+  }
+}
+
 Work Run::exchange_verdicts() {
   VerdictMessage& mine = verdict_messages()[static_cast<std::size_t>(op_.rank())];
-  mine = {};
+  mine = {.number = op_.number, .fingerprint = op_.fingerprint};
   if (op_.verdict) {
-    mine = {static_cast<std::uint32_t>(op_.verdict->rank), static_cast<std::uint32_t>(op_.verdict->param),
-            static_cast<std::uint32_t>(op_.verdict->code)};
+    mine.rank = static_cast<std::uint32_t>(op_.verdict->rank);
+    mine.param = static_cast<std::uint32_t>(op_.verdict->param);
+    mine.code = static_cast<std::uint32_t>(op_.verdict->code);
   }
   sends_.clear();
   recvs_.clear();
@@ -337,7 +365,10 @@ Work run_once(Operation operation, std::span<const Item> items, StreamRef stream
     buffers.push_back({item.tensor, item.residual});
   }
   auto run = std::make_shared<Run>(std::move(operation), options);
-  Buffer workspace(run->workspace_bytes());
+  const bool on_device = std::any_of(items.begin(), items.end(), [](const Item& item) {
+    return item.tensor.data != nullptr && item.tensor.space == Space::device;
+  });
+  Buffer workspace(run->workspace_bytes(), on_device ? Space::device : Space::host);
   run->start(buffers, workspace.bytes(), step, stream);
   run->own_workspace(std::move(workspace));
   return Work(std::move(run));

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "collectives/algorithm.hpp"
+#include "collectives/device_run.hpp"
 #include "collectives/operation.hpp"
 #include "collectives/pipeline.hpp"
 
@@ -50,6 +51,8 @@ class Run final : public Completion {
     std::uint32_t rank = 0;
     std::uint32_t param = 0;
     std::uint32_t code = 0;
+    std::uint32_t number = 0;  ///< of the run in its slot, as in envelopes, which messages of devices lack
+    std::uint64_t fingerprint = 0;
     auto operator<=>(const VerdictMessage&) const = default;
   };
 
@@ -58,6 +61,8 @@ class Run final : public Completion {
   [[nodiscard]] std::span<VerdictMessage> verdict_messages() const noexcept;
   void agree_first(std::uint64_t step);
   void first_step() noexcept;
+  void take_space(Space space, Bytes workspace, StreamRef stream);
+  void check_in_step() const;
   bool verdicts_agree();
   Work exchange_verdicts();
   void give_up() noexcept;
@@ -80,6 +85,7 @@ class Run final : public Completion {
   std::vector<Send> sends_;
   std::vector<Recv> recvs_;
   std::optional<Work> exchanging_verdicts_;
+  std::unique_ptr<DeviceRun> device_;  // once a run has been on one
   std::exception_ptr failure_;
   OperationStats last_stats_;
 };

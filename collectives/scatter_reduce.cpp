@@ -46,6 +46,7 @@ class ScatterReduce final : public Algorithm {
     return part_ == Part::all || (part_ == Part::gather && every_rank_sends_);
   }
 
+  [[nodiscard]] bool takes_device() const noexcept override { return true; }
   [[nodiscard]] Work run_stage(int stage, int segment) override {
     if (part_ != Part::gather) {
       if (stage == 0) return scatter(segment);
@@ -138,16 +139,17 @@ class ScatterReduce final : public Algorithm {
       sums.load(pieces);  // what the rounding of 16-bit results is measured against
       size = pack_shard(op_, id, pieces, out);
     }
-    publish(op_, id, pieces, out, sums);
+    publish(op_, id, pieces, out, sums, part_ == Part::all);
     return size;
   }
 
   void gather(int segment) {
     const int sent_in = stages() - 2;
+    const bool of_sums = part_ == Part::all;
     for (int owner = 0; owner < size_; ++owner) {
       const auto pieces = layout_.pieces(owner, segment);
       if (owner == rank_ || pieces.empty()) continue;
-      unpack_into_results(op_, {{sent_in, segment}, pieces, owner_message(segment, owner), owner});
+      unpack_into_results(op_, {{sent_in, segment}, pieces, owner_message(segment, owner), owner, nullptr, of_sums});
     }
   }
 

@@ -20,6 +20,7 @@ struct CompressorTraits {
   bool fixed_size = true;  ///< frame size depends on count and dtype only, never on the data
   bool unbiased = false;   ///< E[decode(encode(x))] == x
   bool lossless = false;   ///< decode(encode(x)) == x for f32 input
+  bool on_device = false;  ///< takes device memory, in builds that have any
   /// Elements that share metadata: chunks are cut at multiples of it. kWholeTensor: never inside a tensor.
   std::size_t block_elems = 1;
 };
@@ -178,6 +179,10 @@ class GRADWIRE_API Compressor {
     return self_->max_frame_size(count, dtype);
   }
 
+  /// All of one call is in host memory, or all of it in device memory, in the order of a stream of that device.
+  /// On a device nothing is waited for: frames have max_frame_size() bytes, aligned to 16, tensors are aligned to their
+  /// elements, and NaN or Inf is not refused but decoded to NaN or Inf, at least in its own place.
+  ///
   /// Writes the self-describing frame of x into `out` (at least max_frame_size bytes) and returns its size, a multiple
   /// of 16. Where residual.data is not null, also writes residual = x - decode(frame) in the same pass; the residual is
   /// f32 of x's count and may be x itself when x is f32.
@@ -189,7 +194,8 @@ class GRADWIRE_API Compressor {
 
   /// Assigns or adds the frame at the start of `in` to y (any dtype, rounded to nearest even, saturating) and returns
   /// the frame's size. Never reads past in.size. Throws Errc::bad_frame for a frame that is truncated, corrupt, of
-  /// another compressor or of another count; y is untouched then.
+  /// another compressor or of another count; y is untouched then. On a device `in` is that frame and nothing more, and
+  /// one of another compressor or count makes all of y NaN.
   std::size_t decode(ConstBytes in, Tensor y, Write write, StreamRef stream = StreamRef::host()) const {
     return self_->decode(in, y, write, stream);
   }

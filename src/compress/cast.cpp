@@ -23,6 +23,7 @@ CompressorTraits CastCompressor::traits() const noexcept {
   CompressorTraits traits;
   traits.lossless = codec_ == frame::Codec::none;
   traits.unbiased = traits.lossless;
+  traits.on_device = true;
   return traits;
 }
 

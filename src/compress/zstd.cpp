@@ -245,6 +245,7 @@ ZstdCompressor::ZstdCompressor(Compressor inner, const Options& options)
 
 CompressorTraits ZstdCompressor::traits() const noexcept {
   CompressorTraits traits = inner_.traits();
+  traits.on_device = false;
   traits.fixed_size = false;
   return traits;
 }

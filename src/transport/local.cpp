@@ -9,8 +9,10 @@
 #include "base/fail.hpp"
 #include "base/half.hpp"
 #include "transport/abort_gate.hpp"
+#include "transport/fifo.hpp"
 #include "transport/nodes.hpp"
 #include "transport/pool.hpp"
+#include "transport/staged.hpp"
 
 #include "gradwire/transport.hpp"
 
@@ -85,32 +87,6 @@ class LocalExchange final : public Completion {
   std::atomic<std::size_t> remaining_{0};
   std::atomic<int> too_long_{-1};
   mutable std::vector<Message> messages_;  // mutable: std::atomic_ref takes no const object
-};
-
-/// First-in first-out queue that keeps its memory.
-template <class T>
-class Fifo {
- public:
-  [[nodiscard]] bool empty() const noexcept { return head_ == items_.size(); }
-  void push(T item) {
-    if (items_.size() == items_.capacity() && head_ > 0) {  // room at the front comes before more memory
-      items_.erase(items_.begin(), items_.begin() + static_cast<std::ptrdiff_t>(head_));
-      head_ = 0;
-    }
-    items_.push_back(std::move(item));
-  }
-  T pop() {
-    T item = std::move(items_[head_++]);
-    if (head_ == items_.size()) {
-      items_.clear();
-      head_ = 0;
-    }
-    return item;
-  }
-
- private:
-  std::vector<T> items_;
-  std::size_t head_ = 0;
 };
 
 struct PendingSend {
@@ -351,7 +327,7 @@ std::vector<Communicator> make_local(int size, int ranks_per_node) {
   const auto hub = std::make_shared<Hub>(size);
   std::vector<Communicator> ranks;
   for (int rank = 0; rank < size; ++rank) {
-    Communicator comm(std::make_shared<LocalTransport>(hub, rank, nodes));
+    const Communicator comm(reach_device(std::make_shared<LocalTransport>(hub, rank, nodes)));
     ranks.push_back(environment().check ? make_checked(comm) : comm);
   }
   return ranks;

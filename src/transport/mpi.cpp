@@ -11,6 +11,7 @@
 #include "transport/mpi_session.hpp"
 #include "transport/nodes.hpp"
 #include "transport/pool.hpp"
+#include "transport/staged.hpp"
 
 namespace gradwire {
 namespace {
@@ -121,7 +122,7 @@ Communicator make_mpi(const MpiOptions& options) {
                      .any_thread = any_thread,
                      .detail = describe_library(any_thread),
                      .nodes = find_nodes(*endpoint)};
-  const Communicator comm(std::make_shared<MpiTransport>(endpoint, std::move(info)));
+  const Communicator comm(reach_device(std::make_shared<MpiTransport>(endpoint, std::move(info))));
   return environment().check ? make_checked(comm) : comm;
 }
 

@@ -1,0 +1,34 @@
+#pragma once
+#include <cstddef>
+#include <span>
+
+#include "base/device.hpp"
+#include "collectives/operation.hpp"
+
+namespace gradwire {
+
+/// Where all memory of a run is. Throws Errc::invalid_argument where it is in several places, or the stream is not of
+/// that place.
+[[nodiscard]] Space space_of_run(const Operation& op, std::span<const ItemBuffers> buffers, Bytes workspace,
+                                 StreamRef stream);
+
+/// What runs on a device need beside a workspace: to know when the device is done, and what it has found.
+class DeviceRun {
+ public:
+  explicit DeviceRun(std::size_t items);
+
+  /// Before anything else is put on the operation's stream.
+  void begin(Operation& op, Bytes workspace);
+  /// Once all is on the stream: whether the device has come to its end. What it found is a verdict then.
+  [[nodiscard]] bool done(Operation& op);
+  /// The device may still write what it finds.
+  void abandon() noexcept { non_finite_.abandon(); }
+
+ private:
+  device::Pinned non_finite_;  ///< Operation::non_finite
+  device::Event end_;
+  bool is_marked_ = false;                ///< `end_` is behind this run
+  const std::byte* workspace_ = nullptr;  ///< has been cleared: not all of its bytes are written before they travel
+};
+
+}  // namespace gradwire

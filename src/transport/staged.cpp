@@ -1,0 +1,246 @@
+#include "transport/staged.hpp"
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "base/device.hpp"
+#include "base/fail.hpp"
+#include "transport/fifo.hpp"
+#include "transport/pool.hpp"
+
+namespace gradwire {
+namespace {
+
+constexpr std::size_t kPinnedAlign = 256;
+
+[[nodiscard]] std::size_t room_for(std::size_t bytes) {
+  return (bytes + kPinnedAlign - 1) / kPinnedAlign * kPinnedAlign;
+}
+
+class StagedOperation;
+
+/// Operations that are not posted yet, in the order in which they were given.
+using Lane = Fifo<std::shared_ptr<StagedOperation>>;
+
+/// What one rank's operations share.
+struct Staging {
+  explicit Staging(std::shared_ptr<Transport> transport)
+      : inner(std::move(transport)), direct(inner->reaches(Space::device)) {}
+  const std::shared_ptr<Transport> inner;
+  const bool direct;  ///< messages go to it in device memory
+  std::mutex mutex;
+  device::Stream outward;  ///< copies to the host
+  device::Stream inward;
+  std::map<Slot, Lane> exchanges;
+  Lane sums;
+};
+
+/// One exchange or all-reduce: copied out, posted, copied in.
+class StagedOperation final : public Completion {
+ public:
+  ~StagedOperation() override {
+    if (stage_ != Stage::done) pinned_.abandon();  // the backend or the device may still use it
+  }
+
+  void begin(std::shared_ptr<Staging> staging, Lane& lane, Slot slot, StreamRef stream) {
+    if (stage_ != Stage::done) {  // its Work was dropped
+      pinned_.abandon();
+      pinned_ = {};
+    }
+    staging_ = std::move(staging);
+    lane_ = &lane;
+    slot_ = slot;
+    stage_ = Stage::copying_out;
+    failure_ = nullptr;
+    sends_.clear();
+    recvs_.clear();
+    inward_.clear();
+    tensor_.reset();
+    work_ = {};
+    if (!stream.is_host()) ready_.record(stream);
+  }
+
+  void take_exchange(std::span<const Send> sends, std::span<const Recv> recvs) {
+    std::size_t bytes = 0;
+    const auto is_staged = [&](Space space) { return space == Space::device && !staging_->direct; };
+    for (const Send& send : sends) bytes += is_staged(send.bytes.space) ? room_for(send.bytes.size) : 0;
+    for (const Recv& recv : recvs) bytes += is_staged(recv.bytes.space) ? room_for(recv.bytes.size) : 0;
+    reserve(bytes);
+    for (const Send& send : sends) {
+      sends_.push_back(send);
+      if (is_staged(send.bytes.space)) sends_.back().bytes = copy_out(send.bytes);
+    }
+    for (const Recv& recv : recvs) {
+      recvs_.push_back(recv);
+      if (is_staged(recv.bytes.space)) recvs_.back().bytes = place_for(recv.bytes);
+    }
+    finish_copies();
+  }
+
+  void take_sum(Tensor inout) {
+    tensor_ = inout;
+    if (inout.space == Space::device) {
+      const Bytes whole{static_cast<std::byte*>(inout.data), inout.bytes(), inout.space};
+      reserve(room_for(whole.size));
+      const ConstBytes copied = copy_out(whole);
+      inward_.push_back({whole, copied.data});
+      tensor_ = Tensor{const_cast<std::byte*>(copied.data), inout.count, inout.dtype, Space::host};
+    }
+    finish_copies();
+  }
+
+  /// With the lock held, for what is next in its queue: true once it is posted, or failed.
+  [[nodiscard]] bool post() {
+    if (!ready_.done()) return false;
+    try {
+      work_ = tensor_ ? staging_->inner->all_reduce_sum(*tensor_, slot_, StreamRef::host())
+                      : staging_->inner->exchange(sends_, recvs_, slot_, StreamRef::host());
+      stage_ = Stage::travelling;
+    } catch (...) {
+      failure_ = std::current_exception();
+    }
+    return true;
+  }
+
+  bool poll() override {
+    const std::lock_guard lock(staging_->mutex);
+    while (!lane_->empty() && lane_->front()->post()) (void)lane_->pop();
+    return advance();
+  }
+
+  [[nodiscard]] std::string describe() const override {
+    const std::lock_guard lock(staging_->mutex);
+    if (stage_ == Stage::travelling) return work_.describe();
+    return fmt::format("copies {} the device for {} in slot {}", stage_ == Stage::copying_out ? "from" : "to",
+                       tensor_ ? "an all-reduce" : "an exchange", static_cast<std::uint32_t>(slot_));
+  }
+
+ private:
+  enum class Stage { copying_out, travelling, copying_in, done };
+  struct CopyIn {
+    Bytes to;
+    const std::byte* from;
+  };
+
+  [[nodiscard]] bool advance() {
+    if (failure_) std::rethrow_exception(failure_);
+    if (stage_ == Stage::copying_out) return false;
+    if (stage_ == Stage::travelling) {
+      if (!work_.done()) return false;
+      const StreamRef inward = staging_->inward.ref();
+      for (const auto& [to, from] : inward_) device::copy(to.data, from, to.size, inward);
+      if (!inward_.empty()) ready_.record(inward);
+      stage_ = Stage::copying_in;
+    }
+    if (stage_ == Stage::copying_in && (inward_.empty() || ready_.done())) stage_ = Stage::done;
+    return stage_ == Stage::done;
+  }
+
+  void reserve(std::size_t bytes) {
+    used_ = 0;
+    if (pinned_.size() < bytes) pinned_ = device::Pinned(bytes);
+  }
+  std::byte* take(std::size_t bytes) {
+    std::byte* const place = pinned_.data() + used_;
+    used_ += room_for(bytes);
+    return place;
+  }
+  /// What is on the caller's stream comes first.
+  ConstBytes copy_out(ConstBytes from) {
+    std::byte* const place = take(from.size);
+    const StreamRef outward = staging_->outward.ref();
+    ready_.before(outward);
+    device::copy(place, from.data, from.size, outward);
+    return {place, from.size, Space::host};
+  }
+  Bytes place_for(Bytes to) {
+    std::byte* const place = take(to.size);
+    inward_.push_back({to, place});
+    return {place, to.size, Space::host};
+  }
+  /// Receive buffers may be read by what is on the caller's stream, so nothing is received before it is done.
+  void finish_copies() {
+    const StreamRef outward = staging_->outward.ref();
+    ready_.before(outward);
+    ready_.record(outward);
+  }
+
+  std::shared_ptr<Staging> staging_;
+  Lane* lane_ = nullptr;
+  Slot slot_{};
+  Stage stage_ = Stage::done;
+  device::Event ready_;
+  device::Pinned pinned_;
+  std::size_t used_ = 0;
+  std::vector<Send> sends_;
+  std::vector<Recv> recvs_;
+  std::optional<Tensor> tensor_;
+  std::vector<CopyIn> inward_;
+  Work work_;
+  std::exception_ptr failure_;
+};
+
+class Staged final : public Transport {
+ public:
+  explicit Staged(std::shared_ptr<Transport> inner)
+      : staging_(std::make_shared<Staging>(std::move(inner))), info_(staging_->inner->info()) {
+    if (!info_.detail.empty()) info_.detail += ", ";
+    info_.detail += staging_->direct ? "device memory as it is" : "device memory through pinned buffers";
+  }
+
+  [[nodiscard]] const TransportInfo& info() const noexcept override { return info_; }
+  [[nodiscard]] bool reaches(Space) const noexcept override { return true; }
+
+  [[nodiscard]] Work exchange(std::span<const Send> sends, std::span<const Recv> recvs, Slot slot,
+                              StreamRef stream) override {
+    const auto is_on_device = [](const auto& message) { return message.bytes.space == Space::device; };
+    const bool is_device =
+        std::any_of(sends.begin(), sends.end(), is_on_device) || std::any_of(recvs.begin(), recvs.end(), is_on_device);
+    const std::lock_guard lock(staging_->mutex);
+    Lane& lane = staging_->exchanges[slot];
+    if (!is_device && lane.empty()) return staging_->inner->exchange(sends, recvs, slot, StreamRef::host());
+    return start(lane, slot, stream, is_device, [&](StagedOperation& op) { op.take_exchange(sends, recvs); });
+  }
+
+  [[nodiscard]] Work all_reduce_sum(Tensor inout, Slot slot, StreamRef stream) override {
+    const bool is_device = inout.space == Space::device;
+    const std::lock_guard lock(staging_->mutex);
+    Lane& lane = staging_->sums;
+    if (!is_device && lane.empty()) return staging_->inner->all_reduce_sum(inout, slot, StreamRef::host());
+    return start(lane, slot, stream, is_device, [&](StagedOperation& op) { op.take_sum(inout); });
+  }
+
+  void announce(std::span<const Agreement> operation, Slot slot, Deadline deadline) override {
+    staging_->inner->announce(operation, slot, deadline);
+  }
+  void progress() override { staging_->inner->progress(); }
+  void abort(std::string_view why) noexcept override { staging_->inner->abort(why); }
+
+ private:
+  /// With the lock held.
+  template <class Take>
+  Work start(Lane& lane, Slot slot, StreamRef stream, bool is_device, const Take& take) {
+    require(!is_device || !stream.is_host(), "device memory needs a stream of the device, not StreamRef::host()");
+    std::shared_ptr<StagedOperation> operation = pool_.acquire();
+    operation->begin(staging_, lane, slot, stream);
+    take(*operation);
+    lane.push(operation);
+    return Work(std::move(operation));
+  }
+
+  std::shared_ptr<Staging> staging_;
+  TransportInfo info_;
+  Pool<StagedOperation> pool_;
+};
+
+}  // namespace
+
+std::shared_ptr<Transport> reach_device(std::shared_ptr<Transport> transport) {
+  if (!device::problem().empty()) return transport;
+  return std::make_shared<Staged>(std::move(transport));
+}
+
+}  // namespace gradwire

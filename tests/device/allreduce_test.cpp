@@ -1,0 +1,239 @@
+// Ranks that share a device: results and residuals are those of ranks on the host, bit for bit, whose law the rank
+// suites test.
+#include "gradwire/allreduce.hpp"
+
+#include <functional>
+
+#include "device/device_support.hpp"
+#include "support/spawn.hpp"
+
+namespace gradwire::testing {
+namespace {
+
+using test::spawn;
+
+struct Shape {
+  std::size_t count;
+  DType dtype;
+};
+constexpr Shape kShapes[] = {
+    {1000, DType::f32}, {1, DType::f32}, {3'333, DType::f16}, {0, DType::f32}, {2'049, DType::bf16}};
+
+struct Case {
+  std::string algorithm;
+  std::string spec;
+  int ranks;
+  int ranks_per_node = 0;
+};
+
+class DeviceAllreduce : public DeviceTest, public ::testing::WithParamInterface<Case> {};
+
+std::vector<BucketItem> items_of(const std::string& spec) {
+  std::vector<BucketItem> items;
+  for (const Shape& shape : kShapes)
+    items.push_back(
+        {ParamId{static_cast<std::uint32_t>(items.size() + 1)}, shape.count, shape.dtype, make_compressor(spec)});
+  return items;
+}
+
+/// What each rank has put in, and gets: tensors and then residuals.
+using Memory = std::vector<std::vector<std::byte>>;
+
+std::vector<Values> inputs_of(int rank, unsigned step) {
+  std::vector<Values> inputs;
+  for (const Shape& shape : kShapes)
+    inputs.emplace_back(normal_gradients(shape.count, static_cast<unsigned>(rank) * 100 + step), shape.dtype);
+  return inputs;
+}
+
+AllreduceOptions options_of(const Case& run) {
+  AllreduceOptions options;
+  options.algorithm = run.algorithm;
+  options.segment_bytes = 4096;  // several segments
+  options.timeout = std::chrono::seconds(60);
+  return options;
+}
+
+constexpr unsigned kSteps = 2;
+
+Memory run_on_host(Communicator& comm, const Case& run) {
+  PersistentAllreduce operation(comm, items_of(run.spec), Slot{1}, options_of(run));
+  const Buffer workspace(operation.workspace_bytes());
+  Memory all;
+  for (unsigned step = 0; step < kSteps; ++step) {
+    std::vector<Values> tensors = inputs_of(comm.rank(), step);
+    std::vector<Values> residuals;
+    for (const Shape& shape : kShapes) residuals.emplace_back(shape.count, DType::f32);
+    std::vector<ItemBuffers> buffers;
+    for (std::size_t i = 0; i < tensors.size(); ++i) buffers.push_back({tensors[i].tensor(), residuals[i].tensor()});
+    operation.start(buffers, workspace.bytes(), step, StreamRef::host()).wait();
+    for (const Values& each : tensors) all.push_back(bytes_of(each.tensor()));
+    for (const Values& each : residuals) all.push_back(bytes_of(each.tensor()));
+  }
+  return all;
+}
+
+Memory run_on_device(Communicator& comm, const Case& run) {
+  PersistentAllreduce operation(comm, items_of(run.spec), Slot{1}, options_of(run));
+  const Buffer workspace(operation.workspace_bytes(), Space::device);
+  const device::Stream stream;
+  Memory all;
+  for (unsigned step = 0; step < kSteps; ++step) {
+    const std::vector<Values> inputs = inputs_of(comm.rank(), step);
+    std::vector<OnDevice> tensors;
+    std::vector<OnDevice> residuals;
+    std::vector<ItemBuffers> buffers;
+    for (const Values& input : inputs) {
+      const ConstTensor x = input.tensor();
+      tensors.emplace_back(x, stream.ref(), size_of(x.dtype));
+      residuals.emplace_back(x.count * sizeof(float));
+      buffers.push_back({tensors.back().tensor(x.count, x.dtype), residuals.back().tensor(x.count)});
+    }
+    operation.start(buffers, workspace.bytes(), step, stream.ref()).wait();
+    for (const OnDevice& each : tensors) all.push_back(each.read(stream.ref()));
+    for (const OnDevice& each : residuals) all.push_back(each.read(stream.ref()));
+  }
+  return all;
+}
+
+TEST_P(DeviceAllreduce, GivesTheHostsBits) {
+  const Case& run = GetParam();
+  std::vector<Memory> on_host(static_cast<std::size_t>(run.ranks));
+  std::vector<Memory> on_device(on_host.size());
+  spawn(make_local(run.ranks, run.ranks_per_node), [&](Communicator& comm) {
+    on_host[static_cast<std::size_t>(comm.rank())] = run_on_host(comm, run);
+    on_device[static_cast<std::size_t>(comm.rank())] = run_on_device(comm, run);
+  });
+  for (std::size_t rank = 0; rank < on_host.size(); ++rank) {
+    for (std::size_t i = 0; i < on_host[rank].size(); ++i)
+      EXPECT_EQ(on_device[rank][i], on_host[rank][i]) << "rank " << rank << ", memory " << i;
+  }
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const int ranks : {1, 2, 3, 4, 7}) {
+    for (const std::string_view spec : {"q4", "none", "quantize(bits=3,round=stochastic,norm=minmax)"}) {
+      for (const std::string_view algorithm : {"scatter_reduce", "ring", "gather_sum"})
+        all.push_back({std::string(algorithm), std::string(spec), ranks});
+    }
+    all.push_back({"dense", "none", ranks});
+  }
+  for (const int ranks : {3, 4, 7}) all.push_back({"hierarchical", "q4", ranks, 2});
+  return all;
+}
+
+std::string case_name(const ::testing::TestParamInfo<Case>& info) {
+  std::string name = fmt::format("{}_{}_{}", info.param.algorithm, info.param.spec, info.param.ranks);
+  for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, DeviceAllreduce, ::testing::ValuesIn(cases()), case_name);
+
+class DeviceRuns : public DeviceTest {};
+
+Errc code_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.code();
+  }
+  return Errc::ok;
+}
+
+/// A rank's NaN is a verdict on all ranks, which stay in step.
+TEST_F(DeviceRuns, RefuseNaNOnAllRanks) {
+  for (const std::string_view algorithm : {"scatter_reduce", "ring", "gather_sum", "dense"}) {
+    SCOPED_TRACE(algorithm);
+    spawn(make_local(3), [&](Communicator& comm) {
+      constexpr std::size_t kCount = 5000;
+      std::vector<BucketItem> items{{ParamId{1}, 10}, {ParamId{7}, kCount}};
+      if (algorithm != "dense") items[1].compressor = make_compressor("q4");
+      PersistentAllreduce operation(comm, items, Slot{1}, options_of({std::string(algorithm), "", 3}));
+      const Buffer workspace(operation.workspace_bytes(), Space::device);
+      const device::Stream stream;
+      const auto run = [&](float last) {
+        std::vector<float> values(kCount, 1.0F);
+        if (comm.rank() == 1) values.back() = last;
+        const OnDevice first(values.data(), 10 * sizeof(float), stream.ref());
+        const OnDevice second(values.data(), kCount * sizeof(float), stream.ref());
+        const std::vector<ItemBuffers> buffers{{first.tensor(10), {}}, {second.tensor(kCount), {}}};
+        operation.start(buffers, workspace.bytes(), 0, stream.ref()).wait();
+      };
+      for (const float bad : {std::nanf(""), HUGE_VALF}) {
+        try {
+          run(bad);
+          ADD_FAILURE() << bad << " was summed";
+        } catch (const Error& error) {
+          EXPECT_EQ(error.code(), Errc::non_finite);
+          if (algorithm != "dense") {
+            EXPECT_NE(std::string(error.what()).find("parameter 7"), std::string::npos) << error.what();
+          }
+        }
+      }
+      EXPECT_TRUE(operation.in_step());
+      run(1.0F);
+    });
+  }
+}
+
+/// A rank that refuses takes part without memory.
+TEST_F(DeviceRuns, TakeARefusal) {
+  spawn(make_local(3), [](Communicator& comm) {
+    const std::vector<BucketItem> items{{ParamId{7}, 5000, DType::f32, make_compressor("q4")}};
+    PersistentAllreduce operation(comm, items, Slot{1}, options_of({"scatter_reduce", "", 3}));
+    const Buffer workspace(operation.workspace_bytes(), Space::device);
+    const device::Stream stream;
+    const OnDevice x(5000 * sizeof(float));
+    device::zero(x.data(), 5000 * sizeof(float), stream.ref());
+    const bool refuses = comm.rank() == 2;
+    const std::vector<ItemBuffers> buffers{{refuses ? Tensor{nullptr, 5000} : x.tensor(5000), {}}};
+    const Verdict missing{Errc::invalid_argument, comm.rank(), ParamId{7}};
+    const Work work =
+        operation.start(buffers, workspace.bytes(), 0, stream.ref(), refuses ? std::optional(missing) : std::nullopt);
+    EXPECT_EQ(code_of([&] { work.wait(); }), Errc::invalid_argument);
+    device::zero(x.data(), 5000 * sizeof(float), stream.ref());
+    const std::vector<ItemBuffers> whole{{x.tensor(5000), {}}};
+    operation.start(whole, workspace.bytes(), 1, stream.ref()).wait();
+  });
+}
+
+TEST_F(DeviceRuns, AreAllOnOneKindOfMemory) {
+  spawn(make_local(1), [](Communicator& comm) {
+    const std::vector<BucketItem> items{{ParamId{7}, 100, DType::f32, make_compressor("q4")}};
+    PersistentAllreduce operation(comm, items, Slot{1}, options_of({"scatter_reduce", "", 1}));
+    const Buffer there(operation.workspace_bytes(), Space::device);
+    const Buffer here(operation.workspace_bytes());
+    const device::Stream stream;
+    const OnDevice x(100 * sizeof(float));
+    Values host(100, DType::f32);
+    const auto start = [&](const ItemBuffers& buffers, Bytes workspace, StreamRef on) {
+      return code_of([&] { (void)operation.start(std::span(&buffers, 1), workspace, 0, on); });
+    };
+    EXPECT_EQ(start({x.tensor(100), {}}, there.bytes(), StreamRef::host()), Errc::invalid_argument);
+    EXPECT_EQ(start({x.tensor(100), {}}, here.bytes(), stream.ref()), Errc::invalid_argument);
+    EXPECT_EQ(start({x.tensor(100), host.tensor()}, there.bytes(), stream.ref()), Errc::invalid_argument);
+    EXPECT_EQ(start({host.tensor(), {}}, here.bytes(), stream.ref()), Errc::invalid_argument);
+  });
+}
+
+TEST_F(DeviceRuns, RefuseWhatRunsOnHostsOnly) {
+  spawn(make_local(2), [](Communicator& comm) {
+    const device::Stream stream;
+    const OnDevice x(1000 * sizeof(float));
+    const ItemBuffers buffers{x.tensor(1000), {}};
+    const auto code = [&](const std::string& spec, const std::string& algorithm) {
+      const std::vector<BucketItem> items{{ParamId{7}, 1000, DType::f32, make_compressor(spec), "", {10, 100}}};
+      PersistentAllreduce operation(comm, items, Slot{1}, options_of({algorithm, "", 2}));
+      const Buffer workspace(operation.workspace_bytes(), Space::device);
+      return code_of([&] { (void)operation.start(std::span(&buffers, 1), workspace.bytes(), 0, stream.ref()); });
+    };
+    EXPECT_EQ(code("q4|zstd", "scatter_reduce"), Errc::unsupported);
+    EXPECT_EQ(code("thc", "integer_sum"), Errc::unsupported);
+    EXPECT_EQ(code("powersgd(2)", "lowrank"), Errc::unsupported);
+  });
+}
+
+}  // namespace
+}  // namespace gradwire::testing
