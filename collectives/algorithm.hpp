@@ -33,9 +33,6 @@ class Algorithm {
   /// Whether a verdict of any rank reaches all of them with the messages; else they exchange verdicts after each run.
   [[nodiscard]] virtual bool spreads_verdicts() const noexcept { return true; }
 
-  /// Whether it runs on device memory, where all messages have the sizes that they may have at most.
-  [[nodiscard]] virtual bool takes_device() const noexcept { return false; }
-
   /// What it keeps of an item from run to run (PersistentAllreduce::memory).
   [[nodiscard]] virtual std::string memory(std::size_t) const { return {}; }
   /// `from`: the compressor that it is of, the item's own or another one of low rank.
@@ -74,6 +71,7 @@ struct Choice {
   std::string_view inner = "none";
   std::span<const BucketItem> items{};
   std::span<const int> nodes{};  ///< of each rank
+  Space space = Space::host;
 };
 
 /// Several nodes, each of several ranks: what "auto" takes `hierarchical` for.

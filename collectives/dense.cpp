@@ -42,7 +42,6 @@ class Dense final : public Algorithm {
   [[nodiscard]] int segments() const noexcept override { return std::max(static_cast<int>(groups_.size()), 1); }
   [[nodiscard]] std::size_t workspace_bytes() const noexcept override { return staging_bytes_; }
 
-  [[nodiscard]] bool takes_device() const noexcept override { return true; }
   [[nodiscard]] Work run_stage(int stage, int segment) override {
     if (groups_.empty()) return {};
     Group& group = groups_[static_cast<std::size_t>(segment)];

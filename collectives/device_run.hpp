@@ -7,10 +7,8 @@
 
 namespace gradwire {
 
-/// Where all memory of a run is. Throws Errc::invalid_argument where it is in several places, or the stream is not of
-/// that place.
-[[nodiscard]] Space space_of_run(const Operation& op, std::span<const ItemBuffers> buffers, Bytes workspace,
-                                 StreamRef stream);
+/// Throws Errc::invalid_argument where memory or stream are not where the operation is.
+void require_space(const Operation& op, std::span<const ItemBuffers> buffers, Bytes workspace, StreamRef stream);
 
 /// What runs on a device need beside a workspace: to know when the device is done, and what it has found.
 class DeviceRun {

@@ -29,7 +29,6 @@ class GatherSum final : public Algorithm {
     return lane_bytes_ * static_cast<std::size_t>(lanes());
   }
 
-  [[nodiscard]] bool takes_device() const noexcept override { return true; }
   [[nodiscard]] Work run_stage(int stage, int segment) override {
     const auto pieces = layout_.pieces(0, segment);
     if (pieces.empty()) return {};

@@ -26,7 +26,6 @@ class Hierarchical final : public ByNodes {
 
   [[nodiscard]] int stages() const noexcept override { return 5; }
 
-  [[nodiscard]] bool takes_device() const noexcept override { return true; }
   [[nodiscard]] Work run_stage(int stage, int segment) override {
     sends_.clear();
     recvs_.clear();

@@ -29,7 +29,6 @@ class HierarchicalGather final : public ByNodes {
 
   [[nodiscard]] int stages() const noexcept override { return 4; }
 
-  [[nodiscard]] bool takes_device() const noexcept override { return true; }
   [[nodiscard]] Work run_stage(int stage, int segment) override {
     sends_.clear();
     recvs_.clear();

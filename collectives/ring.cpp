@@ -32,7 +32,6 @@ class Ring final : public Algorithm {
     return lane_bytes_ * static_cast<std::size_t>(lanes());
   }
 
-  [[nodiscard]] bool takes_device() const noexcept override { return true; }
   [[nodiscard]] Work run_stage(int stage, int segment) override {
     if (stage < size_) return reduce(stage, segment);
     return pass_on(stage, segment);

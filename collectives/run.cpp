@@ -24,6 +24,7 @@ std::vector<Agreement> describe_agreement(const Operation& op, std::string_view 
   entries.push_back({"algorithm", std::string(algorithm)});
   entries.push_back({"segment bytes", std::to_string(segment_bytes)});
   entries.push_back({"seed", std::to_string(op.seed)});
+  if (op.on_device()) entries.push_back({"memory", "device"});
   if (op.pass_non_finite) entries.push_back({"NaN and Inf", "passed on"});
   if (algorithm == "hierarchical") {
     entries.push_back({"inner compressor", std::string(op.inner->spec())});
@@ -153,7 +154,9 @@ Run::Run(Operation operation, const AllreduceOptions& options)
   require_unique_ids(op_);
   op_.seed = options.seed;
   op_.nodes = nodes_of(op_.comm);
-  name_ = select_algorithm({op_.entry, options.algorithm, options.inner, op_.items, op_.nodes});
+  name_ = select_algorithm({op_.entry, options.algorithm, options.inner, op_.items, op_.nodes, options.space});
+  op_.space = options.space;
+  if (op_.on_device()) device_ = std::make_unique<DeviceRun>(op_.items.size());
   op_.pass_non_finite = options.pass_non_finite;
   require(!op_.pass_non_finite || name_ == "dense", "pass_non_finite is for algorithm 'dense', not '{}'", name_);
   if (name_ == "hierarchical") op_.inner = make_compressor(options.inner);
@@ -190,31 +193,24 @@ void Run::start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint
           "{} needs a workspace aligned to {} bytes, given one at {}", gradwire::name(op_.entry), kWorkspaceAlign,
           static_cast<const void*>(workspace.data));
   check_buffers(op_, buffers, refusal.has_value());
-  take_space(space_of_run(op_, buffers, workspace, stream), workspace, stream);
+  require_space(op_, buffers, workspace, stream);
   started_ = Clock::now();
   op_.deadline = deadline_after(timeout_);
   agree_first(step);
   const std::lock_guard lock(mutex_);
   op_.buffers.assign(buffers.begin(), buffers.end());
   op_.step = step;
+  op_.stream = stream;
   op_.stats = {};
   op_.verdict.reset();
   failure_ = nullptr;
+  if (device_) device_->begin(op_, workspace);
   algorithm_->set_workspace(workspace);
   pipeline_->begin();
   // Nobody else hears of a bucket without elements, so nothing can be refused there.
   if (refusal && elems_ > 0) op_.refuse(*refusal);
   state_ = State::running;
   first_step();
-}
-
-void Run::take_space(Space space, Bytes workspace, StreamRef stream) {
-  op_.space = space;
-  op_.stream = stream;
-  if (!op_.on_device()) return;
-  if (!algorithm_->takes_device()) fail(Errc::unsupported, "algorithm '{}' runs on host memory only", name_);
-  if (!device_) device_ = std::make_unique<DeviceRun>(op_.items.size());
-  device_->begin(op_, workspace);
 }
 
 /// The first run waits for the others here, so that a difference has words on every rank before the first message.
@@ -241,7 +237,7 @@ bool Run::poll() {
   if (failure_) std::rethrow_exception(failure_);
   if (state_ != State::running) return true;
   try {
-    if (!pipeline_->advance() || (op_.on_device() && !device_->done(op_)) || !verdicts_agree()) {
+    if (!pipeline_->advance() || (device_ && !device_->done(op_)) || !verdicts_agree()) {
       if (Clock::now() >= op_.deadline) fail(Errc::timeout, "{} ms passed in {}", timeout_.count(), describe_step());
       return false;
     }
@@ -365,10 +361,7 @@ Work run_once(Operation operation, std::span<const Item> items, StreamRef stream
     buffers.push_back({item.tensor, item.residual});
   }
   auto run = std::make_shared<Run>(std::move(operation), options);
-  const bool on_device = std::any_of(items.begin(), items.end(), [](const Item& item) {
-    return item.tensor.data != nullptr && item.tensor.space == Space::device;
-  });
-  Buffer workspace(run->workspace_bytes(), on_device ? Space::device : Space::host);
+  Buffer workspace(run->workspace_bytes(), options.space);
   run->start(buffers, workspace.bytes(), step, stream);
   run->own_workspace(std::move(workspace));
   return Work(std::move(run));

@@ -61,7 +61,6 @@ class Run final : public Completion {
   [[nodiscard]] std::span<VerdictMessage> verdict_messages() const noexcept;
   void agree_first(std::uint64_t step);
   void first_step() noexcept;
-  void take_space(Space space, Bytes workspace, StreamRef stream);
   void check_in_step() const;
   bool verdicts_agree();
   Work exchange_verdicts();
@@ -85,7 +84,7 @@ class Run final : public Completion {
   std::vector<Send> sends_;
   std::vector<Recv> recvs_;
   std::optional<Work> exchanging_verdicts_;
-  std::unique_ptr<DeviceRun> device_;  // once a run has been on one
+  std::unique_ptr<DeviceRun> device_;  // null on the host
   std::exception_ptr failure_;
   OperationStats last_stats_;
 };

@@ -46,7 +46,6 @@ class ScatterReduce final : public Algorithm {
     return part_ == Part::all || (part_ == Part::gather && every_rank_sends_);
   }
 
-  [[nodiscard]] bool takes_device() const noexcept override { return true; }
   [[nodiscard]] Work run_stage(int stage, int segment) override {
     if (part_ != Part::gather) {
       if (stage == 0) return scatter(segment);

@@ -14,6 +14,7 @@ struct Row {
   /// Why it cannot carry what this compressor makes; null where it can.
   const char* (*refusal)(const Compressor&);
   Entry entry = Entry::allreduce;
+  bool on_device = true;  ///< takes device memory, where all messages have the sizes that they may have at most
 };
 
 /// Not compressed at all: a lossless stage was asked for, and must not be left out in silence.
@@ -76,13 +77,19 @@ const auto& table() {
       Row{{"gather_sum", "(n-1) S/ratio", "1", "small n, sparse frames"}, make_gather_sum, refuse_frameless},
       Row{{"sparse_scatter", "2 words for each of k + 2k(n-1)/n entries at most", "2", "sparsifiers, large n"},
           [](Operation& op, std::size_t) { return make_sparse_scatter(op); },
-          refuse_dense_frames},
+          refuse_dense_frames,
+          Entry::allreduce,
+          false},
       Row{{"integer_sum", "2(n-1)/n of the codes", "1", "codes that add up: thc, randomk"},
           [](Operation& op, std::size_t) { return make_integer_sum(op); },
-          refuse_uncountable},
+          refuse_uncountable,
+          Entry::allreduce,
+          false},
       Row{{"lowrank", "2(n-1)/n r(rows+cols)", "1", "matrices with powersgd or projection"},
           make_lowrank,
-          refuse_full_rank},
+          refuse_full_rank,
+          Entry::allreduce,
+          false},
       Row{{"hierarchical", "2(N-1)/n S/ratio to other nodes", "2 (sparse 1), or one more",
            "several ranks on each of N nodes"},
           make_between_nodes,
@@ -119,6 +126,15 @@ void check_legal(const Row& row, std::span<const BucketItem> items) {
   }
 }
 
+/// Throws what makes device memory impossible.
+void check_device(const Row& row, std::span<const BucketItem> items) {
+  if (!row.on_device) fail(Errc::unsupported, "algorithm '{}' runs on host memory only", row.info.name);
+  for (const BucketItem& item : items) {
+    if (item.compressor.traits().on_device) continue;
+    fail(Errc::unsupported, "{}: {} codes host memory only", item.name, item.compressor.spec());
+  }
+}
+
 /// By the most bytes that either sends: everybody's frames to everybody, or a 1/n part of them to each owner and back a
 /// 1/n part of twice as many entries.
 std::string_view choose_sparse(std::span<const BucketItem> items, std::size_t ranks) {
@@ -149,10 +165,13 @@ std::string_view choose_algorithm(const Choice& choice) {
   if (any([](const BucketItem& i) { return i.compressor.low_rank() != nullptr; })) {
     return levels ? "hierarchical" : "lowrank";
   }
-  if (all([](const BucketItem& i) { return i.compressor.integer_coder() != nullptr; })) return "integer_sum";
+  const bool on_device = choice.space == Space::device;
+  if (!on_device && all([](const BucketItem& i) { return i.compressor.integer_coder() != nullptr; })) {
+    return "integer_sum";
+  }
   if (levels) return "hierarchical";
   if (any([](const BucketItem& i) { return i.compressor.sparsifier() != nullptr; })) {
-    return choose_sparse(items, choice.nodes.size());
+    return on_device ? "gather_sum" : choose_sparse(items, choice.nodes.size());
   }
   // Both send S/ratio between two ranks; gather_sum does it in one round with one lossy step.
   return choice.nodes.size() == 2 ? "gather_sum" : "scatter_reduce";
@@ -177,10 +196,15 @@ std::vector<AlgorithmInfo> list_algorithms() {
 std::string_view select_algorithm(const Choice& choice) {
   const Row& row = find_row(choice.algorithm == "auto" ? choose_algorithm(choice) : choice.algorithm, choice.entry);
   check_legal(row, choice.items);
+  if (choice.space == Space::device) check_device(row, choice.items);
   if (row.info.name == "hierarchical") {
     const Compressor inner = make_compressor(choice.inner);
     if (const char* const refusal = refuse_inside_node(inner); refusal != nullptr) {
       fail(Errc::unsupported, "algorithm 'hierarchical' cannot use {} inside a node: {}", inner.spec(), refusal);
+    }
+    if (choice.space == Space::device && !inner.traits().on_device) {
+      fail(Errc::unsupported, "algorithm 'hierarchical' cannot use {} inside a node: it codes host memory only",
+           inner.spec());
     }
   }
   return row.info.name;

@@ -22,6 +22,7 @@ struct AllreduceOptions {
   std::size_t segment_bytes = 0;         ///< f32 bytes of one segment; 0 means GRADWIRE_SEGMENT_BYTES
   std::uint64_t seed = 0;                ///< the same on all ranks; each rank draws its own numbers from it
   std::chrono::milliseconds timeout{0};  ///< from start() to completion; 0 means GRADWIRE_TIMEOUT_MS
+  Space space = Space::host;             ///< of tensors, residuals and workspace; start() then takes a stream of it
   bool pass_non_finite = false;          ///< `dense` only: NaN and Inf are summed like any value, and are no verdict
 };
 
@@ -93,8 +94,12 @@ class GRADWIRE_API PersistentOperation {
   /// The first start waits for the other ranks, at most until the operation's deadline, and compares what they are
   /// about to run: it throws Errc::rank_mismatch on every rank, naming the rank that differs, the item and both values,
   /// and the communicator stays usable; Errc::timeout aborts it. Throws Errc::invalid_argument for wrong counts or
-  /// dtypes, a workspace that is too small or not aligned, or a running operation, Errc::unsupported for memory the
-  /// transport does not reach.
+  /// dtypes, memory or a stream of another space than AllreduceOptions::space, a workspace that is too small or not
+  /// aligned, or a running operation.
+  ///
+  /// On a device nothing of it waits on the host, and messages carry no envelopes: that all ranks ran the same they
+  /// tell each other on the host at the end, beside verdicts. NaN and Inf become a verdict there too; of whose they
+  /// were it says nothing. The Work is done when the device is.
   ///
   /// After Errc::timeout, Errc::aborted or any other failure of the Work that is no verdict (in_step() is false) the
   /// backend may go on using the workspace and the tensors: they must stay allocated (Buffer::abandon).

@@ -46,8 +46,9 @@ std::vector<Values> inputs_of(int rank, unsigned step) {
   return inputs;
 }
 
-AllreduceOptions options_of(const Case& run) {
+AllreduceOptions options_of(const Case& run, Space space = Space::device) {
   AllreduceOptions options;
+  options.space = space;
   options.algorithm = run.algorithm;
   options.segment_bytes = 4096;  // several segments
   options.timeout = std::chrono::seconds(60);
@@ -57,7 +58,7 @@ AllreduceOptions options_of(const Case& run) {
 constexpr unsigned kSteps = 2;
 
 Memory run_on_host(Communicator& comm, const Case& run) {
-  PersistentAllreduce operation(comm, items_of(run.spec), Slot{1}, options_of(run));
+  PersistentAllreduce operation(comm, items_of(run.spec), Slot{1}, options_of(run, Space::host));
   const Buffer workspace(operation.workspace_bytes());
   Memory all;
   for (unsigned step = 0; step < kSteps; ++step) {
@@ -220,18 +221,14 @@ TEST_F(DeviceRuns, AreAllOnOneKindOfMemory) {
 
 TEST_F(DeviceRuns, RefuseWhatRunsOnHostsOnly) {
   spawn(make_local(2), [](Communicator& comm) {
-    const device::Stream stream;
-    const OnDevice x(1000 * sizeof(float));
-    const ItemBuffers buffers{x.tensor(1000), {}};
     const auto code = [&](const std::string& spec, const std::string& algorithm) {
       const std::vector<BucketItem> items{{ParamId{7}, 1000, DType::f32, make_compressor(spec), "", {10, 100}}};
-      PersistentAllreduce operation(comm, items, Slot{1}, options_of({algorithm, "", 2}));
-      const Buffer workspace(operation.workspace_bytes(), Space::device);
-      return code_of([&] { (void)operation.start(std::span(&buffers, 1), workspace.bytes(), 0, stream.ref()); });
+      return code_of([&] { const PersistentAllreduce made(comm, items, Slot{1}, options_of({algorithm, "", 2})); });
     };
     EXPECT_EQ(code("q4|zstd", "scatter_reduce"), Errc::unsupported);
     EXPECT_EQ(code("thc", "integer_sum"), Errc::unsupported);
     EXPECT_EQ(code("powersgd(2)", "lowrank"), Errc::unsupported);
+    EXPECT_EQ(code("q4", "auto"), Errc::ok);
   });
 }
 
