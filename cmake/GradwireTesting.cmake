@@ -38,15 +38,19 @@ function(gradwire_suites)
   endforeach()
 endfunction()
 
-# gradwire_add_test(NAME SOURCES ... [LINKS ...] [TIMEOUT seconds]): a gtest binary with a main(); one test for CTest.
+# gradwire_add_test(NAME SOURCES ... [LINKS ...] [TIMEOUT seconds]): a gtest binary with a main(); one test for CTest,
+# which starts those with a timeout of their own, the long ones, first.
 function(gradwire_add_test name)
   cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;LINKS" ${ARGN})
   gradwire_test_binary(${name} gradwire_test_main SOURCES ${arg_SOURCES} LINKS ${arg_LINKS})
-  if(NOT arg_TIMEOUT)
+  set(cost 0)
+  if(arg_TIMEOUT)
+    set(cost ${arg_TIMEOUT})
+  else()
     set(arg_TIMEOUT 600)
   endif()
   add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} ENVIRONMENT "${GRADWIRE_TEST_ENVIRONMENT}")
+  set_tests_properties(${name} PROPERTIES COST ${cost} TIMEOUT ${arg_TIMEOUT} ENVIRONMENT "${GRADWIRE_TEST_ENVIRONMENT}")
 endfunction()
 
 if(NOT GRADWIRE_HAVE_MPI)
