@@ -16,11 +16,13 @@ namespace gradwire {
 /// so that a step which fails leaves no trace. Starts as zeros.
 class GRADWIRE_API StateVector {
  public:
-  /// `storage`: "f32", or the spec of a compressor with frames of a fixed size ("f16", "bf16", "q8") in which the
-  /// values are kept; what that loses is lost. Throws Errc::invalid_argument for any other.
+  /// In device memory, values are f32 and what changes them is put on a stream. `storage`: "f32", or the spec of a
+  /// compressor with frames of a fixed size ("f16", "bf16", "q8") in which the values are kept; what that loses is
+  /// lost. Throws Errc::invalid_argument for any other, Errc::unsupported for any but f32 in device memory.
   StateVector(std::size_t count, std::string_view storage, Space space);
 
   [[nodiscard]] std::size_t count() const noexcept { return count_; }
+  [[nodiscard]] Space space() const noexcept { return current_.bytes().space; }
   [[nodiscard]] bool is_f32() const noexcept { return !codec_; }
   /// "f32", or the canonical spec of the compressor in whose frame the values are kept.
   [[nodiscard]] std::string_view storage() const noexcept { return codec_ ? codec_->spec() : "f32"; }
@@ -28,25 +30,31 @@ class GRADWIRE_API StateVector {
   [[nodiscard]] float* current() const noexcept { return is_f32() ? floats(current_) : nullptr; }
   [[nodiscard]] float* pending() const noexcept { return is_f32() ? floats(pending_) : nullptr; }
 
-  /// y = the values in force, or y += them.
+  /// Values in force and prepared, where they are f32.
+  [[nodiscard]] Tensor current_tensor() const noexcept { return current_.tensor(count_); }
+  [[nodiscard]] Tensor pending_tensor() const noexcept { return pending_.tensor(count_); }
+
+  /// y (host) = the values in force, or y += them. Of device memory: `write` assigns, and the host waits for the copy.
   void read(float* y, Write write = Write::assign) const;
   /// Prepares these values. For f32, `values` may be pending().
   void prepare(const float* values);
   void commit() noexcept { std::swap(current_, pending_); }
   /// Replaces the values in force, between steps.
   void assign(const float* values);
-  /// Replaces the values in force by what stored() gave. Throws Errc::bad_state, and changes nothing, for bytes that
-  /// are no values of this count and storage.
+  /// Replaces the values in force by what stored() gave; the host waits. Throws Errc::bad_state, and changes nothing,
+  /// for bytes that are no values of this count and storage.
   void restore(std::string_view stored);
   /// Multiplies the values in force, between steps. `scratch`: count() floats, not used where values are f32.
-  void scale(float factor, float* scratch);
+  void scale(float factor, float* scratch, StreamRef stream);
 
-  /// The values in force, as they are stored.
-  [[nodiscard]] Bytes stored() const noexcept { return current_.bytes(); }
+  /// The values in force, as they are stored; of device memory, the host waits for the copy.
+  [[nodiscard]] std::string stored() const;
+  [[nodiscard]] std::size_t stored_bytes() const noexcept { return current_.size(); }
   [[nodiscard]] std::size_t bytes() const noexcept { return current_.size() + pending_.size(); }
 
  private:
   [[nodiscard]] static float* floats(const Buffer& buffer) noexcept { return reinterpret_cast<float*>(buffer.data()); }
+  static void copy_across(void* to, const void* from, std::size_t bytes);
   void write(const float* values, const Buffer& buffer) const;
 
   std::size_t count_;
@@ -115,7 +123,7 @@ class GRADWIRE_API FeedbackRule {
 
 /// A rule by its text spec: "none", "ef", "ef(storage=bf16)", "ef21", "ef21_sgdm(0.1)", "econtrol(0.01)", "dgc(0.9)",
 /// "diana(0.1)", "onebit_adam(1000)", ...; list_rules() has all, with options. Throws Errc::invalid_argument naming
-/// what is wrong.
+/// what is wrong, Errc::unsupported for rules other than none and ef in device memory.
 [[nodiscard]] GRADWIRE_API std::unique_ptr<FeedbackRule> make_rule(std::string_view spec, const RuleContext& context);
 
 /// One row of `gradwire info --rules`.

@@ -46,6 +46,9 @@ struct HookOptions {
   bool average = true;                   ///< the update is the mean over ranks; false: the sum
   bool library_thread = true;            ///< false: the caller drives, by progress() and the Work of finish_step()
   NonFinite non_finite = NonFinite::skip;
+  /// Where gradients are; state and workspace are there too. On a device (the constructing thread's) rules are none and
+  /// ef, low rank and planning are not to be had, and neither are compressors without CompressorTraits::on_device.
+  Space space = Space::host;
   PlanningOptions planning = {};
 };
 
@@ -115,14 +118,15 @@ class GRADWIRE_API GradientHook {
   /// a metric's sum, would meet the hook's in an order that differs between ranks. They need a communicator of their
   /// own.
   ///
-  /// The gradient is complete; call in any order, from any one thread at a time. It belongs to the hook until the
-  /// step's Work is done, and then holds the update. Throws Errc::invalid_argument for an unknown parameter, a wrong
-  /// count or dtype, or a second call in one step; the step itself is not harmed.
+  /// The gradient is complete, on a device once `stream` has come so far; call in any order, from any one thread at a
+  /// time. It belongs to the hook until the step's Work is done, and then holds the update. Throws
+  /// Errc::invalid_argument for an unknown parameter, a wrong count or dtype, or a second call in one step; the step
+  /// itself is not harmed.
   void ready(ParamId param, Tensor gradient, StreamRef stream = StreamRef::host());
   /// Instead of ready(), for a parameter that this rank's loss did not use in this step, and for every parameter of a
   /// rank that has run out of data: zeros go in (with what the rule still owes), the update comes out. The divisor of
   /// the mean stays the number of ranks.
-  void unused(ParamId param, Tensor gradient);
+  void unused(ParamId param, Tensor gradient, StreamRef stream = StreamRef::host());
 
   /// While it lives, gradients are only accumulated, by the training loop in their own memory: ready() and unused()
   /// do nothing, and finish_step() is refused. The ready() of a later step, without a guard, sends the whole sum.
@@ -132,6 +136,7 @@ class GRADWIRE_API GradientHook {
   /// Collective: ends the step. The Work fails with Errc::invalid_argument on every rank when a gradient is missing on
   /// one. Wait for it before the next `ready`. The Work stands for the hook's newest step: one that is kept beyond the
   /// next finish_step() speaks of that step.
+  /// On a device the updates are there, for whatever stream, once the Work is done.
   [[nodiscard]] Work finish_step();
 
   // Between steps (after a step's Work is done and before the next ready()), on all ranks alike:

@@ -10,6 +10,9 @@ namespace gradwire::device {
 
 /// Why nothing can be done on a device, in words; empty where something can.
 [[nodiscard]] std::string problem();
+/// The calling thread's device, by number; 0 in a build without CUDA. A new thread's is 0 until it takes another.
+[[nodiscard]] int current();
+void use(int device);
 /// The calling thread's device: "NVIDIA H100 80GB HBM3, 132 SMs, CUDA 13.0", or problem().
 [[nodiscard]] std::string describe();
 

@@ -13,13 +13,18 @@ using cuda::check;
 
 std::string problem() { return cuda::device_problem(); }
 
+int current() {
+  int device = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  return device;
+}
+void use(int device) { check(cudaSetDevice(device), "cudaSetDevice"); }
+
 std::string describe() {
   if (std::string why = problem(); !why.empty()) return why;
-  int device = 0;
   int runtime = 0;
   cudaDeviceProp properties{};
-  check(cudaGetDevice(&device), "cudaGetDevice");
-  check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
+  check(cudaGetDeviceProperties(&properties, current()), "cudaGetDeviceProperties");
   check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
   return fmt::format("{}, {} SMs, CUDA {}.{}", properties.name, properties.multiProcessorCount, runtime / 1000,
                      runtime % 1000 / 10);

@@ -1,6 +1,7 @@
 #include "compress/vector_ops.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <cstring>
 
@@ -42,6 +43,18 @@ void scale_add(ConstTensor x, float scale, ConstTensor addend, Tensor out, Strea
   const kernels::ScaleAdd job{x, scale, static_cast<const float*>(addend.data), static_cast<float*>(out.data)};
   if (out.space == Space::device) return device::scale_add(job, stream);
   isa::kernels<ElementKernels>().scale_add(job);
+}
+
+void scale(Tensor tensor, float factor, StreamRef stream) {
+  if (tensor.space == Space::device) return device::scale(tensor, factor, stream);
+  if (tensor.dtype == DType::f32) return scale_add(tensor, factor, nullptr, static_cast<float*>(tensor.data));
+  constexpr std::size_t kBlock = 1024;
+  std::array<float, kBlock> wide;
+  for (std::size_t first = 0; first < tensor.count; first += kBlock) {
+    const Tensor part = tensor.slice(first, std::min(kBlock, tensor.count - first));
+    scale_add(part, factor, nullptr, wide.data());
+    convert(ConstTensor(wide.data(), part.count), part);
+  }
 }
 
 void find_non_finite(ConstTensor x, std::uint32_t* flag, StreamRef stream) { device::find_non_finite(x, flag, stream); }

@@ -16,6 +16,8 @@ void convert(ConstTensor from, Tensor to, StreamRef stream);
 void add(ConstTensor x, Tensor y, StreamRef stream);
 /// out = x * scale + addend, each rounded on its own; the latter two are f32.
 void scale_add(ConstTensor x, float scale, ConstTensor addend, Tensor out, StreamRef stream);
+/// tensor *= factor, in its own dtype.
+void scale(Tensor tensor, float factor, StreamRef stream);
 /// Device memory only: sets `flag`, of the device or pinned, to 1 where x holds NaN or Inf, and leaves it else.
 void find_non_finite(ConstTensor x, std::uint32_t* flag, StreamRef stream);
 

@@ -58,6 +58,7 @@ void BucketSet::add_bucket(const BucketPlan& plan, std::span<const ParamInfo> in
   reduce.inner = options.inner;
   reduce.seed = options.seed;
   reduce.timeout = options.timeout;
+  reduce.space = options.space;
   bucket.operation = make_operation(std::move(items), reduce);
   std::size_t workspace = bucket.operation->workspace_bytes();
   if (options.non_finite == NonFinite::dense) {

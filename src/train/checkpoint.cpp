@@ -46,7 +46,7 @@ void share_out(SavedVector& vector, std::size_t count, std::span<const SavedStat
   for (std::size_t i = 0; i < count; ++i) mine[i] = static_cast<float>(total[i] / ranks);
   StateVector values(count, vector.storage, Space::host);
   values.assign(mine.data());
-  vector.bytes.assign(reinterpret_cast<const char*>(values.stored().data), values.stored().size);
+  vector.bytes = values.stored();
 }
 
 /// The file of one rank, which has to be what its name says.
@@ -87,7 +87,7 @@ std::string describe(const SavedParam& saved, const ParamInfo& info, const std::
     return fmt::format("'{}' was {} and is {}", info.name, name(saved.dtype), name(info.dtype));
   const auto same = [](const SavedVector& a, const NamedState& b) {
     return a.name == b.name && a.kind == b.kind && a.storage == b.values->storage() &&
-           a.bytes.size() == b.values->stored().size;
+           a.bytes.size() == b.values->stored_bytes();
   };
   if (std::equal(saved.vectors.begin(), saved.vectors.end(), live.begin(), live.end(), same)) return {};
   return fmt::format("'{}' was under the rule {}, whose state is of another kind or storage than that of {}", info.name,
@@ -112,9 +112,7 @@ SavedState EngineState::save() {
             info.name);
     SavedParam param{info.name, info.shape, info.dtype, engine_.plan(i).rule, {}, engine_.memories(i)};
     for (const NamedState& state : engine_.state(i)) {
-      const Bytes bytes = state.values->stored();
-      param.vectors.push_back({state.name, state.kind, std::string(state.values->storage()),
-                               std::string(reinterpret_cast<const char*>(bytes.data), bytes.size)});
+      param.vectors.push_back({state.name, state.kind, std::string(state.values->storage()), state.values->stored()});
     }
     saved.params.push_back(std::move(param));
   }

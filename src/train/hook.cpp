@@ -22,7 +22,9 @@ Work GradientHook::finish_step() {
   return Work(impl_);
 }
 
-void GradientHook::unused(ParamId param, Tensor gradient) { impl_->ready(param, gradient, StreamRef::host(), true); }
+void GradientHook::unused(ParamId param, Tensor gradient, StreamRef stream) {
+  impl_->ready(param, gradient, stream, true);
+}
 GradientHook::NoSync GradientHook::no_sync() {
   impl_->accumulate(true);
   return NoSync(impl_.get(), [impl = impl_](void*) { impl->accumulate(false); });

@@ -1,7 +1,7 @@
 // What the training thread calls of a hook.
 #include <cmath>
-#include <cstring>
 
+#include "compress/vector_ops.hpp"
 #include "train/checkpoint.hpp"
 #include "train/hook_impl.hpp"
 #include "train/registration.hpp"
@@ -26,7 +26,7 @@ void GradientHook::Impl::shut_down() noexcept {
 
 void GradientHook::Impl::ready(ParamId id, const Tensor& gradient, StreamRef stream, bool zero) {
   const std::size_t i = find(id, zero ? "unused" : "ready");
-  check_gradient(params_[i], engine_->plan(i).count, gradient, stream);
+  check_gradient(params_[i], engine_->plan(i).count, gradient, stream, options_.space);
   {
     const std::lock_guard lock(mutex_);
     if (failure_) std::rethrow_exception(failure_);
@@ -35,7 +35,8 @@ void GradientHook::Impl::ready(ParamId id, const Tensor& gradient, StreamRef str
             params_[i].name);
     require(gradients_[i].data == nullptr, "ready: parameter '{}' was ready already in this step", params_[i].name);
     require(!engine_->frozen(i), "ready: parameter '{}' is frozen", params_[i].name);
-    if (zero) std::memset(gradient.data, 0, gradient.bytes());
+    if (zero) ops::zero(gradient, stream);
+    engine_->mark_ready(i, stream);
     if (ready_count_ == 0) first_ready_ = Clock::now();
     gradients_[i] = gradient;
     ready_us_[i] = us_since(first_ready_);

@@ -1,5 +1,6 @@
 // How a hook's step moves on, by its own thread or the caller's.
 #include "base/backoff.hpp"
+#include "base/device.hpp"
 #include "base/log.hpp"
 #include "train/hook_impl.hpp"
 #include "train/registration.hpp"
@@ -24,7 +25,12 @@ GradientHook::Impl::Impl(Communicator comm, std::vector<ParamInfo> params, HookO
   register_with_the_others();
   for (std::size_t i = 0; i < params_.size(); ++i) index_.emplace(params_[i].id, i);
   begin_step();
-  if (options_.library_thread) thread_ = std::thread([this] { run(); });
+  if (!options_.library_thread) return;
+  const bool on_device = options_.space == Space::device;
+  thread_ = std::thread([this, on_device, device = on_device ? device::current() : 0] {
+    if (on_device) device::use(device);
+    run();
+  });
 }
 
 void GradientHook::Impl::register_with_the_others() {

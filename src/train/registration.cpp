@@ -30,15 +30,15 @@ void require_any_thread(const TransportInfo& transport) {
        transport.name, transport.detail);
 }
 
-void check_gradient(const ParamInfo& param, std::size_t count, const Tensor& gradient, StreamRef stream) {
+void check_gradient(const ParamInfo& param, std::size_t count, const Tensor& gradient, StreamRef stream, Space space) {
   require(gradient.count == count && gradient.dtype == param.dtype,
           "ready: parameter '{}' is registered as {}[{}], its gradient is {}[{}]", param.name, name(param.dtype), count,
           name(gradient.dtype), gradient.count);
   require(gradient.data != nullptr, "ready: parameter '{}' has no memory", param.name);
-  if (gradient.space != Space::host || !stream.is_host()) {
-    fail(Errc::unsupported, "ready: parameter '{}' is in device memory, and this build has no device kernels",
-         param.name);
-  }
+  require(gradient.space == space, "ready: parameter '{}' is in {} memory, the hook was made for {} memory", param.name,
+          name(gradient.space), name(space));
+  require(stream.is_host() == (space == Space::host), "ready: parameter '{}' is in {} memory, but its stream is {}",
+          param.name, name(space), stream.is_host() ? "the host's" : "of a device");
 }
 
 std::vector<Agreement> describe_registration(std::span<const ParamInfo> params, const HookOptions& options,
@@ -51,6 +51,7 @@ std::vector<Agreement> describe_registration(std::span<const ParamInfo> params, 
                    options.algorithm, options.inner, options.bucket_bytes, environment().segment_bytes, options.seed,
                    options.average ? "mean" : "sum", name(options.non_finite),
                    environment().check ? "checked" : "unchecked")});
+  if (options.space == Space::device) entries.push_back({"the hook's memory", "device"});
   if (measures(options.planning)) {
     const PlanningOptions& planning = options.planning;
     entries.push_back({"the hook's planning",

@@ -14,7 +14,7 @@ namespace gradwire {
 void require_any_thread(const TransportInfo& transport);
 
 /// Throws what GradientHook::ready throws for a gradient that does not fit its parameter of `count` elements.
-void check_gradient(const ParamInfo& param, std::size_t count, const Tensor& gradient, StreamRef stream);
+void check_gradient(const ParamInfo& param, std::size_t count, const Tensor& gradient, StreamRef stream, Space space);
 
 /// What ranks that register a hook must have in common, in words.
 [[nodiscard]] std::vector<Agreement> describe_registration(std::span<const ParamInfo> params,

@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "base/device.hpp"
 #include "base/fail.hpp"
 #include "compress/vector_ops.hpp"
 
@@ -18,7 +19,7 @@ std::unique_ptr<const Compressor> make_codec(std::string_view storage) {
   return codec;
 }
 
-std::size_t stored_bytes(std::size_t count, const Compressor* codec) {
+std::size_t bytes_of(std::size_t count, const Compressor* codec) {
   return codec == nullptr ? count * sizeof(float) : codec->max_frame_size(count, DType::f32);
 }
 
@@ -27,16 +28,18 @@ std::size_t stored_bytes(std::size_t count, const Compressor* codec) {
 StateVector::StateVector(std::size_t count, std::string_view storage, Space space)
     : count_(count),
       codec_(make_codec(storage)),
-      current_(stored_bytes(count, codec_.get()), space),
-      pending_(stored_bytes(count, codec_.get()), space) {
+      current_(bytes_of(count, codec_.get()), space),
+      pending_(bytes_of(count, codec_.get()), space) {
   current_.fill_zero();
   pending_.fill_zero();
   if (is_f32()) return;
+  if (space == Space::device) fail(Errc::unsupported, "storage {}: state in device memory is kept as f32", storage);
   const std::vector<float> zeros(count);
   assign(zeros.data());
 }
 
 void StateVector::read(float* y, Write write) const {
+  if (space() == Space::device) return copy_across(y, current_.data(), current_.size());
   if (codec_) {
     codec_->decode(current_.bytes(), {y, count_}, write);
   } else if (write == Write::add) {
@@ -44,6 +47,22 @@ void StateVector::read(float* y, Write write) const {
   } else if (count_ > 0) {
     std::memcpy(y, current(), count_ * sizeof(float));
   }
+}
+
+/// Between host and device memory.
+void StateVector::copy_across(void* to, const void* from, std::size_t bytes) {
+  if (bytes == 0) return;
+  const device::Stream stream;
+  device::copy(to, from, bytes, stream.ref());
+  device::wait(stream.ref());
+}
+
+std::string StateVector::stored() const {
+  const char* const data = reinterpret_cast<const char*>(current_.data());
+  if (space() == Space::host) return {data, current_.size()};
+  std::string host(current_.size(), '\0');
+  copy_across(host.data(), current_.data(), current_.size());
+  return host;
 }
 
 void StateVector::write(const float* values, const Buffer& buffer) const {
@@ -71,14 +90,12 @@ void StateVector::restore(std::string_view stored) {
       fail(Errc::bad_state, "stored as {}: {}", storage(), error.what());
     }
   }
+  if (space() == Space::device) return copy_across(place.data, stored.data(), stored.size());
   if (!stored.empty()) std::memcpy(place.data, stored.data(), stored.size());
 }
 
-void StateVector::scale(float factor, float* scratch) {
-  if (is_f32()) {
-    for (std::size_t i = 0; i < count_; ++i) current()[i] *= factor;
-    return;
-  }
+void StateVector::scale(float factor, float* scratch, StreamRef stream) {
+  if (is_f32()) return ops::scale(current_tensor(), factor, stream);
   read(scratch);
   for (std::size_t i = 0; i < count_; ++i) scratch[i] *= factor;
   assign(scratch);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <set>
 
 #include "base/clock.hpp"
@@ -11,26 +10,13 @@
 #include "compress/vector_ops.hpp"
 
 namespace gradwire {
-namespace {
-
-/// tensor *= scale, in its own dtype.
-void scale_in_place(const Tensor& tensor, float scale) {
-  if (tensor.dtype == DType::f32) {
-    return ops::scale_add(tensor, scale, nullptr, static_cast<float*>(tensor.data));
-  }
-  constexpr std::size_t kBlock = 1024;
-  std::array<float, kBlock> wide;
-  for (std::size_t first = 0; first < tensor.count; first += kBlock) {
-    const Tensor part = tensor.slice(first, std::min(kBlock, tensor.count - first));
-    ops::scale_add(part, scale, nullptr, wide.data());
-    ops::convert(ConstTensor(wide.data(), part.count), part);
-  }
-}
-
-}  // namespace
-
 StepEngine::StepEngine(const Communicator& comm, std::span<const ParamInfo> params, const HookOptions& options)
     : comm_(comm), options_(options), scale_(options.average ? 1.0F / static_cast<float>(comm.size()) : 1.0F) {
+  if (options.space == Space::device) {
+    if (measures(options.planning)) fail(Errc::unsupported, "planning and traces measure host memory only");
+    stream_ = std::make_unique<device::Stream>();
+    updated_ = std::make_unique<device::Event>();
+  }
   std::vector<ParamPlan> plans = plan_params(params, options);
   for (std::size_t i = 0; i < params.size(); ++i) add_param(params[i], std::move(plans[i]));
   find_reasons();
@@ -45,7 +31,8 @@ StepEngine::~StepEngine() {
 
 void StepEngine::add_param(const ParamInfo& info, ParamPlan plan) {
   Param& param = params_.emplace_back();
-  param.rule = make_rule(plan.rule, {plan.count, comm_.size(), plan.always_dense});
+  param.rule = make_rule(plan.rule, {plan.count, comm_.size(), plan.always_dense, options_.space});
+  if (stream_) param.ready = std::make_unique<device::Event>();
   const bool may_be_sent_again = options_.non_finite == NonFinite::dense;
   param.plain = plan.always_dense && plan.rule == "none" && !may_be_sent_again;
   for (const NamedState& state : param.rule->state()) {
@@ -123,7 +110,7 @@ std::unique_ptr<StepSets> StepEngine::make_sets(const PlanAgenda::Specs& specs) 
 /// From the next step on; what operations keep goes on.
 void StepEngine::run(std::unique_ptr<StepSets> sets) {
   for (std::size_t i = 0; i < arenas_.size(); ++i) {
-    if (arenas_[i].size() < sets->arena_bytes(i)) arenas_[i] = Buffer(sets->arena_bytes(i));
+    if (arenas_[i].size() < sets->arena_bytes(i)) arenas_[i] = Buffer(sets->arena_bytes(i), options_.space);
   }
   if (sets_) sets->adopt_memories(*sets_, set_);
   const std::lock_guard lock(mutex_);
@@ -164,25 +151,38 @@ Bytes StepEngine::workspace(const Bucket& bucket) const noexcept {
 }
 
 Tensor StepEngine::scratch(const Bucket& bucket, std::size_t place) const noexcept {
-  return {arena(bucket).data + bucket.scratch_first[place], params_[bucket.params[place]].travels.plan.count};
+  return {arena(bucket).data + bucket.scratch_first[place], params_[bucket.params[place]].travels.plan.count,
+          DType::f32, options_.space};
 }
 
 void StepEngine::prepare_input(const Bucket& bucket, std::size_t place, ItemBuffers& buffers) {
   const Param& param = params_[bucket.params[place]];
+  if (param.ready) param.ready->before(stream());
   if (param.plain) {
-    scale_in_place(param.gradient, scale_);
+    ops::scale(param.gradient, scale_, stream());
     buffers = {param.gradient, {}};
     return;
   }
   buffers.tensor = param.gradient;
   if (param.travels.staged) {
-    buffers.tensor = {arena(bucket).data + bucket.staging_first[place], param.travels.plan.count};
+    buffers.tensor = {arena(bucket).data + bucket.staging_first[place], param.travels.plan.count, DType::f32,
+                      options_.space};
   }
   if (param.layer != kNoLayer) agenda_->see_gradient(param.layer, param.gradient, scale_);
-  param.rule->compensate(param.gradient, scale_, buffers.tensor, StreamRef::host());
+  param.rule->compensate(param.gradient, scale_, buffers.tensor, stream());
   if (param.layer != kNoLayer) agenda_->see_sent(param.layer, buffers.tensor, param.ready_us);
   buffers.residual = param.rule->residual(scratch(bucket, place));
 }
+
+void StepEngine::mark_ready(std::size_t param, StreamRef stream) {
+  if (params_[param].ready) params_[param].ready->record(stream);
+}
+
+bool StepEngine::in_flight() const {
+  return oldest_ < next_ || agenda_->in_flight() || (updated_ && !updated_->done());
+}
+
+bool StepEngine::step_done() const { return oldest_ == bucket_count() && !in_flight(); }
 
 void StepEngine::launch(const std::optional<Verdict>& refusal) {
   if (next_ == 0) {
@@ -207,7 +207,7 @@ void StepEngine::launch(const std::optional<Verdict>& refusal) {
       }
     }
   }
-  Work work = bucket.operation->start(bucket.buffers, workspace(bucket), step_, StreamRef::host(), refusal);
+  Work work = bucket.operation->start(bucket.buffers, workspace(bucket), step_, stream(), refusal);
   {
     const std::lock_guard lock(mutex_);
     bucket.done = false;
@@ -257,10 +257,10 @@ void StepEngine::fall_back(Bucket& bucket) {
   for (std::size_t place = 0; place < bucket.params.size(); ++place) {
     Param& param = params_[bucket.params[place]];
     param.keeps_state = true;
-    scale_in_place(param.gradient, scale_);
+    ops::scale(param.gradient, scale_, stream());
     bucket.buffers[place] = {param.gradient, {}};
   }
-  Work work = bucket.fallback->start(bucket.buffers, workspace(bucket), step_, StreamRef::host());
+  Work work = bucket.fallback->start(bucket.buffers, workspace(bucket), step_, stream());
   const std::lock_guard lock(mutex_);
   bucket.falling_back = true;
   bucket.work = std::move(work);
@@ -291,9 +291,10 @@ void StepEngine::finish_bucket(Bucket& bucket) {
     if (param.plain || agreed_failure_ || bucket.falling_back) continue;
     const ItemBuffers& buffers = bucket.buffers[place];
     if (param.layer != kNoLayer) agenda_->see_delivered(param.layer, buffers.tensor, buffers.residual);
-    param.rule->absorb(buffers.tensor, scratch(bucket, place), StreamRef::host());
-    if (param.travels.staged) ops::convert(buffers.tensor, param.gradient);
+    param.rule->absorb(buffers.tensor, scratch(bucket, place), stream());
+    if (param.travels.staged) ops::convert(buffers.tensor, param.gradient, stream());
   }
+  if (updated_) updated_->record(stream());
   bucket.done_us = us_since(step_began_);
   const std::lock_guard lock(mutex_);
   bucket.work.reset();
@@ -301,6 +302,7 @@ void StepEngine::finish_bucket(Bucket& bucket) {
 }
 
 void StepEngine::commit() {
+  bool scaled = false;
   for (Param& param : params_) {
     if (param.travels.frozen || param.keeps_state) continue;
     param.rule->commit();
@@ -308,16 +310,19 @@ void StepEngine::commit() {
     if (!schedule.drops_residual()) continue;
     const bool reset = schedule.reset_every > 0 && step_ % schedule.reset_every == 0;
     for (StateVector* const residual : param.residuals) {
-      residual->scale(reset ? 0 : schedule.decay, state_scratch_.data());
+      residual->scale(reset ? 0 : schedule.decay, state_scratch_.data(), stream());
+      scaled = true;
     }
   }
+  if (scaled) settle();
 }
 
 /// NonFinite::skip: an update of zero.
 void StepEngine::drop_step() {
   for (const Param& param : params_) {
-    if (param.gradient.data != nullptr) std::memset(param.gradient.data, 0, param.gradient.bytes());
+    if (param.gradient.data != nullptr) ops::zero(param.gradient, stream());
   }
+  settle();
   totals_.skipped = true;
   ++skipped_steps_;
 }

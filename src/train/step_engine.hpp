@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/clock.hpp"
+#include "base/device.hpp"
 #include "train/planning/agenda.hpp"
 #include "train/state_file.hpp"
 #include "train/step_sets.hpp"
@@ -56,8 +57,11 @@ class StepEngine {
     return next_ < bucket_count() && next_ - oldest_ < set().in_flight_limit();
   }
   [[nodiscard]] std::size_t next_bucket() const noexcept { return next_; }
-  [[nodiscard]] bool in_flight() const noexcept { return oldest_ < next_ || agenda_->in_flight(); }
-  [[nodiscard]] bool step_done() const noexcept { return oldest_ == bucket_count() && !agenda_->in_flight(); }
+  /// Or not done yet on the device.
+  [[nodiscard]] bool in_flight() const;
+  [[nodiscard]] bool step_done() const;
+  /// The gradient is there when `stream` has come so far.
+  void mark_ready(std::size_t param, StreamRef stream);
 
   /// Launches the next bucket; with a refusal, without its gradients. Throws what puts ranks out of step.
   void launch(const std::optional<Verdict>& refusal);
@@ -122,6 +126,7 @@ class StepEngine {
     std::size_t layer = kNoLayer;           // of the agenda
     Tensor gradient{};
     double ready_us = 0;
+    std::unique_ptr<device::Event> ready{};  // null on the host
   };
   static constexpr std::size_t kNoLayer = std::numeric_limits<std::size_t>::max();
 
@@ -141,12 +146,17 @@ class StepEngine {
   void finish_bucket(Bucket& bucket);
   void drop_step();
   void commit();
+  /// Between steps, as what a device does to state is not waited for else: the host reads state without a stream.
+  void settle() const;
+  [[nodiscard]] StreamRef stream() const noexcept { return stream_ ? stream_->ref() : StreamRef::host(); }
   [[nodiscard]] Bytes arena(const Bucket& bucket) const noexcept;
   [[nodiscard]] Bytes workspace(const Bucket& bucket) const noexcept;
   [[nodiscard]] Tensor scratch(const Bucket& bucket, std::size_t place) const noexcept;
 
   Communicator comm_;
   const HookOptions options_;
+  std::unique_ptr<device::Stream> stream_;  // null on the host; of all that is done to gradients and state
+  std::unique_ptr<device::Event> updated_;  // behind what has made gradients updates
   float scale_;
   std::vector<Param> params_;
   std::vector<DenseReason> reasons_;

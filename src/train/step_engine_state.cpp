@@ -13,6 +13,10 @@ std::size_t StepEngine::state_bytes() const noexcept {
   return total;
 }
 
+void StepEngine::settle() const {
+  if (stream_) device::wait(stream_->ref());
+}
+
 double StepEngine::residual_norm(std::size_t param) const {
   for (const NamedState& state : params_[param].rule->state()) {
     if (state.kind != StateKind::residual) continue;
@@ -29,9 +33,10 @@ void StepEngine::rescale(float factor) {
     scratch.resize(std::max(scratch.size(), param.travels.plan.count));
     for (const NamedState& state : param.rule->state()) {
       if (state.degree == 0) continue;
-      state.values->scale(std::pow(factor, static_cast<float>(state.degree)), scratch.data());
+      state.values->scale(std::pow(factor, static_cast<float>(state.degree)), scratch.data(), stream());
     }
   }
+  settle();
 }
 
 std::size_t StepEngine::index_of(std::string_view name) const noexcept {

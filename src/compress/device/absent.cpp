@@ -15,6 +15,7 @@ void quantize_decode(const kernels::QuantizeDecode&, const FrameStart&, StreamRe
 void quantize_sum(const QuantizeSum&, const FrameStart&, StreamRef) { refuse(); }
 void move(ConstTensor, Tensor, Write, StreamRef) { refuse(); }
 void scale_add(const kernels::ScaleAdd&, StreamRef) { refuse(); }
+void scale(Tensor, float, StreamRef) { refuse(); }
 void find_non_finite(ConstTensor, std::uint32_t*, StreamRef) { refuse(); }
 
 }  // namespace gradwire::device

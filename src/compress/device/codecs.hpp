@@ -30,6 +30,8 @@ void quantize_sum(const QuantizeSum& sum, const FrameStart& start, StreamRef str
 /// Any dtypes; `to` is what `from` is, or its sum with it.
 void move(ConstTensor from, Tensor to, Write write, StreamRef stream);
 void scale_add(const kernels::ScaleAdd& job, StreamRef stream);
+/// In place, in its own dtype.
+void scale(Tensor tensor, float factor, StreamRef stream);
 /// Sets `flag`, of the device or pinned, to 1 where x holds NaN or Inf; leaves it else.
 void find_non_finite(ConstTensor x, std::uint32_t* flag, StreamRef stream);
 

@@ -33,6 +33,10 @@ __global__ void __launch_bounds__(kBlockThreads) scale_add_parts(const kernels::
   for (std::size_t part = thread_index(); part < parts; part += thread_count()) scale_add_part(job, part);
 }
 
+__global__ void __launch_bounds__(kBlockThreads) scale_parts(const Tensor tensor, float factor, std::size_t parts) {
+  for (std::size_t part = thread_index(); part < parts; part += thread_count()) scale_part(tensor, factor, part);
+}
+
 __global__ void __launch_bounds__(kBlockThreads)
     find_non_finite_parts(const ConstTensor x, std::uint32_t* flag, std::size_t parts) {
   bool all = true;
@@ -61,6 +65,11 @@ void move(ConstTensor from, Tensor to, Write write, StreamRef stream) {
 void scale_add(const kernels::ScaleAdd& job, StreamRef stream) {
   const std::size_t parts = row_parts(job.x.count);
   launch("scale_add_parts", scale_add_parts, parts, stream, job, parts);
+}
+
+void scale(Tensor tensor, float factor, StreamRef stream) {
+  const std::size_t parts = row_parts(tensor.count);
+  launch("scale_parts", scale_parts, parts, stream, tensor, factor, parts);
 }
 
 void find_non_finite(ConstTensor x, std::uint32_t* flag, StreamRef stream) {

@@ -79,6 +79,16 @@ GRADWIRE_HD inline void scale_add_part(const kernels::ScaleAdd& job, std::size_t
   store_row(job.out, DType::f32, first, n, values);
 }
 
+GRADWIRE_HD inline void scale_part(const Tensor& tensor, float factor, std::size_t part) {
+  const std::size_t first = part * kRowPart;
+  const std::size_t n = part_size(tensor.count, part);
+  float values[kRowPart] = {};
+  load_row(tensor.data, tensor.dtype, first, n, values);
+  GRADWIRE_UNROLL
+  for (std::size_t c = 0; c < kRowPart; ++c) values[c] *= factor;
+  store_row(tensor.data, tensor.dtype, first, n, values);
+}
+
 [[nodiscard]] GRADWIRE_HD inline bool is_finite_part(const ConstTensor& x, std::size_t part) {
   float values[kRowPart] = {};
   load_row(x.data, x.dtype, part * kRowPart, part_size(x.count, part), values);

@@ -14,6 +14,7 @@ struct Entry {
   RuleInfo info;
   std::string_view main_option;  ///< may come first without its name; empty: none
   std::unique_ptr<FeedbackRule> (*make)(OptionReader& options, const RuleContext& context);
+  bool on_device = false;  ///< keeps to vector_ops, which run on a device too
 };
 
 // What each file brings: a new rule is a row in one of these.

@@ -1,0 +1,224 @@
+// A hook on device memory: updates, state files and verdicts are those of a hook on the host.
+#include "gradwire/hook.hpp"
+
+#include <filesystem>
+
+#include "device/device_support.hpp"
+#include "support/spawn.hpp"
+
+namespace gradwire::testing {
+namespace {
+
+using test::spawn;
+
+std::vector<ParamInfo> params() {
+  return {{ParamId{1}, "embedding", {70, 40}, DType::f32},
+          {ParamId{2}, "bias", {40}, DType::f32},
+          {ParamId{3}, "half", {50, 60}, DType::f16},
+          {ParamId{4}, "brain", {33, 65}, DType::bf16},
+          {ParamId{5}, "head", {128, 32}, DType::f32}};
+}
+std::size_t count_of(const ParamInfo& info) {
+  std::size_t count = 1;
+  for (const std::size_t extent : info.shape) count *= extent;
+  return count;
+}
+std::vector<Values> gradients_of(int rank, unsigned step) {
+  std::vector<Values> gradients;
+  unsigned seed = static_cast<unsigned>(rank) * 1000 + step * 10;
+  for (const ParamInfo& info : params()) gradients.emplace_back(normal_gradients(count_of(info), ++seed), info.dtype);
+  return gradients;
+}
+
+HookOptions options_of(Space space) {
+  HookOptions options;
+  options.space = space;
+  options.bucket_bytes = 16u << 10;
+  options.timeout = std::chrono::seconds(60);
+  return options;
+}
+
+/// What ranks train with: gradients in, updates out.
+class Trainer {
+ public:
+  Trainer(const Communicator& comm, const HookOptions& options)
+      : rank_(comm.rank()), space_(options.space), hook_(comm, params(), options) {
+    if (space_ == Space::device) stream_.emplace();
+  }
+
+  [[nodiscard]] GradientHook& hook() { return hook_; }
+
+  /// Updates of a step with these gradients, which come in an order that ranks differ in; `missing` never comes.
+  std::vector<std::vector<std::byte>> step(std::vector<Values> gradients, std::size_t missing = ~std::size_t{0}) {
+    std::vector<OnDevice> there;
+    std::vector<std::size_t> order;
+    for (std::size_t p = 0; p < gradients.size(); ++p) {
+      order.push_back((p + static_cast<std::size_t>(rank_)) % gradients.size());
+      if (space_ == Space::device)
+        there.emplace_back(std::as_const(gradients[p]).tensor(), stream_->ref(), size_of(params()[p].dtype));
+    }
+    for (const std::size_t p : order) {
+      if (p == missing) continue;
+      const ParamInfo info = params()[p];
+      if (space_ == Space::device) {
+        hook_.ready(info.id, there[p].tensor(count_of(info), info.dtype), stream_->ref());
+      } else {
+        hook_.ready(info.id, gradients[p].tensor());
+      }
+    }
+    hook_.finish_step().wait();
+    std::vector<std::vector<std::byte>> updates;
+    for (std::size_t p = 0; p < gradients.size(); ++p)
+      updates.push_back(space_ == Space::device ? there[p].read(stream_->ref())
+                                                : bytes_of(std::as_const(gradients[p]).tensor()));
+    return updates;
+  }
+
+ private:
+  int rank_;
+  Space space_;
+  std::optional<device::Stream> stream_;
+  GradientHook hook_;
+};
+
+class DeviceHook : public DeviceTest {
+ protected:
+  /// Runs `steps` on both, with `change` to the gradients of each step; all updates, reports and skips are alike.
+  static void compare(int ranks, const HookOptions& options, unsigned steps,
+                      const std::function<void(int, unsigned, std::vector<Values>&)>& change = {}) {
+    HookOptions there = options;
+    there.space = Space::device;
+    const std::vector<Communicator> others = make_local(ranks);
+    spawn(make_local(ranks), [&](Communicator& comm) {
+      Trainer on_host(comm, options);
+      Trainer on_device(others[static_cast<std::size_t>(comm.rank())], there);
+      for (unsigned step = 0; step < steps; ++step) {
+        std::vector<Values> gradients = gradients_of(comm.rank(), step);
+        if (change) change(comm.rank(), step, gradients);
+        const auto expected = on_host.step(gradients);
+        const auto found = on_device.step(gradients);
+        for (std::size_t p = 0; p < expected.size(); ++p)
+          ASSERT_EQ(found[p], expected[p]) << "step " << step << ", " << params()[p].name;
+        const StepReport a = on_host.hook().report();
+        const StepReport b = on_device.hook().report();
+        ASSERT_EQ(b.skipped, a.skipped) << "step " << step;
+        ASSERT_EQ(b.dense_fallbacks, a.dense_fallbacks) << "step " << step;
+        for (std::size_t p = 0; p < a.params.size(); ++p)
+          ASSERT_EQ(b.params[p].residual_norm, a.params[p].residual_norm) << "step " << step << ", parameter " << p;
+      }
+    });
+  }
+};
+
+TEST_F(DeviceHook, GivesTheHostsUpdates) {
+  for (const int ranks : {1, 2, 3, 4}) {
+    SCOPED_TRACE(ranks);
+    compare(ranks, options_of(Space::host), 3);
+  }
+}
+
+TEST_F(DeviceHook, DrivenByItsCaller) {
+  HookOptions options = options_of(Space::host);
+  options.library_thread = false;
+  options.average = false;
+  compare(2, options, 2);
+}
+
+TEST_F(DeviceHook, WithSchedulesAndOtherRules) {
+  HookOptions options = options_of(Space::host);
+  options.compressor = "quantize(bits=3,round=stochastic)+warmup(1)+decay(0.5)";
+  compare(3, options, 4);
+  options.compressor = "f16";
+  options.rule = "none";
+  compare(3, options, 2);
+}
+
+TEST_F(DeviceHook, SkipsOrSendsDenseWhatIsNotFinite) {
+  const auto spoil = [](int rank, unsigned step, std::vector<Values>& gradients) {
+    if (rank == 1 && step == 1) gradients[4].set(7, std::nanf(""));
+  };
+  HookOptions options = options_of(Space::host);
+  compare(3, options, 3, spoil);
+  options.non_finite = NonFinite::dense;
+  compare(3, options, 3, spoil);
+}
+
+TEST_F(DeviceHook, FailsOnAllRanksWhereAGradientIsMissing) {
+  spawn(make_local(3), [](Communicator& comm) {
+    Trainer trainer(comm, options_of(Space::device));
+    const std::size_t missing = comm.rank() == 2 ? 4 : ~std::size_t{0};
+    try {
+      (void)trainer.step(gradients_of(comm.rank(), 0), missing);
+      ADD_FAILURE() << "a gradient was missing";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Errc::invalid_argument);
+    }
+    (void)trainer.step(gradients_of(comm.rank(), 1));
+  });
+}
+
+/// A state saved on a device is taken up by hooks on both.
+TEST_F(DeviceHook, SavesWhatBothCanLoad) {
+  const std::filesystem::path folder = std::filesystem::path(::testing::TempDir()) / fmt::format("gw{}", getpid());
+  std::filesystem::create_directories(folder);
+  const std::vector<Communicator> host = make_local(2);
+  const std::vector<Communicator> first = make_local(2);
+  const std::vector<Communicator> second = make_local(2);
+  spawn(first, [&](Communicator& comm) {
+    const auto rank = static_cast<std::size_t>(comm.rank());
+    Trainer saver(comm, options_of(Space::device));
+    (void)saver.step(gradients_of(comm.rank(), 0));
+    saver.hook().rescale(2, 1);
+    saver.hook().save(folder.string());
+    Trainer on_host(host[rank], options_of(Space::host));
+    Trainer on_device(second[rank], options_of(Space::device));
+    on_host.hook().load(folder.string());
+    on_device.hook().load(folder.string());
+    const auto expected = saver.step(gradients_of(comm.rank(), 1));
+    EXPECT_EQ(on_host.step(gradients_of(comm.rank(), 1)), expected);
+    EXPECT_EQ(on_device.step(gradients_of(comm.rank(), 1)), expected);
+  });
+  std::filesystem::remove_all(folder);
+}
+
+TEST_F(DeviceHook, RefusesWhatRunsOnHostsOnly) {
+  const auto code = [](const std::function<void(HookOptions&)>& change) {
+    HookOptions options = options_of(Space::device);
+    change(options);
+    try {
+      const GradientHook made(make_local(1).front(), params(), options);
+    } catch (const Error& error) {
+      return error.code();
+    }
+    return Errc::ok;
+  };
+  EXPECT_EQ(code([](HookOptions&) {}), Errc::ok);
+  EXPECT_EQ(code([](HookOptions& o) { o.rule = "ef21"; }), Errc::unsupported);
+  EXPECT_EQ(code([](HookOptions& o) { o.rule = "ef(storage=bf16)"; }), Errc::unsupported);
+  EXPECT_EQ(code([](HookOptions& o) { o.compressor = "powersgd(2)"; }), Errc::unsupported);
+  EXPECT_EQ(code([](HookOptions& o) { o.compressor = "q4|zstd"; }), Errc::unsupported);
+  EXPECT_EQ(code([](HookOptions& o) { o.planning.policy = "lgreco"; }), Errc::unsupported);
+}
+
+TEST_F(DeviceHook, RefusesGradientsOfTheOtherKind) {
+  spawn(make_local(1), [](Communicator& comm) {
+    GradientHook hook(comm, params(), options_of(Space::device));
+    const device::Stream stream;
+    Values host(40, DType::f32);
+    const OnDevice there(40 * sizeof(float));
+    const auto code = [&](Tensor gradient, StreamRef on) {
+      try {
+        hook.ready(ParamId{2}, gradient, on);
+      } catch (const Error& error) {
+        return error.code();
+      }
+      return Errc::ok;
+    };
+    EXPECT_EQ(code(host.tensor(), StreamRef::host()), Errc::invalid_argument);
+    EXPECT_EQ(code(there.tensor(40), StreamRef::host()), Errc::invalid_argument);
+    EXPECT_EQ(code(there.tensor(40), stream.ref()), Errc::ok);
+  });
+}
+
+}  // namespace
+}  // namespace gradwire::testing
