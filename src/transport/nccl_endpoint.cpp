@@ -32,7 +32,7 @@ std::byte* NcclEndpoint::scratch(std::size_t bytes) {
   if (bytes > scratch_bytes_) {
     scratch_.reset();
     scratch_bytes_ = 0;
-    scratch_ = std::make_unique<cuda::Memory>(bytes, stream_);
+    scratch_ = std::make_unique<cuda::Memory>(bytes, stream());
     scratch_bytes_ = bytes;
   }
   return scratch_->data();

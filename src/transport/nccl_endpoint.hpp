@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/cuda.hpp"
+#include "base/device.hpp"
 #include "transport/nccl_operation.hpp"
 #include "transport/nccl_session.hpp"
 
@@ -52,8 +53,8 @@ class NcclEndpoint : public std::enable_shared_from_this<NcclEndpoint> {
   /// Moves one operation, and the queue before it.
   void serve(NcclOperation& operation) noexcept;
   [[nodiscard]] ncclComm_t comm() const noexcept { return options_.comm.get(); }
-  [[nodiscard]] cudaStream_t stream() const noexcept { return stream_.get(); }
-  [[nodiscard]] cudaStream_t copy_stream() const noexcept { return copy_stream_.get(); }
+  [[nodiscard]] StreamRef stream() const noexcept { return stream_.ref(); }
+  [[nodiscard]] StreamRef copy_stream() const noexcept { return copy_stream_.ref(); }
   /// Device memory that operations use in turn, in the order of the stream.
   [[nodiscard]] std::byte* scratch(std::size_t bytes);
 
@@ -73,8 +74,8 @@ class NcclEndpoint : public std::enable_shared_from_this<NcclEndpoint> {
   const bool helper_may_use_host_;
   NcclEndpointOptions options_;
   bool whole_ = true;
-  cuda::Stream stream_;
-  cuda::Stream copy_stream_;
+  device::Stream stream_;
+  device::Stream copy_stream_;
   std::unique_ptr<cuda::Memory> scratch_;
   std::size_t scratch_bytes_ = 0;
   std::deque<std::shared_ptr<NcclOperation>> queue_;

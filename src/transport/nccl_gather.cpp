@@ -4,6 +4,7 @@
 
 #include "base/backoff.hpp"
 #include "base/cuda.hpp"
+#include "base/device.hpp"
 #include "base/fail.hpp"
 #include "transport/nccl_session.hpp"
 
@@ -30,19 +31,17 @@ NcclGathered nccl_gather(ncclComm_t comm, const SocketCard& mine, Deadline deadl
   gathered.cards[static_cast<std::size_t>(gathered.rank)] = mine;
   const std::size_t bytes = gathered.cards.size() * sizeof(SocketCard);
 
-  const cuda::Stream stream;
-  const cuda::Memory memory(bytes, stream);
-  const cuda::Event done;
-  cuda::check(cudaMemcpyAsync(memory.data(), gathered.cards.data(), bytes, cudaMemcpyHostToDevice, stream.get()),
-              "cudaMemcpyAsync");
-  nccl_check(ncclAllReduce(memory.data(), memory.data(), bytes, ncclUint8, ncclSum, comm, stream.get()),
+  const device::Stream stream;
+  const cuda::Memory memory(bytes, stream.ref());
+  device::Event done;
+  device::copy(memory.data(), gathered.cards.data(), bytes, stream.ref());
+  nccl_check(ncclAllReduce(memory.data(), memory.data(), bytes, ncclUint8, ncclSum, comm, cuda::native(stream.ref())),
              "ncclAllReduce", comm);
   await(deadline, [&] { return nccl_finished(comm, "ncclAllReduce"); });
-  done.record(stream.get());
-  await(deadline, [&] { return nccl_finished(comm, "ncclAllReduce") && done.reached(); });
-  cuda::check(cudaMemcpyAsync(gathered.cards.data(), memory.data(), bytes, cudaMemcpyDeviceToHost, stream.get()),
-              "cudaMemcpyAsync");
-  stream.wait();
+  done.record(stream.ref());
+  await(deadline, [&] { return nccl_finished(comm, "ncclAllReduce") && done.done(); });
+  device::copy(gathered.cards.data(), memory.data(), bytes, stream.ref());
+  device::wait(stream.ref());
   return gathered;
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/backoff.hpp"
+#include "base/cuda.hpp"
 #include "base/deadline.hpp"
 #include "base/env.hpp"
 #include "base/fail.hpp"
@@ -45,9 +46,13 @@ constexpr std::size_t kPinnedAlignment = 128;
 NcclOperation::~NcclOperation() {
   if (stage_ != Stage::ended && staged_) pinned_.abandon();
 }
+void NcclOperation::abandon_pinned() noexcept {
+  pinned_.abandon();
+  pinned_ = device::Pinned();
+}
 
 void NcclOperation::begin(std::shared_ptr<NcclEndpoint> endpoint, Kind kind, Slot slot, StreamRef stream) {
-  if (stage_ == Stage::failed && staged_) pinned_.abandon();
+  if (stage_ == Stage::failed && staged_) abandon_pinned();
   endpoint_ = std::move(endpoint);
   kind_ = kind;
   slot_ = slot;
@@ -61,7 +66,7 @@ void NcclOperation::begin(std::shared_ptr<NcclEndpoint> endpoint, Kind kind, Slo
   expected_envelopes_.clear();
   host_work_ = staged_work_ = envelope_work_ = Work();
   has_ready_ = !stream.is_host();
-  if (has_ready_) ready_.record(static_cast<cudaStream_t>(stream.native()));
+  if (has_ready_) ready_.record(stream);
 }
 
 void NcclOperation::add(std::vector<Message>& messages, std::byte* data, std::size_t size, int peer) {
@@ -159,16 +164,17 @@ bool NcclOperation::launch_group() {
     return true;
   }
   ncclComm_t const comm = endpoint_->comm();
+  cudaStream_t const stream = cuda::native(endpoint_->stream());
   nccl_check(ncclGroupStart(), "ncclGroupStart", comm);
   ncclResult_t code = ncclSuccess;
   const auto keep_first = [&code](ncclResult_t next) {
     if (code == ncclSuccess && next != ncclInProgress) code = next;
   };
   for (const Message& recv : recvs_) {
-    if (direct(recv)) keep_first(ncclRecv(recv.data, recv.size, ncclUint8, recv.nccl_rank, comm, endpoint_->stream()));
+    if (direct(recv)) keep_first(ncclRecv(recv.data, recv.size, ncclUint8, recv.nccl_rank, comm, stream));
   }
   for (const Message& send : sends_) {
-    if (direct(send)) keep_first(ncclSend(send.data, send.size, ncclUint8, send.nccl_rank, comm, endpoint_->stream()));
+    if (direct(send)) keep_first(ncclSend(send.data, send.size, ncclUint8, send.nccl_rank, comm, stream));
   }
   const ncclResult_t end = ncclGroupEnd();  // also after a failure: the group has to be closed
   nccl_check(code, "ncclSend or ncclRecv", comm);
@@ -179,7 +185,7 @@ bool NcclOperation::launch_group() {
 bool NcclOperation::launch_all_reduce() {
   if (tensor_.dtype == DType::u16) return launch_pairs();
   const ncclResult_t code = ncclAllReduce(tensor_.data, tensor_.data, tensor_.count, nccl_type(tensor_.dtype), ncclSum,
-                                          endpoint_->comm(), endpoint_->stream());
+                                          endpoint_->comm(), cuda::native(endpoint_->stream()));
   nccl_check(code, "ncclAllReduce", endpoint_->comm());
   return code == ncclSuccess;
 }
@@ -192,14 +198,13 @@ bool NcclOperation::launch_pairs() {
     std::byte* const scratch = endpoint_->scratch(pairs * sizeof(std::uint32_t));
     const std::size_t bytes = tensor_.bytes();
     if (bytes < pairs * sizeof(std::uint32_t)) {
-      cuda::check(cudaMemsetAsync(scratch + bytes, 0, sizeof(std::uint16_t), endpoint_->stream()), "cudaMemsetAsync");
+      device::zero(scratch + bytes, sizeof(std::uint16_t), endpoint_->stream());
     }
-    cuda::check(cudaMemcpyAsync(scratch, data, bytes, cudaMemcpyDeviceToDevice, endpoint_->stream()),
-                "cudaMemcpyAsync");
+    device::copy(scratch, data, bytes, endpoint_->stream());
     data = scratch;
   }
-  const ncclResult_t code =
-      ncclAllReduce(data, data, pairs, nccl_type(DType::u16), ncclSum, endpoint_->comm(), endpoint_->stream());
+  const ncclResult_t code = ncclAllReduce(data, data, pairs, nccl_type(DType::u16), ncclSum, endpoint_->comm(),
+                                          cuda::native(endpoint_->stream()));
   nccl_check(code, "ncclAllReduce", endpoint_->comm());
   return code == ncclSuccess;
 }
@@ -208,9 +213,7 @@ void NcclOperation::launched() {
   const cuda::DeviceScope scope(endpoint_->device());
   if (kind_ == Kind::all_reduce && !staged_ && tensor_.dtype == DType::u16 && !in_whole_pairs(tensor_)) {
     const std::size_t pairs = (tensor_.count + 1) / 2;
-    cuda::check(cudaMemcpyAsync(tensor_.data, endpoint_->scratch(pairs * sizeof(std::uint32_t)), tensor_.bytes(),
-                                cudaMemcpyDeviceToDevice, endpoint_->stream()),
-                "cudaMemcpyAsync");
+    device::copy(tensor_.data, endpoint_->scratch(pairs * sizeof(std::uint32_t)), tensor_.bytes(), endpoint_->stream());
   }
   device_done_.record(endpoint_->stream());
   stage_ = Stage::running;
@@ -226,10 +229,10 @@ void NcclOperation::copy_out() {
   for (Message& send : sends_) place(send);
   for (Message& recv : recvs_) place(recv);
   const auto copy = [this](std::byte* to, const void* from, std::size_t bytes) {
-    if (bytes == 0) return;
-    cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, endpoint_->stream()), "cudaMemcpyAsync");
+    if (bytes > 0) device::copy(to, from, bytes, endpoint_->stream());
   };
-  pinned_.reserve(std::max(total, tensor_.bytes()));
+  total = std::max(total, tensor_.bytes());
+  if (pinned_.size() < total) pinned_ = device::Pinned(total);
   for (const Message& send : sends_) {
     if (send.nccl_rank < 0) copy(pinned_.data() + send.pinned_offset, send.data, send.size);
   }
@@ -238,7 +241,7 @@ void NcclOperation::copy_out() {
 
 bool NcclOperation::post_staged() {
   if (stage_ != Stage::running || !staged_ || posted_) return true;
-  if (!device_done_.reached()) return false;
+  if (!device_done_.done()) return false;
   posted_ = true;
   Transport& host = endpoint_->host().transport();
   if (kind_ == Kind::all_reduce) {
@@ -260,8 +263,7 @@ bool NcclOperation::post_staged() {
 void NcclOperation::copy_back() {
   const cuda::DeviceScope scope(endpoint_->device());
   const auto copy = [this](void* to, const std::byte* from, std::size_t bytes) {
-    if (bytes == 0) return;
-    cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, endpoint_->copy_stream()), "cudaMemcpyAsync");
+    if (bytes > 0) device::copy(to, from, bytes, endpoint_->copy_stream());
   };
   for (const Message& recv : recvs_) {
     if (recv.nccl_rank < 0) copy(recv.data, pinned_.data() + recv.pinned_offset, recv.size);
@@ -276,13 +278,13 @@ bool NcclOperation::advance() {
   if (envelopes_open_ && envelope_work_.done()) compare_envelopes();
   if (stage_ == Stage::queued) return false;
   if (stage_ == Stage::running) {
-    if (!device_done_.reached()) return false;
+    if (!device_done_.done()) return false;
     if (staged_) {
       if (!posted_ || !staged_work_.done()) return false;
       copy_back();
     }
   }
-  if (stage_ == Stage::copying && !copied_.reached()) return false;
+  if (stage_ == Stage::copying && !copied_.done()) return false;
   if (!host_work_.done() || envelopes_open_) return false;
   stage_ = Stage::ended;
   return true;
@@ -315,7 +317,7 @@ void NcclOperation::before(StreamRef stream) {
       const bool in_streams = stage_ == Stage::copying || (stage_ == Stage::running && !staged_);
       if (in_streams && host_work_.done()) {
         const cuda::DeviceScope scope(endpoint_->device());
-        return (staged_ ? copied_ : device_done_).before(static_cast<cudaStream_t>(stream.native()));
+        return (staged_ ? copied_ : device_done_).before(stream);
       }
     }
     if (std::chrono::steady_clock::now() >= deadline) fail(Errc::timeout, "deadline passed in {}", describe());

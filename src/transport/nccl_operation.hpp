@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "base/cuda.hpp"
+#include "base/device.hpp"
 
 #include "gradwire/buffer.hpp"
 #include "gradwire/error.hpp"
@@ -75,6 +75,7 @@ class NcclOperation final : public Completion {
   void post_envelopes();
   void compare_envelopes();
   void copy_out();
+  void abandon_pinned() noexcept;
   void copy_back();
   bool launch_group();
   bool launch_all_reduce();
@@ -92,10 +93,10 @@ class NcclOperation final : public Completion {
   std::vector<Message> sends_;
   std::vector<Message> recvs_;
   Tensor tensor_{};
-  cuda::Event ready_;
-  cuda::Event device_done_;  // of what NCCL does, or of copying out
-  cuda::Event copied_;       // of copying staged messages back
-  cuda::Pinned pinned_;
+  device::Event ready_;
+  device::Event device_done_;  // of what NCCL does, or of copying out
+  device::Event copied_;       // of copying staged messages back
+  device::Pinned pinned_;
   Work host_work_;    // of messages in host memory
   Work staged_work_;  // of messages in pinned memory
   Work envelope_work_;
