@@ -40,6 +40,10 @@ if(GRADWIRE_HAVE_NCCL)
   if(NOT GRADWIRE_CUDA STREQUAL "MODEL")
     target_link_libraries(gradwire_nccl PRIVATE NCCL::nccl CUDA::cudart_static)
   endif()
+  if(BUILD_SHARED_LIBS)  # the shared gradwire hides its own
+    target_sources(gradwire_nccl PRIVATE src/base/cuda.cpp src/base/device_cuda.cpp)
+    target_include_directories(gradwire_nccl PRIVATE src)
+  endif()
   set_target_properties(gradwire_nccl PROPERTIES
     EXPORT_NAME nccl VERSION ${PROJECT_VERSION} SOVERSION ${GRADWIRE_SOVERSION})
   list(APPEND GRADWIRE_COMPONENTS nccl)

@@ -237,7 +237,7 @@ Communicator make_over_sockets(NcclComm comm, int device, const NcclOptions& opt
     NcclOptions of_all = options;
     of_all.comm = comm.get();
     NcclComm of_node = or_abort(host, [&] { return connect(host, of_all, group, deadline); });
-    nccl_retire(std::exchange(comm, std::move(of_node)), deadline);
+    nccl_retire(std::exchange(comm, std::move(of_node)), {deadline, nullptr});
   }
   return make({host, std::move(claim), std::move(comm), std::move(group)}, device, options);
 }

@@ -4,10 +4,7 @@
 #include <chrono>
 #include <utility>
 
-#include "base/deadline.hpp"
-#include "base/env.hpp"
 #include "base/fail.hpp"
-#include "base/log.hpp"
 #include "transport/nccl_helpers.hpp"
 #include "transport/nccl_session.hpp"
 
@@ -17,6 +14,8 @@ namespace {
 /// faster.
 constexpr std::chrono::microseconds kShortPause{50};
 constexpr std::chrono::microseconds kLongPause{2000};
+/// How long a communicator waits for the other ranks to destroy theirs before it is aborted: nothing runs on it.
+constexpr std::chrono::seconds kRetirePatience{5};
 }  // namespace
 
 NcclEndpoint::NcclEndpoint(Communicator host, NcclEndpointOptions options)
@@ -60,6 +59,8 @@ void NcclEndpoint::serve(NcclOperation& operation) noexcept {
     std::erase_if(queue_, is_it);
   } catch (const Error& error) {
     fail_all(error);
+  } catch (const std::exception&) {
+    fail_all(nameless_failure_);
   }
 }
 
@@ -135,7 +136,8 @@ void NcclEndpoint::abort(std::string_view why) noexcept {
 void NcclEndpoint::close() noexcept {
   const std::lock_guard lock(mutex_);
   pump(true);
-  if (in_flight()) {
+  if (in_flight()) {  // whose kernels the other ranks' kernels may wait for
+    host_.transport().abort("its communicator was destroyed with device operations in flight");
     fail_all(Error(Errc::aborted, "the communicator was destroyed before the operation was complete"));
   }
   closing_ = true;
@@ -164,7 +166,10 @@ void NcclEndpoint::take_down(std::unique_lock<std::mutex>& lock) noexcept {
   NcclComm comm = std::move(options_.comm);
   const bool clean = !failure_;
   lock.unlock();
-  if (comm != nullptr && clean) nccl_retire(std::move(comm), deadline_after(environment().timeout));
+  if (comm == nullptr || !clean) return;
+  NcclPatience patience{std::chrono::steady_clock::now() + kRetirePatience, nullptr};
+  if (helper_may_use_host_) patience.listen = [this] { listen(); };
+  nccl_retire(std::move(comm), patience);
 }
 
 }  // namespace gradwire

@@ -27,7 +27,7 @@ void await(ncclComm_t comm, std::string_view call, const NcclPatience& patience)
   for (Backoff backoff; !nccl_finished(comm, call); backoff.pause()) {
     if (patience.listen) patience.listen();
     if (std::chrono::steady_clock::now() < patience.deadline) continue;
-    fail(Errc::timeout, "make_nccl: {} waited until the deadline for the other ranks: every rank has to call it", call);
+    fail(Errc::timeout, "{} waited until the deadline for the other ranks: every rank has to call it", call);
   }
 }
 
@@ -86,15 +86,12 @@ void nccl_abort(ncclComm_t comm) noexcept {
   log::line(log::Level::warn, -1, "ncclCommAbort: {}", ncclGetErrorString(code));
 }
 
-void nccl_retire(NcclComm comm, Deadline deadline) noexcept {
+void nccl_retire(NcclComm comm, const NcclPatience& patience) noexcept {
   try {
     nccl_check(ncclCommFinalize(comm.get()), "ncclCommFinalize", comm.get());
-    for (Backoff backoff; !nccl_finished(comm.get(), "ncclCommFinalize"); backoff.pause()) {
-      if (std::chrono::steady_clock::now() < deadline) continue;
-      fail(Errc::timeout, "ncclCommFinalize waited until the deadline for the other ranks");
-    }
+    await(comm.get(), "ncclCommFinalize", patience);
   } catch (const std::exception& error) {
-    log::line(log::Level::warn, -1, "{}; the communicator is aborted", error.what());
+    log::line(log::Level::debug, -1, "{}; the communicator is aborted", error.what());
     return;
   }
   const ncclResult_t code = ncclCommDestroy(comm.release());

@@ -47,7 +47,7 @@ struct NcclPatience {
 /// `color`, in the order of their ranks.
 [[nodiscard]] NcclComm nccl_split(ncclComm_t parent, int color, const NcclPatience& patience);
 
-/// Gives back a communicator on which nothing runs, waiting for the other ranks of the node until the deadline.
-void nccl_retire(NcclComm comm, Deadline deadline) noexcept;
+/// Gives back a communicator on which nothing runs, and waits for the other ranks, which have to do the same.
+void nccl_retire(NcclComm comm, const NcclPatience& patience) noexcept;
 
 }  // namespace gradwire
