@@ -141,6 +141,7 @@ void NcclEndpoint::close() noexcept {
     fail_all(Error(Errc::aborted, "the communicator was destroyed before the operation was complete"));
   }
   closing_ = true;
+  options_.claim.reset();  // from now on the helper only asks whether some rank has aborted
   wake_.notify_one();
 }
 

@@ -43,6 +43,7 @@ class NcclEndpoint : public std::enable_shared_from_this<NcclEndpoint> {
   [[nodiscard]] int nccl_rank(int rank) const noexcept { return options_.nccl_ranks[static_cast<std::size_t>(rank)]; }
   /// Whether all ranks are reached by NCCL.
   [[nodiscard]] bool whole() const noexcept { return whole_; }
+  [[nodiscard]] bool alone() const noexcept { return host_.size() == 1; }
   [[nodiscard]] bool verify() const noexcept { return options_.verify; }
   [[nodiscard]] int device() const noexcept { return options_.device; }
 

@@ -57,7 +57,7 @@ void NcclOperation::begin(std::shared_ptr<NcclEndpoint> endpoint, Kind kind, Slo
   kind_ = kind;
   slot_ = slot;
   stage_ = Stage::queued;
-  staged_ = posted_ = envelopes_open_ = false;
+  staged_ = posted_ = in_scratch_ = envelopes_open_ = false;
   failure_.reset();
   sends_.clear();
   recvs_.clear();
@@ -115,7 +115,7 @@ void NcclOperation::set_exchange(std::span<const Send> sends, std::span<const Re
 void NcclOperation::set_all_reduce(Tensor inout) {
   tensor_ = inout;
   staged_ = !endpoint_->whole();
-  if (!endpoint_->verify() || staged_ || inout.count == 0) return;
+  if (!endpoint_->verify() || staged_ || inout.count == 0 || endpoint_->alone()) return;
   // Once round the ring: each rank compares with the one before it.
   const int rank = endpoint_->host().rank();
   const int size = endpoint_->host().size();
@@ -153,7 +153,7 @@ bool NcclOperation::launch() {
   const cuda::DeviceScope scope(endpoint_->device());
   if (has_ready_) ready_.before(endpoint_->stream());
   if (staged_) copy_out();
-  if (kind_ == Kind::all_reduce) return staged_ || tensor_.count == 0 || launch_all_reduce();
+  if (kind_ == Kind::all_reduce) return staged_ || tensor_.count == 0 || endpoint_->alone() || launch_all_reduce();
   return launch_group();
 }
 
@@ -202,6 +202,7 @@ bool NcclOperation::launch_pairs() {
     }
     device::copy(scratch, data, bytes, endpoint_->stream());
     data = scratch;
+    in_scratch_ = true;
   }
   const ncclResult_t code = ncclAllReduce(data, data, pairs, nccl_type(DType::u16), ncclSum, endpoint_->comm(),
                                           cuda::native(endpoint_->stream()));
@@ -211,7 +212,7 @@ bool NcclOperation::launch_pairs() {
 
 void NcclOperation::launched() {
   const cuda::DeviceScope scope(endpoint_->device());
-  if (kind_ == Kind::all_reduce && !staged_ && tensor_.dtype == DType::u16 && !in_whole_pairs(tensor_)) {
+  if (in_scratch_) {
     const std::size_t pairs = (tensor_.count + 1) / 2;
     device::copy(tensor_.data, endpoint_->scratch(pairs * sizeof(std::uint32_t)), tensor_.bytes(), endpoint_->stream());
   }

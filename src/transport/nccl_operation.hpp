@@ -89,6 +89,7 @@ class NcclOperation final : public Completion {
   bool has_ready_ = false;  // waits for a point of the caller's stream
   bool staged_ = false;
   bool posted_ = false;
+  bool in_scratch_ = false;  // the sum has to be copied back
   std::optional<Error> failure_;
   std::vector<Message> sends_;
   std::vector<Message> recvs_;

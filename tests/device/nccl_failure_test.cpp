@@ -202,13 +202,10 @@ TEST_F(NcclFailure, ErrorsThatNcclReportsFailTheWorkWithItsWords) {
     const OnDevice out(64);
     const OnDevice in(64);
     wait(ring_step(comm, out, in, kSlot));
-    if (comm.rank() == 1) {
-      comm.barrier(patience());
-      const Work none = comm.transport().exchange({}, {}, kSlot, StreamRef::host());
-      return expect_aborted(none, "rank 0 aborted: ");
-    }
-    const Work work = ring_step(comm, out, in, kSlot);
+    const Recv recv{in.bytes(), 1 - comm.rank()};  // of what nobody sends
+    const Work work = comm.transport().exchange({}, {&recv, 1}, kSlot, StreamRef::host());
     comm.barrier(patience());
+    if (comm.rank() == 1) return expect_aborted(work, "rank 0 aborted: ");
     nccl_model::report_error(0, ncclRemoteError);
     const Outcome outcome = outcome_of([&] { wait(work); });
     EXPECT_EQ(outcome.code, Errc::transport);
