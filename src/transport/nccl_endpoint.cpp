@@ -14,6 +14,8 @@ namespace {
 /// faster.
 constexpr std::chrono::microseconds kShortPause{50};
 constexpr std::chrono::microseconds kLongPause{2000};
+/// Operations on the device beyond which the next ones stay with the host: a stream that is full blocks who launches.
+constexpr std::size_t kMostRunning = 128;
 /// How long a communicator waits for the other ranks to destroy theirs before it is aborted: nothing runs on it.
 constexpr std::chrono::seconds kRetirePatience{5};
 }  // namespace
@@ -87,6 +89,8 @@ void NcclEndpoint::listen() {
 
 void NcclEndpoint::launch_queue() {
   while (!queue_.empty()) {
+    if (running_.size() >= kMostRunning) sweep();
+    if (running_.size() >= kMostRunning) break;
     NcclOperation& front = *queue_.front();
     launching_ = launching_ ? !nccl_finished(comm(), "launching an operation") : !front.launch();
     if (launching_) return;

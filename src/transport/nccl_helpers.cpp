@@ -29,7 +29,7 @@ void await_at_exit() {
   Helpers& all = helpers();
   std::unique_lock lock(all.mutex);
   if (all.ended.wait_for(lock, kExitPatience, [&all] { return all.alive == 0; })) return;
-  log::line(log::Level::error, -1, "{} NCCL communicators could not be taken down: a device hangs", all.alive);
+  log::line(log::Level::error, -1, "{} threads are still inside NCCL: a device or another rank hangs", all.alive);
 }
 
 }  // namespace

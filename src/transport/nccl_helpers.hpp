@@ -1,7 +1,7 @@
 #pragma once
 #include <functional>
 
-/// \file Threads that take communicators down after their owners are gone.
+/// \file Threads that call what may never return, beside their owners or after them.
 namespace gradwire::nccl_helpers {
 
 /// Runs `work` on a thread that nobody joins. At exit the process waits for those that have not ended, for 10 s at

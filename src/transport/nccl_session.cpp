@@ -1,9 +1,15 @@
 #include "transport/nccl_session.hpp"
 
+#include <atomic>
+#include <mutex>
+#include <utility>
+#include <vector>
+
 #include "base/backoff.hpp"
-#include "base/env.hpp"
+#include "base/cuda.hpp"
 #include "base/fail.hpp"
 #include "base/log.hpp"
+#include "transport/nccl_helpers.hpp"
 
 namespace gradwire {
 namespace {
@@ -23,12 +29,30 @@ ncclConfig_t non_blocking() {
   return config;
 }
 
-void await(ncclComm_t comm, std::string_view call, const NcclPatience& patience) {
-  for (Backoff backoff; !nccl_finished(comm, call); backoff.pause()) {
+template <class Finished>
+void await(std::string_view call, const NcclPatience& patience, Finished&& finished) {
+  for (Backoff backoff; !finished(); backoff.pause()) {
     if (patience.listen) patience.listen();
     if (std::chrono::steady_clock::now() < patience.deadline) continue;
     fail(Errc::timeout, "{} waited until the deadline for the other ranks: every rank has to call it", call);
   }
+}
+
+/// A split of a communicator that may be blocking: then the call waits for the other ranks, for ever. It has a thread
+/// of its own, which is given up with what it writes to; and NCCL writes `made` of a non-blocking one when that has
+/// finished.
+struct Split {
+  ncclConfig_t config = non_blocking();
+  ncclComm_t made = nullptr;
+  ncclResult_t code = ncclSuccess;
+  std::atomic<bool> has_returned{false};
+};
+
+void abandon(std::shared_ptr<Split> split) {
+  static std::mutex mutex;
+  static auto* const abandoned = new std::vector<std::shared_ptr<Split>>;  // outlives every static destructor
+  const std::lock_guard lock(mutex);
+  abandoned->push_back(std::move(split));
 }
 
 }  // namespace
@@ -62,21 +86,33 @@ NcclComm nccl_connect(const ncclUniqueId& id, int rank, int size, const NcclPati
   ncclComm_t made = nullptr;
   nccl_check(ncclCommInitRankConfig(&made, size, id, rank, &config), "ncclCommInitRankConfig");
   NcclComm comm(made);
-  await(comm.get(), "ncclCommInitRankConfig", patience);
+  await("ncclCommInitRankConfig", patience, [&] { return nccl_finished(comm.get(), "ncclCommInitRankConfig"); });
   return comm;
 }
 
 NcclComm nccl_split(ncclComm_t parent, int color, const NcclPatience& patience) {
+  constexpr std::string_view kCall = "ncclCommSplit";
   int rank = 0;
+  int device = 0;
   nccl_check(ncclCommUserRank(parent, &rank), "ncclCommUserRank", parent);
-  ncclConfig_t config = non_blocking();
-  ncclComm_t made = nullptr;
-  nccl_check(ncclCommSplit(parent, color, rank, &made, &config), "ncclCommSplit", parent);
-  if (made == nullptr) fail(Errc::transport, "ncclCommSplit made no communicator for color {}", color);
-  NcclComm comm(made);
-  // The new communicator's own state may be asked for once the parent is done with the call.
-  await(parent, "ncclCommSplit", patience);
-  await(comm.get(), "ncclCommSplit", patience);
+  cuda::check(cudaGetDevice(&device), "cudaGetDevice");
+  const auto split = std::make_shared<Split>();
+  nccl_helpers::start([split, parent, color, rank, device] {
+    (void)cudaSetDevice(device);
+    split->code = ncclCommSplit(parent, color, rank, &split->made, &split->config);
+    split->has_returned.store(true, std::memory_order_release);
+  });
+  try {
+    await(kCall, patience, [&] { return split->has_returned.load(std::memory_order_acquire); });
+    nccl_check(split->code, kCall, parent);
+    await(kCall, patience, [&] { return nccl_finished(parent, kCall); });
+  } catch (const std::exception&) {
+    abandon(split);
+    throw;
+  }
+  if (split->made == nullptr) fail(Errc::internal, "{} made no communicator for color {}", kCall, color);
+  NcclComm comm(split->made);
+  await(kCall, patience, [&] { return nccl_finished(comm.get(), kCall); });
   return comm;
 }
 
@@ -89,7 +125,7 @@ void nccl_abort(ncclComm_t comm) noexcept {
 void nccl_retire(NcclComm comm, const NcclPatience& patience) noexcept {
   try {
     nccl_check(ncclCommFinalize(comm.get()), "ncclCommFinalize", comm.get());
-    await(comm.get(), "ncclCommFinalize", patience);
+    await("ncclCommFinalize", patience, [&] { return nccl_finished(comm.get(), "ncclCommFinalize"); });
   } catch (const std::exception& error) {
     log::line(log::Level::debug, -1, "{}; the communicator is aborted", error.what());
     return;

@@ -70,6 +70,20 @@ TEST(NcclMake, FromTheProgramsCommunicatorAlone) {
   }
 }
 
+/// The program's communicator may be a blocking one: its split would wait for ever.
+TEST(NcclMake, ASplitThatARankDoesNotCallIsATimeout) {
+  const ncclUniqueId id = new_id();
+  spawn(2, [&](Communicator& host) {
+    const Given given(id, host.rank(), host.size());
+    if (host.rank() == 0) {
+      const Outcome outcome = outcome_of([&] { (void)make_nccl({.comm = given.get()}); });
+      EXPECT_EQ(outcome.code, Errc::timeout);
+      EXPECT_THAT(outcome.message, HasSubstr("ncclCommSplit"));
+    }
+    host.barrier(patience());
+  });
+}
+
 TEST(NcclMake, TakesTheHostChannelForItself) {
   spawn(2, [](Communicator& host) {
     {

@@ -71,6 +71,8 @@ struct Comm {
   std::size_t split_index = 0;
   int split_rank = 0;
   bool is_splitting = false;
+  ncclComm_t* split_result = nullptr;  ///< of a parent: where the child goes once the parent has finished
+  ncclComm_t split_child = nullptr;
   std::string last_error;
 };
 

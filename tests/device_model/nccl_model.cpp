@@ -61,6 +61,7 @@ bool is_in_progress(const std::shared_ptr<Comm>& comm) {
   if (comm->is_splitting) {
     if (comm->clique->splits[comm->split_index].made.empty()) return true;
     comm->is_splitting = false;
+    *comm->split_result = comm->split_child;
   }
   if (comm->launching) {
     if (!comm->launching->is_connected()) return true;
@@ -74,6 +75,7 @@ ncclResult_t finish(const std::shared_ptr<Comm>& comm, bool is_blocking) {
   while (true) {
     {
       const Lock lock(device().mutex);
+      if (comm->is_aborted) return ncclInvalidUsage;  // in the middle of a blocking call
       if (!is_in_progress(comm)) return ncclSuccess;
     }
     if (!is_blocking) return ncclInProgress;
@@ -194,7 +196,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id
 
 ncclResult_t ncclCommSplit(ncclComm_t parent, int color, int key, ncclComm_t* made, ncclConfig_t* config) {
   const auto child = std::make_shared<Comm>();
-  const std::shared_ptr<Comm>& state = parent->state;
+  const std::shared_ptr<Comm> state = parent->state;
   {
     const Lock lock(device().mutex);
     if (is_in_progress(state)) return refuse(*state, ncclInvalidUsage, "a split while the communicator is in progress");
@@ -210,11 +212,12 @@ ncclResult_t ncclCommSplit(ncclComm_t parent, int color, int key, ncclComm_t* ma
     child->split_index = state->split_index = index;
     child->split_rank = state->rank;
     state->is_splitting = true;
-    *made = new ncclComm{child};
+    *made = nullptr;
+    state->split_result = made;
+    state->split_child = new ncclComm{child};
     ++globals().communicators;
   }
-  const ncclResult_t code = finish(state, child->is_blocking);
-  return code == ncclSuccess ? finish(child, child->is_blocking) : code;
+  return finish(state, state->is_blocking);
 }
 
 ncclResult_t ncclCommFinalize(ncclComm_t comm) {

@@ -1,11 +1,11 @@
 #include "support/nccl_ranks.hpp"
 
-#include <cuda_runtime_api.h>
-
 #include <exception>
 #include <functional>
 #include <optional>
 #include <thread>
+
+#include "base/cuda.hpp"
 
 namespace gradwire::test {
 namespace {
