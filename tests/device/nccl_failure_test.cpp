@@ -8,6 +8,7 @@
 
 #include "device/nccl_suite.hpp"
 #include "device_model/nccl_model.hpp"
+#include "support/forwarding.hpp"
 #include "transport/nccl_helpers.hpp"
 #include "transport/socket_mesh.hpp"
 
@@ -264,6 +265,42 @@ std::string heard_of_the_other(bool says_farewell) {
 TEST_F(NcclFailure, ARankThatLeavesOrDiesIsHeardOfOverTcp) {
   EXPECT_THAT(heard_of_the_other(true), HasSubstr("rank 1 has left"));
   EXPECT_THAT(heard_of_the_other(false), HasSubstr("rank 1 is gone: its connection has been closed"));
+}
+
+/// A host channel that only the program's own threads may use, as MPI of a low thread level: polling moves everything.
+class CallerOnly final : public Forwarding {
+ public:
+  explicit CallerOnly(const Communicator& inner) : Forwarding(inner), info_(inner.transport().info()) {
+    info_.any_thread = false;
+  }
+  [[nodiscard]] const TransportInfo& info() const noexcept override { return info_; }
+  [[nodiscard]] Work exchange(std::span<const Send> sends, std::span<const Recv> recvs, Slot slot,
+                              StreamRef stream) override {
+    EXPECT_EQ(std::this_thread::get_id(), caller_) << "the helper used the host channel";
+    return Forwarding::exchange(sends, recvs, slot, stream);
+  }
+  void progress() override {
+    EXPECT_EQ(std::this_thread::get_id(), caller_) << "the helper used the host channel";
+    Forwarding::progress();
+  }
+
+ private:
+  TransportInfo info_;
+  std::thread::id caller_ = std::this_thread::get_id();
+};
+
+TEST_F(NcclFailure, HostChannelsOfOneThreadAreLeftToTheCaller) {
+  spawn(3, [](Communicator& inner) {
+    for (const NcclBetween between : {NcclBetween::nccl, NcclBetween::host}) {
+      const Communicator host(std::make_shared<CallerOnly>(inner));
+      Communicator comm = make_nccl(host, {.between_nodes = between, .verify = true});
+      EXPECT_FALSE(comm.transport().info().any_thread);
+      const OnDevice out(64);
+      const OnDevice in(64);
+      for (int round = 0; round < 20; ++round) wait(ring_step(comm, out, in, kSlot));
+      wait(comm.transport().all_reduce_sum(in.tensor(16), kSlot, StreamRef::host()));
+    }
+  });
 }
 
 TEST_F(NcclFailure, StagedWorkAbortsToo) {

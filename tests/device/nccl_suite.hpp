@@ -25,11 +25,6 @@ struct NcclWorld {
   }
 };
 
-inline std::vector<Communicator> ranks_or_none(int ranks, const NcclOptions& options = {}) {
-  return ranks <= most_nccl_ranks() ? make_nccl_ranks(ranks, options) : std::vector<Communicator>{};
-}
-
-/// Waits and gives the other ranks' threads of the model their turn.
 inline std::vector<std::byte> read(const OnDevice& memory, const device::Stream& stream) {
   return memory.read(stream.ref());
 }

@@ -34,9 +34,7 @@ std::vector<Communicator> in_threads(int ranks, const std::function<Communicator
 }
 
 NcclOptions of_rank(NcclOptions options, int rank) {
-  int devices = 0;
-  (void)cudaGetDeviceCount(&devices);
-  if (devices > 1) options.device = rank;
+  options.device = nccl_device(rank);
   return options;
 }
 
@@ -51,6 +49,11 @@ std::vector<Communicator> make_nccl_ranks(int ranks, const NcclOptions& options,
 std::vector<Communicator> make_nccl_tcp_ranks(int ranks, const NcclOptions& options) {
   const NcclUniqueId id = nccl_unique_id();
   return in_threads(ranks, [&](int rank) { return make_nccl(id, rank, ranks, of_rank(options, rank)); });
+}
+
+int nccl_device(int rank) {
+  int devices = 0;
+  return cudaGetDeviceCount(&devices) == cudaSuccess && devices > 1 ? rank : 0;
 }
 
 int most_nccl_ranks() {

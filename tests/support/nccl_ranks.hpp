@@ -12,6 +12,9 @@ namespace gradwire::test {
 /// The same with TCP for host messages.
 [[nodiscard]] std::vector<Communicator> make_nccl_tcp_ranks(int ranks, const NcclOptions& options = {});
 
+/// The device of a rank.
+[[nodiscard]] int nccl_device(int rank);
+
 /// How many ranks there can be, 0 where there is no device.
 [[nodiscard]] int most_nccl_ranks();
 
