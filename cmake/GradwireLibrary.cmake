@@ -1,4 +1,4 @@
-# gradwire::gradwire and gradwire::mpi out of the layers' objects: static, or shared with BUILD_SHARED_LIBS.
+# gradwire::gradwire, gradwire::mpi and gradwire::nccl out of the layers' objects: static, or shared with BUILD_SHARED_LIBS.
 
 set(GRADWIRE_LAYERS base compress compress_device transport collectives plan train)
 set(GRADWIRE_COMPONENTS "")
@@ -32,8 +32,24 @@ if(GRADWIRE_HAVE_MPI)
     EXPORT_NAME mpi VERSION ${PROJECT_VERSION} SOVERSION ${GRADWIRE_SOVERSION})
   list(APPEND GRADWIRE_COMPONENTS mpi)
 endif()
+if(GRADWIRE_HAVE_NCCL)
+  add_library(gradwire_nccl)
+  add_library(gradwire::nccl ALIAS gradwire_nccl)
+  target_sources(gradwire_nccl PRIVATE $<TARGET_OBJECTS:gradwire_nccl_objects>)
+  target_link_libraries(gradwire_nccl PUBLIC gradwire PRIVATE fmt::fmt Threads::Threads)
+  if(NOT GRADWIRE_CUDA STREQUAL "MODEL")
+    target_link_libraries(gradwire_nccl PRIVATE NCCL::nccl CUDA::cudart_static)
+  endif()
+  if(BUILD_SHARED_LIBS)  # the shared gradwire hides its own
+    target_sources(gradwire_nccl PRIVATE src/base/cuda.cpp src/base/device_cuda.cpp)
+    target_include_directories(gradwire_nccl PRIVATE src)
+  endif()
+  set_target_properties(gradwire_nccl PROPERTIES
+    EXPORT_NAME nccl VERSION ${PROJECT_VERSION} SOVERSION ${GRADWIRE_SOVERSION})
+  list(APPEND GRADWIRE_COMPONENTS nccl)
+endif()
 if(GRADWIRE_SANITIZE)
-  foreach(library gradwire gradwire_mpi)
+  foreach(library gradwire gradwire_mpi gradwire_nccl)
     if(TARGET ${library})
       target_link_options(${library} PRIVATE -fsanitize=${GRADWIRE_SANITIZE})
     endif()

@@ -40,8 +40,8 @@ Json collect_build() {
           {"compiler", kCompiler},
           {"build_type", GRADWIRE_BUILD_TYPE},
           {"mpi", GRADWIRE_HAVE_MPI == 1},
-          {"cuda", false},
-          {"nccl", false},
+          {"cuda", GRADWIRE_HAVE_CUDA == 1},
+          {"nccl", GRADWIRE_HAVE_NCCL == 1},
           {"torch_example", GRADWIRE_HAVE_TORCH == 1}};
 }
 
@@ -51,6 +51,9 @@ Json collect_transports() {
   Json rows = Json::array();
   rows.push_back({{"name", "local"}, {"summary", "ranks as threads of one process, sharing memory"}});
   if (GRADWIRE_HAVE_MPI == 1) rows.push_back({{"name", "mpi"}, {"summary", "ranks as processes of an MPI job"}});
+  if (GRADWIRE_HAVE_NCCL == 1) {
+    rows.push_back({{"name", "nccl"}, {"summary", "ranks with a CUDA device each; host messages beside NCCL"}});
+  }
   return rows;
 }
 

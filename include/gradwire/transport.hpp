@@ -16,7 +16,7 @@ struct Send {
   int to;
 };
 struct Recv {
-  Bytes bytes;  ///< capacity: the message may be shorter, never longer
+  Bytes bytes;  ///< capacity: the message may be shorter, never longer; in device memory it is exactly as long
   int from;
 };
 
@@ -52,9 +52,10 @@ class GRADWIRE_API Transport {
 
   /// Posts all sends and receives at once. A ring step is one send and one receive; scatter and all-gather are n-1 of
   /// each. Several exchanges may be in flight in one slot; messages between two ranks in one slot match in the order
-  /// they were posted. The buffers belong to the transport until the Work is done. After Errc::timeout, or a failure of
-  /// the Work, the backend may go on using the buffers of what was in flight: they must stay allocated
-  /// (Buffer::abandon), or the process must end.
+  /// they were posted. Exchanges of device memory match in the order in which they were posted whatever their slots:
+  /// all ranks post them, and all-reduces, in one order. The buffers belong to the transport until the Work is done.
+  /// After Errc::timeout, or a failure of the Work, the backend may go on using the buffers of what was in flight: they
+  /// must stay allocated (Buffer::abandon), or the process must end.
   [[nodiscard]] virtual Work exchange(std::span<const Send> sends, std::span<const Recv> recvs, Slot slot,
                                       StreamRef stream) = 0;
 

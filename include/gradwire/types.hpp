@@ -19,11 +19,13 @@ enum class Space : std::uint8_t { host = 0, device = 1 };
 enum class ParamId : std::uint32_t {};
 
 /// Tells concurrent operations on one communicator apart. Users' slots are at most kMaxSlot; the ones after it are
-/// gradwire's own: agreement between ranks, and a backend's abort messages.
+/// gradwire's own: agreement between ranks, a backend's abort messages, and what tells ranks that their device
+/// operations come in different orders.
 enum class Slot : std::uint32_t {};
 inline constexpr std::uint32_t kMaxSlot = 0x3fff;
 inline constexpr Slot kAgreementSlot{kMaxSlot + 1};
 inline constexpr Slot kAbortSlot{kMaxSlot + 2};
+inline constexpr Slot kOrderSlot{kMaxSlot + 3};
 
 using Deadline = std::chrono::steady_clock::time_point;
 

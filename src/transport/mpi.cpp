@@ -68,7 +68,8 @@ class MpiTransport final : public Transport {
       fail(Errc::unsupported, "the mpi transport reaches host memory, not {} memory", name(space));
   }
   static void check_place(Slot slot, StreamRef stream) {
-    require(slot < kAbortSlot, "slot {}: expected at most {}", static_cast<std::uint32_t>(slot), kMaxSlot);
+    require(slot <= kOrderSlot && slot != kAbortSlot, "slot {}: expected at most {}", static_cast<std::uint32_t>(slot),
+            kMaxSlot);
     if (!stream.is_host()) fail(Errc::unsupported, "the mpi transport runs on the host, not on a device stream");
   }
 

@@ -29,7 +29,7 @@ LEFT_OF["tests"] = LIBRARY | {"tools", "bench", "examples"}
 PUBLIC = {
     "base": "buffer error export types version work",
     "compress": "compressor",
-    "transport": "transport mpi",
+    "transport": "transport mpi nccl",
     "collectives": "allreduce sharded",
     "plan": "plan trace",
     "train": "feedback hook optimizer planning run_log",
