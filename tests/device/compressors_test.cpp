@@ -162,6 +162,7 @@ std::string test_name(const ::testing::TestParamInfo<std::string>& info) {
 
 INSTANTIATE_TEST_SUITE_P(Casts, Compressors, ::testing::Values("none", "f16", "bf16"), test_name);
 INSTANTIATE_TEST_SUITE_P(Quantisers, Compressors, ::testing::ValuesIn(quantisers()), test_name);
+INSTANTIATE_TEST_SUITE_P(Natural, Compressors, ::testing::Values("natural(nearest)", "natural(stochastic)"), test_name);
 
 }  // namespace
 }  // namespace gradwire::testing
