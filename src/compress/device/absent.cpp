@@ -15,6 +15,8 @@ void quantize_decode(const kernels::QuantizeDecode&, const FrameStart&, StreamRe
 void quantize_sum(const QuantizeSum&, const FrameStart&, StreamRef) { refuse(); }
 void natural_encode(const kernels::NaturalEncode&, const FrameStart&, StreamRef) { refuse(); }
 void natural_decode(const kernels::NaturalDecode&, const FrameStart&, StreamRef) { refuse(); }
+void minifloat_encode(const kernels::MinifloatEncode&, const FrameStart&, StreamRef) { refuse(); }
+void minifloat_decode(const kernels::MinifloatDecode&, const FrameStart&, StreamRef) { refuse(); }
 void move(ConstTensor, Tensor, Write, StreamRef) { refuse(); }
 void scale_add(const kernels::ScaleAdd&, StreamRef) { refuse(); }
 void find_non_finite(ConstTensor, std::uint32_t*, StreamRef) { refuse(); }

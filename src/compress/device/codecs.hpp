@@ -2,6 +2,7 @@
 #include "compress/device/frame_start.hpp"
 #include "compress/device/jobs.hpp"
 #include "compress/kernels.hpp"
+#include "compress/minifloat_kernels.hpp"
 #include "compress/natural_kernels.hpp"
 
 /// \file The codecs on device memory: jobs as of the families of kernels on hosts, all pointers of the device, payloads
@@ -29,6 +30,9 @@ void quantize_sum(const QuantizeSum& sum, const FrameStart& start, StreamRef str
 /// NaN and Inf have a code of their own, so that only these elements become NaN.
 void natural_encode(const kernels::NaturalEncode& job, const FrameStart& start, StreamRef stream);
 void natural_decode(const kernels::NaturalDecode& job, const FrameStart& expected, StreamRef stream);
+
+void minifloat_encode(const kernels::MinifloatEncode& job, const FrameStart& start, StreamRef stream);
+void minifloat_decode(const kernels::MinifloatDecode& job, const FrameStart& expected, StreamRef stream);
 
 // What has no frame: the loops of vector_ops.
 
