@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "compress/device/codecs.hpp"
 #include "compress/frame.hpp"
 #include "compress/isa.hpp"
 #include "compress/minifloat_kernels.hpp"
@@ -102,18 +103,29 @@ std::size_t MinifloatCompressor::max_frame_size(std::size_t count, DType) const 
 
 std::size_t MinifloatCompressor::encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key,
                                         StreamRef stream) const {
-  const std::size_t frame_bytes =
-      frame::begin_fixed(*this, {frame::Codec::minifloat, params_.options()}, x, out, residual, stream);
-  const std::size_t encoded = isa::kernels<MinifloatKernels>().encode(
-      {params_, x, out.data + frame::kHeaderBytes, static_cast<float*>(residual.data), key});
+  const kernels::MinifloatEncode job{params_, x, out.data + frame::kHeaderBytes, static_cast<float*>(residual.data),
+                                     key};
+  if (x.space == Space::device) {
+    const frame::OnDevice made = frame::begin_device(*this, identity(), x, out, residual, stream);
+    device::minifloat_encode(job, made.start, stream);
+    return made.bytes;
+  }
+  const std::size_t frame_bytes = frame::begin_fixed(*this, identity(), x, out, residual, stream);
+  const std::size_t encoded = isa::kernels<MinifloatKernels>().encode(job);
   if (encoded != x.count)
     refuse_non_finite(x, {encoded, std::min<std::size_t>(params_.block, x.count - encoded), spec_});
   return frame_bytes;
 }
 
 std::size_t MinifloatCompressor::decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const {
-  const frame::Opened opened = frame::open_fixed(*this, {frame::Codec::minifloat, params_.options()}, in, y, stream);
-  isa::kernels<MinifloatKernels>().decode({params_, in.data + frame::kHeaderBytes, y, write});
+  const kernels::MinifloatDecode job{params_, in.data + frame::kHeaderBytes, y, write};
+  if (y.space == Space::device) {
+    const frame::OnDevice found = frame::open_device(*this, identity(), in, y, stream);
+    device::minifloat_decode(job, found.start, stream);
+    return found.bytes;
+  }
+  const frame::Opened opened = frame::open_fixed(*this, identity(), in, y, stream);
+  isa::kernels<MinifloatKernels>().decode(job);
   return opened.bytes;
 }
 

@@ -2,6 +2,7 @@
 #include <string>
 #include <string_view>
 
+#include "compress/frame.hpp"
 #include "compress/minifloat_params.hpp"
 #include "compress/spec.hpp"
 
@@ -35,6 +36,8 @@ class MinifloatCompressor {
   [[nodiscard]] double error_bound(std::size_t count) const noexcept;
 
  private:
+  [[nodiscard]] frame::Identity identity() const noexcept { return {frame::Codec::minifloat, params_.options()}; }
+
   MinifloatParams params_;
   std::string spec_;
 };

@@ -6,37 +6,14 @@
 
 #include "base/half.hpp"
 #include "compress/isa.hpp"
+#include "compress/minifloat_codes.hpp"
 #include "compress/minifloat_kernels.hpp"
 #include "compress/random.hpp"
 
 namespace gradwire {
 namespace {
 
-/// How the number of a code's steps is found from their fraction.
-struct RoundingDraw {
-  Rounding round;
-  float u;  ///< not used when rounding to nearest
-};
-
-std::uint32_t code_of(const MinifloatShape& shape, float v, const RoundingDraw& rounding) {
-  const float magnitude = std::min(std::fabs(v), shape.max());
-  const int exponent =
-      magnitude == 0 ? shape.least_exponent() : std::max(std::ilogb(magnitude), shape.least_exponent());
-  const float steps = std::ldexp(magnitude, shape.mantissa_bits - exponent);
-  const float rounded = rounding.round == Rounding::nearest ? std::rint(steps) : std::trunc(steps + rounding.u);
-  // One step more than a whole mantissa carries into the exponent, as it should.
-  const auto code = static_cast<std::uint32_t>(rounded) +
-                    (static_cast<std::uint32_t>(exponent - shape.least_exponent()) << shape.mantissa_bits);
-  return code | (std::signbit(v) ? shape.sign_bit() : 0);
-}
-
-/// Code of a group's scale, for its largest magnitude in units of the span: rounded up when elements are to be
-/// unbiased, so that none of them saturates.
-std::uint32_t group_scale_of(float scale, Rounding round) {
-  constexpr MinifloatShape kShape = shape_of(MinifloatFormat::e4m3);
-  const std::uint32_t code = code_of(kShape, scale, {Rounding::nearest, 0});
-  return round == Rounding::stochastic && kShape.value(code) < scale ? std::min(code + 1, kShape.top) : code;
-}
+using namespace minifloat;
 
 float most_of(const float* x, std::size_t n) {
   float most = 0;
@@ -84,8 +61,7 @@ std::vector<MinifloatUnit> scale_block(const kernels::MinifloatEncode& job, cons
         const float scale = most_of(x.data() + i, std::min(MinifloatLayout::kRow, x.size() - i)) * span.inv;
         const std::uint32_t code = group_scale_of(scale, job.params.round);
         job.payload[layout.group_scale_offset() + first / MinifloatParams::kGroup + row] = static_cast<std::byte>(code);
-        rows[row].unit = shape_of(MinifloatFormat::e4m3).value(code) * span.unit;
-        rows[row].inv = rows[row].unit == 0 ? 0 : 1.0f / rows[row].unit;
+        rows[row] = unit_of_group(code, span.unit);
       }
       break;
     }

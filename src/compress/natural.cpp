@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "compress/device/codecs.hpp"
 #include "compress/frame.hpp"
 #include "compress/isa.hpp"
 #include "compress/natural_kernels.hpp"
@@ -33,21 +34,30 @@ std::size_t NaturalCompressor::max_frame_size(std::size_t count, DType) const {
 
 std::size_t NaturalCompressor::encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key,
                                       StreamRef stream) const {
-  const std::size_t frame_bytes =
-      frame::begin_fixed(*this, {frame::Codec::natural, static_cast<std::uint32_t>(round_)}, x, out, residual, stream);
   std::byte* const payload = out.data + frame::kHeaderBytes;
-  auto* const codes = reinterpret_cast<std::uint8_t*>(payload);
-  if (!isa::kernels<NaturalKernels>().encode({x, round_, codes, static_cast<float*>(residual.data), key}))
+  const kernels::NaturalEncode job{x, round_, reinterpret_cast<std::uint8_t*>(payload),
+                                   static_cast<float*>(residual.data), key};
+  if (x.space == Space::device) {
+    const frame::OnDevice made = frame::begin_device(*this, identity(), x, out, residual, stream);
+    device::natural_encode(job, made.start, stream);
+    return made.bytes;
+  }
+  const std::size_t frame_bytes = frame::begin_fixed(*this, identity(), x, out, residual, stream);
+  if (!isa::kernels<NaturalKernels>().encode(job))
     refuse_non_finite(x, {0, x.count, spec()});  // a residual in x's place is not finite either where x is not
   std::memset(payload + x.count, 0, frame_bytes - frame::kHeaderBytes - x.count);
   return frame_bytes;
 }
 
 std::size_t NaturalCompressor::decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const {
-  const frame::Opened opened =
-      frame::open_fixed(*this, {frame::Codec::natural, static_cast<std::uint32_t>(round_)}, in, y, stream);
-  const auto* const codes = reinterpret_cast<const std::uint8_t*>(in.data + frame::kHeaderBytes);
-  isa::kernels<NaturalKernels>().decode({codes, y, write});
+  const kernels::NaturalDecode job{reinterpret_cast<const std::uint8_t*>(in.data + frame::kHeaderBytes), y, write};
+  if (y.space == Space::device) {
+    const frame::OnDevice found = frame::open_device(*this, identity(), in, y, stream);
+    device::natural_decode(job, found.start, stream);
+    return found.bytes;
+  }
+  const frame::Opened opened = frame::open_fixed(*this, identity(), in, y, stream);
+  isa::kernels<NaturalKernels>().decode(job);
   return opened.bytes;
 }
 

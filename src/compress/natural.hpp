@@ -1,6 +1,8 @@
 #pragma once
+#include <cstdint>
 #include <string_view>
 
+#include "compress/frame.hpp"
 #include "compress/quantize_params.hpp"
 
 #include "gradwire/compressor.hpp"
@@ -22,6 +24,10 @@ class NaturalCompressor {
   [[nodiscard]] double error_bound(std::size_t count) const noexcept;
 
  private:
+  [[nodiscard]] frame::Identity identity() const noexcept {
+    return {frame::Codec::natural, static_cast<std::uint32_t>(round_)};
+  }
+
   Rounding round_;
 };
 

@@ -49,6 +49,6 @@ struct Powers {
 }
 
 /// 2^-90 .. 2^36: see docs/wire-format.md.
-inline constexpr Powers kNaturalPowers{37, 127};
+[[nodiscard]] constexpr Powers natural_powers() noexcept { return {37, 127}; }
 
 }  // namespace gradwire

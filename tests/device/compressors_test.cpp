@@ -154,6 +154,22 @@ std::vector<std::string> quantisers() {
   return specs;
 }
 
+std::vector<std::string> minifloats() {
+  std::vector<std::string> specs;
+  for (const std::string_view round : {"nearest", "stochastic"}) {
+    for (const int bits : {4, 6, 8}) specs.push_back(fmt::format("mx{}(round={})", bits, round));
+    specs.push_back(fmt::format("mx6(format=e3m2,round={})", round));
+    specs.push_back(fmt::format("mx8(format=e5m2,round={})", round));
+    for (const int block : {32, 96, 128, 384, 8192}) {
+      specs.push_back(fmt::format("f8(format=e4m3,block={},round={})", block, round));
+      specs.push_back(fmt::format("nvfp4(span={},round={})", block, round));
+    }
+    specs.push_back(fmt::format("f8(format=e5m2,block=128,round={})", round));
+    specs.push_back(fmt::format("f8(format=e5m2,block=160,round={})", round));
+  }
+  return specs;
+}
+
 std::string test_name(const ::testing::TestParamInfo<std::string>& info) {
   std::string name;
   for (const char c : info.param) name += std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
@@ -162,6 +178,8 @@ std::string test_name(const ::testing::TestParamInfo<std::string>& info) {
 
 INSTANTIATE_TEST_SUITE_P(Casts, Compressors, ::testing::Values("none", "f16", "bf16"), test_name);
 INSTANTIATE_TEST_SUITE_P(Quantisers, Compressors, ::testing::ValuesIn(quantisers()), test_name);
+INSTANTIATE_TEST_SUITE_P(Minifloats, Compressors, ::testing::ValuesIn(minifloats()), test_name);
+INSTANTIATE_TEST_SUITE_P(Natural, Compressors, ::testing::Values("natural(nearest)", "natural(stochastic)"), test_name);
 
 }  // namespace
 }  // namespace gradwire::testing

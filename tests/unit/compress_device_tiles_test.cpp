@@ -72,7 +72,7 @@ std::size_t encode(const kernels::QuantizeEncode& job) {
 }
 
 void decode(const kernels::QuantizeDecode& job) {
-  const std::size_t tiles = device::QuantizeTile::count({job.params, job.y.count});
+  const std::size_t tiles = device::QuantizeTile::count(QuantizeLayout{job.params, job.y.count});
   for (std::size_t tile = tiles; tile-- > 0;) device::decode_tile(job, tile);
 }
 

@@ -86,12 +86,13 @@ TEST(NaturalKernels, EveryByteHasAValue) {
   for (const std::string_view isa : isa::list()) {
     std::vector<float> y(codes.size());
     isa::kernels_of<NaturalKernels>(isa).decode({codes.data(), {y.data(), y.size()}, Write::assign});
+    EXPECT_TRUE(std::isnan(y[128]));
     for (std::size_t i = 0; i < y.size(); ++i) {
+      if (i == 128) continue;
       const std::size_t number = i % 128;
       const float power = number == 0 ? 0 : std::ldexp(1.0f, static_cast<int>(number) - 91);
       ASSERT_EQ(y[i], i < 128 ? power : -power) << i;
     }
-    EXPECT_FALSE(std::signbit(y[128]));
   }
 }
 

@@ -13,6 +13,10 @@ void cast_decode(const kernels::CastDecode&, const FrameStart&, bool, StreamRef)
 void quantize_encode(const kernels::QuantizeEncode&, const FrameStart&, StreamRef) { refuse(); }
 void quantize_decode(const kernels::QuantizeDecode&, const FrameStart&, StreamRef) { refuse(); }
 void quantize_sum(const QuantizeSum&, const FrameStart&, StreamRef) { refuse(); }
+void natural_encode(const kernels::NaturalEncode&, const FrameStart&, StreamRef) { refuse(); }
+void natural_decode(const kernels::NaturalDecode&, const FrameStart&, StreamRef) { refuse(); }
+void minifloat_encode(const kernels::MinifloatEncode&, const FrameStart&, StreamRef) { refuse(); }
+void minifloat_decode(const kernels::MinifloatDecode&, const FrameStart&, StreamRef) { refuse(); }
 void move(ConstTensor, Tensor, Write, StreamRef) { refuse(); }
 void scale_add(const kernels::ScaleAdd&, StreamRef) { refuse(); }
 void scale(Tensor, float, StreamRef) { refuse(); }

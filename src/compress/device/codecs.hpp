@@ -2,6 +2,8 @@
 #include "compress/device/frame_start.hpp"
 #include "compress/device/jobs.hpp"
 #include "compress/kernels.hpp"
+#include "compress/minifloat_kernels.hpp"
+#include "compress/natural_kernels.hpp"
 
 /// \file The codecs on device memory: jobs as of the families of kernels on hosts, all pointers of the device, payloads
 /// behind their frame's first 16 bytes and at multiples of 16. Calls only launch, in the order of the stream; they
@@ -24,6 +26,13 @@ void quantize_decode(const kernels::QuantizeDecode& job, const FrameStart& expec
 /// point to are of the device. Throws Errc::unsupported for buckets that are no multiples of 128 elements, norms that
 /// are sums, and x that is not f32.
 void quantize_sum(const QuantizeSum& sum, const FrameStart& start, StreamRef stream);
+
+/// NaN and Inf have a code of their own, so that only these elements become NaN.
+void natural_encode(const kernels::NaturalEncode& job, const FrameStart& start, StreamRef stream);
+void natural_decode(const kernels::NaturalDecode& job, const FrameStart& expected, StreamRef stream);
+
+void minifloat_encode(const kernels::MinifloatEncode& job, const FrameStart& start, StreamRef stream);
+void minifloat_decode(const kernels::MinifloatDecode& job, const FrameStart& expected, StreamRef stream);
 
 // What has no frame: the loops of vector_ops.
 

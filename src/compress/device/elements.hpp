@@ -1,7 +1,6 @@
 #pragma once
 #include <cmath>
 #include <cstddef>
-#include <limits>
 
 #include "compress/device/frame_start.hpp"
 #include "compress/device/memory.hpp"
@@ -49,7 +48,6 @@ inline constexpr DType kNoDType = DType::u8;
 }
 
 GRADWIRE_HD inline void cast_decode_part(const kernels::CastDecode& job, std::size_t part, bool is_ours) {
-  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
   const std::size_t first = part * kRowPart;
   const std::size_t n = part_size(job.y.count, part);
   if (n == 0) return;

@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #include "base/half.hpp"
 #include "base/host_device.hpp"
@@ -94,6 +95,13 @@ GRADWIRE_HD inline void store_row(void* data, DType dtype, std::size_t first, st
   GRADWIRE_UNROLL
   for (std::size_t c = 0; c < kRowPart; ++c)
     if (c < n) store_element(data, dtype, first + c, saturate(values[c], dtype));
+}
+
+/// Of what cannot be decoded, or should not have been encoded.
+inline constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+GRADWIRE_HD inline void spoil_row(const Tensor& y, std::size_t first, std::size_t n) {
+  constexpr float kValues[kRowPart] = {kNaN, kNaN, kNaN, kNaN};
+  if (n > 0) store_row(y.data, y.dtype, first, n, kValues);
 }
 
 }  // namespace gradwire::device

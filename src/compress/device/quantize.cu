@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(kBlockThreads)
     if (is_ours) {
       decode_tile(job, tile);
     } else {
-      spoil_tile(job, tile);
+      spoil_tile(QuantizeLayout{job.params, job.y.count}, job.y, QuantizeTile::at(tile));
     }
   }
 }
@@ -139,7 +139,7 @@ void quantize_sum(const QuantizeSum& sum, const FrameStart& start, StreamRef str
 
 void quantize_decode(const kernels::QuantizeDecode& job, const FrameStart& expected, StreamRef stream) {
   require_planes(job.params);
-  const std::size_t tiles = QuantizeTile::count({job.params, job.y.count});
+  const std::size_t tiles = QuantizeTile::count(QuantizeLayout{job.params, job.y.count});
   launch("unpack_codes", unpack_codes, tiles, stream, job, expected, tiles);
 }
 

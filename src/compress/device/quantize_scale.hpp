@@ -12,7 +12,6 @@
 namespace gradwire::device {
 
 /// Of a bucket that has none: NaN, Inf or what is too large in it becomes NaN throughout.
-inline constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 inline constexpr BucketScale kNoScale{kNaN, kNaN, kNaN};
 
 /// What one of the threads that look for a bucket's scale has seen of it.

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 
+#include "compress/natural_codes.hpp"
 #include "compress/natural_kernels.hpp"
 #include "compress/simd/elementwise-inl.hpp"
 #include "compress/simd/noise-inl.hpp"
@@ -39,7 +40,7 @@ struct NaturalRows {
 /// The largest magnitude.
 template <DType From, Rounding rounding, bool kResidual>
 VU natural_encode_rows(const NaturalRows<From>& job) {
-  const VectorPowers powers(kNaturalPowers);
+  const VectorPowers powers(natural_powers());
   VU most = hn::Zero(DU());
   for (std::size_t i = 0; i < job.n; i += hn::Lanes(DF())) {
     if constexpr (kResidual) {
@@ -101,10 +102,13 @@ inline bool natural_encode(const kernels::NaturalEncode& job) {
 
 template <DType To, Write write>
 void natural_decode_rows(const std::uint8_t* codes, typename Element<To>::Raw* y, std::size_t n) {
-  const VectorPowers powers(kNaturalPowers);
+  const VectorPowers powers(natural_powers());
+  const VI nan_code = hn::Set(DI(), natural::kNaNCode);
+  const VF nan = hn::Set(DF(), natural::value_of(natural::kNaNCode));
   for (std::size_t i = 0; i < n; i += hn::Lanes(DF())) {
     const VI code = hn::PromoteTo(DI(), hn::LoadU(DNaturalByte(), codes + i));
     VF v = powers.power(hn::And(code, hn::Set(DI(), 0x7f)), hn::BitCast(DF(), hn::ShiftLeft<24>(code)));
+    v = hn::IfThenElse(hn::RebindMask(DF(), hn::Eq(code, nan_code)), nan, v);
     if constexpr (write == Write::add) v = hn::Add(load<To>(y + i), v);
     store<To>(v, y + i);
   }
