@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <cmath>
+
 #include "base/device.hpp"
 #include "compress/device/scan.cuh"
 #include "compress/device/sparse_select.cuh"
@@ -156,15 +159,92 @@ void select_largest(const ConstTensor& x, std::size_t k, bool takes_zeros, float
          selection.places);
 }
 
+constexpr unsigned kColumns = QuantizeLayout::kRow;
+
+/// What element i is, beside its column's others: the residual's copy is made on the way.
+__device__ float see_element(const ConstTensor& x, std::size_t i, float* residual) {
+  const float value = load_element(x.data, x.dtype, i);
+  if (residual != nullptr) residual[i] = value;
+  return value;
+}
+
+/// A block's norm, by the threads of a half warp, each of a column: to all of them. Partial sums are added as
+/// add_partial_sums() does.
+__device__ std::uint32_t block_norm(const ConstTensor& x, std::size_t first, std::size_t size, bool by_largest,
+                                    float* residual) {
+  float sum = 0;
+  std::uint32_t largest = 0;
+  for (std::size_t i = threadIdx.x % kColumns; i < size; i += kColumns) {
+    const float value = see_element(x, first + i, residual);
+    largest = std::max(largest, sparse::magnitude(value));
+    sum += value * value;
+  }
+  for (int apart = kColumns / 2; apart != 0; apart /= 2) {
+    sum += __shfl_xor_sync(kAllLanes, sum, apart);
+    largest = std::max(largest, __shfl_xor_sync(kAllLanes, largest, apart));
+  }
+  return by_largest ? largest : sparse::magnitude(std::sqrt(sum));
+}
+
+/// A half warp a block.
+__global__ void __launch_bounds__(kBlockThreads) find_norms(const ConstTensor x, std::size_t block, std::size_t blocks,
+                                                            bool by_largest, float* residual, float* norms) {
+  for (std::size_t pair = thread_index() / kWarp; 2 * pair < blocks; pair += thread_count() / kWarp) {
+    const std::size_t b = 2 * pair + threadIdx.x % kWarp / kColumns;
+    const std::size_t first = b < blocks ? b * block : x.count;  // the last half warp may have nothing to do
+    const std::size_t size = x.count - first < block ? x.count - first : block;
+    const std::uint32_t norm = block_norm(x, first, size, by_largest, residual);
+    if (threadIdx.x % kColumns == 0 && b < blocks) norms[b] = std::bit_cast<float>(norm);
+  }
+}
+
+/// The largest magnitude of all, and the residual's copy.
+__global__ void __launch_bounds__(kBlockThreads)
+    see_elements(const ConstTensor x, std::size_t tiles, float* residual, SelectState* state) {
+  std::uint32_t most = 0;
+  for (std::size_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+    const Strip strip = Strip::load(x, tile);
+    if (residual != nullptr) strip.copy_to(residual);
+    for (std::size_t j = 0; j < kThreadElems; ++j)
+      if (j < strip.size) most = std::max(most, sparse::magnitude(strip.values[j]));
+  }
+  most = __reduce_max_sync(kAllLanes, most);
+  if (threadIdx.x % kWarp == 0 && most != 0) atomicMax(&state->most, most);
+}
+
+/// A thread a stratum.
+__global__ void __launch_bounds__(kBlockThreads)
+    draw_places(std::size_t count, std::size_t chosen, RandomStream::Keys keys, const Selection selection) {
+  for (std::size_t j = thread_index(); j < chosen; j += thread_count())
+    selection.places[j] = static_cast<std::uint32_t>(sparse::Strata(j, chosen, count).next(keys).place);
+  if (thread_index() == 0) selection.state->chosen = static_cast<std::uint32_t>(chosen);
+}
+
 }  // namespace
 
 std::size_t select_tiles(std::size_t units) noexcept { return (units + kTile - 1) / kTile; }
 
 void select_entries(const SparseEncode& job, const Selection& selection, StreamRef stream) {
+  const SparseShape& shape = job.shape;
   zero(selection.state, sizeof(SelectState), stream);
-  if (job.shape.most == 0) return;
+  if (shape.most == 0) return;
   float* const copy = job.residual == job.x.data ? nullptr : job.residual;
-  select_largest(job.x, job.shape.most, job.rule.takes_zeros, copy, selection, stream);
+  switch (job.rule.kind) {
+    case SparseRule::Kind::largest:
+      return select_largest(job.x, shape.most, job.rule.takes_zeros, copy, selection, stream);
+    case SparseRule::Kind::largest_blocks: {
+      const std::size_t blocks = sparse::units_of(shape.count, shape.block);
+      launch("find_norms", find_norms, blocks * kColumns, stream, job.x, shape.block, blocks, job.rule.by_largest, copy,
+             selection.norms);
+      const ConstTensor norms(selection.norms, blocks, DType::f32, Space::device);
+      return select_largest(norms, shape.most, job.rule.takes_zeros, nullptr, selection, stream);
+    }
+    case SparseRule::Kind::random: {
+      const std::size_t tiles = select_tiles(shape.count);
+      launch("see_elements", see_elements, tiles * kBlockThreads, stream, job.x, tiles, copy, selection.state);
+      launch("draw_places", draw_places, shape.most, stream, shape.count, shape.most, job.rule.keys, selection);
+    }
+  }
 }
 
 }  // namespace gradwire::device
