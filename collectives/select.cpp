@@ -147,7 +147,7 @@ std::string_view choose_sparse(std::span<const BucketItem> items, std::size_t ra
     if (sparsifier == nullptr || item.compressor.traits().unbiased) return "gather_sum";
     const std::size_t entries = sparsifier->max_entries(item.count);
     const std::size_t part = (item.count + ranks - 1) / ranks;
-    whole += item.compressor.max_frame_size(item.count, item.dtype);
+    whole += sparsifier->max_frame_size(item.count, entries);
     parts += sparsifier->max_frame_size(part, std::min(part, (entries + ranks - 1) / ranks));
     parts += sparsifier->max_frame_size(part, std::min(part, (2 * entries + ranks - 1) / ranks));
   }

@@ -65,6 +65,7 @@ CompressorTraits MinifloatCompressor::traits() const noexcept {
   // Powers of two leave elements that saturate: their error has a sign.
   traits.unbiased = params_.round == Rounding::stochastic && params_.scale != MinifloatScale::e8m0;
   traits.block_elems = params_.block;
+  traits.on_device = true;
   return traits;
 }
 

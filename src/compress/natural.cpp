@@ -19,6 +19,7 @@ std::string_view NaturalCompressor::spec() const noexcept {
 CompressorTraits NaturalCompressor::traits() const noexcept {
   CompressorTraits traits;
   traits.unbiased = round_ == Rounding::stochastic;
+  traits.on_device = true;
   return traits;
 }
 

@@ -2,6 +2,7 @@
 #include "base/device.hpp"
 #include "base/fail.hpp"
 #include "compress/device/codecs.hpp"
+#include "compress/device/sparse.hpp"
 
 namespace gradwire::device {
 namespace {
@@ -21,5 +22,8 @@ void move(ConstTensor, Tensor, Write, StreamRef) { refuse(); }
 void scale_add(const kernels::ScaleAdd&, StreamRef) { refuse(); }
 void scale(Tensor, float, StreamRef) { refuse(); }
 void find_non_finite(ConstTensor, std::uint32_t*, StreamRef) { refuse(); }
+
+void sparse_encode(const SparseEncode&, const FrameStart&, const CodeValues&, StreamRef) { refuse(); }
+void sparse_decode(const SparseDecode&, const FrameStart&, const ReadValues&, StreamRef) { refuse(); }
 
 }  // namespace gradwire::device

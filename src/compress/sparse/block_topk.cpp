@@ -41,6 +41,12 @@ double BlockTopK::kept(std::size_t count) const {
   return m / (m + (n - m) * static_cast<double>(std::min(block_, count)));
 }
 
+std::optional<device::SparseRule> BlockTopK::device_rule(const RandomKey&) const {
+  device::SparseRule rule{device::SparseRule::Kind::largest_blocks};
+  rule.by_largest = norm_ == Norm::linf;
+  return rule;
+}
+
 /// Norms of all blocks, as magnitudes; makes the copy that the residual starts as on the way.
 const std::uint32_t* BlockTopK::norms(const Choice& choice) const {
   const ConstTensor& x = choice.x;

@@ -6,6 +6,7 @@
 #include "base/half.hpp"
 #include "compress/frame.hpp"
 #include "compress/sparse/frame.hpp"
+#include "compress/sparse/layout.hpp"
 
 namespace gradwire {
 
@@ -22,6 +23,11 @@ CompressorTraits SparseCompressor::traits() const noexcept {
   traits.fixed_size = false;
   traits.unbiased = selection_->unbiased() && values_.unbiased();
   traits.block_elems = kWholeTensor;
+  traits.on_device = selection_->device_rule({}).has_value();
+  if (values_.kind() == sparse::ValueCoding::Kind::frame) {
+    const CompressorTraits inner = values_.compressor().traits();
+    traits.on_device = traits.on_device && inner.on_device && inner.fixed_size;
+  }
   return traits;
 }
 
@@ -29,8 +35,13 @@ double SparseCompressor::error_bound(std::size_t count) const {
   return selection_->error_bound(count, {values_.error_bound(max_entries(count)), values_.unbiased()});
 }
 
+/// Whatever the coding of places: on device memory there are no Rice codes, and a frame takes just this.
 std::size_t SparseCompressor::max_frame_size(std::size_t count, DType) const {
-  return max_frame_size(count, max_entries(count));
+  frame::check_count(count, spec_);
+  const std::size_t units = sparse::units_of(count, selection_->block());
+  const std::size_t index =
+      selection_->is_seeded() ? sparse::kSeededBytes : sparse::shortest_fixed(most_chosen(count), units).bytes;
+  return sparse::kHeadBytes + index + values_.max_bytes(max_entries(count));
 }
 
 std::size_t SparseCompressor::max_frame_size(std::size_t count, std::size_t entries) const {
@@ -40,9 +51,10 @@ std::size_t SparseCompressor::max_frame_size(std::size_t count, std::size_t entr
 
 std::size_t SparseCompressor::encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key,
                                      StreamRef stream) const {
+  if (x.space == Space::device) return encode_on_device(x, out, residual, key, stream);
   frame::check_host(stream, spec_);
   const std::size_t room = max_entries(x.count);
-  frame::check_encode(x, out, residual, max_frame_size(x.count, room), spec_);
+  frame::check_encode(x, out, residual, max_frame_size(x.count, x.dtype), spec_);
   const sparse::Scratch memory = sparse::scratch(sparse::Use::entries, room);
   Entries entries{memory.index, memory.value, room};
   auto* const owed = static_cast<std::byte*>(residual.data);
@@ -61,9 +73,55 @@ std::size_t SparseCompressor::encode(ConstTensor x, Bytes out, Tensor residual, 
 }
 
 std::size_t SparseCompressor::decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const {
+  if (y.space == Space::device) return decode_on_device(in, y, write, stream);
   frame::check_host(stream, spec_);
   frame::check_decode(in, y, spec_);
   return sparse::decode_frame(in, y, write, values_, spec_);
+}
+
+std::size_t SparseCompressor::most_chosen(std::size_t count) const {
+  return sparse::units_of(max_entries(count), selection_->block());
+}
+
+device::SparseShape SparseCompressor::device_shape(std::size_t count) const {
+  device::SparseShape shape{count, selection_->block(), most_chosen(count), max_frame_size(count, DType::f32)};
+  shape.is_seeded = selection_->is_seeded();
+  shape.values = values_.kind();
+  if (values_.kind() != sparse::ValueCoding::Kind::frame) return shape;
+  // The size of such a frame, and how many elements it has, must be known before anything is chosen.
+  if (!values_.compressor().traits().fixed_size)
+    fail(Errc::unsupported, "{}: on device memory, values are coded by compressors whose frames have one size", spec_);
+  if (shape.block != 0 && count % shape.block != 0 && max_entries(count) != count)
+    fail(Errc::unsupported, "{}: on device memory, such values are of whole blocks: {} elements are no multiple of {}",
+         spec_, count, shape.block);
+  shape.value_bytes = values_.max_bytes(max_entries(count));
+  return shape;
+}
+
+std::size_t SparseCompressor::encode_on_device(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key,
+                                               StreamRef stream) const {
+  const auto identity = frame::Identity{frame::Codec::sparse, static_cast<std::uint32_t>(values_.kind())};
+  const frame::OnDevice made = frame::begin_device(*this, identity, x, out, residual, stream);
+  std::optional<device::SparseRule> rule = selection_->device_rule(key);
+  if (!rule) fail(Errc::unsupported, "{} chooses in host memory only", spec_);
+  rule->takes_zeros = values_.kind() == sparse::ValueCoding::Kind::frame;
+  const auto code = [&](Tensor values, Bytes section) {
+    values_.compressor().encode(values, section, {}, key, stream);
+    values_.compressor().decode(section, values, Write::assign, stream);
+  };
+  device::sparse_encode({device_shape(x.count), *rule, x, out.data, static_cast<float*>(residual.data)}, made.start,
+                        code, stream);
+  return made.bytes;
+}
+
+std::size_t SparseCompressor::decode_on_device(ConstBytes in, Tensor y, Write write, StreamRef stream) const {
+  const auto identity = frame::Identity{frame::Codec::sparse, static_cast<std::uint32_t>(values_.kind())};
+  const frame::OnDevice found = frame::open_device(*this, identity, in, y, stream);
+  const auto read = [&](ConstBytes section, Tensor values) {
+    values_.compressor().decode(section, values, Write::assign, stream);
+  };
+  device::sparse_decode({device_shape(y.count), in.data, y, write}, found.start, read, stream);
+  return found.bytes;
 }
 
 std::size_t SparseCompressor::max_entries(std::size_t count) const { return selection_->max_entries(count); }

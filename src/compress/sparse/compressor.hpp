@@ -33,6 +33,12 @@ class SparseCompressor final : public Sparsifier {
   [[nodiscard]] Compressor with_values(const Compressor& values) const override;
 
  private:
+  /// Of frames in device memory. Throws Errc::unsupported for values that devices cannot code.
+  [[nodiscard]] device::SparseShape device_shape(std::size_t count) const;
+  [[nodiscard]] std::size_t most_chosen(std::size_t count) const;
+  std::size_t encode_on_device(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key, StreamRef stream) const;
+  std::size_t decode_on_device(ConstBytes in, Tensor y, Write write, StreamRef stream) const;
+
   std::shared_ptr<const sparse::Selection> selection_;
   sparse::ValueCoding values_;
   std::shared_ptr<const IntegerCoder> coder_;  ///< null: places differ between ranks, or values are coded

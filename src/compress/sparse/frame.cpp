@@ -9,25 +9,11 @@
 #include "compress/isa.hpp"
 #include "compress/kernels.hpp"
 #include "compress/sparse/index_coding.hpp"
+#include "compress/sparse/layout.hpp"
 #include "compress/sparse/selection.hpp"
 
 namespace gradwire::sparse {
 namespace {
-
-struct SubHeader {
-  std::uint32_t chosen;  ///< entries, or blocks of them
-  IndexCoding coding;
-  std::uint8_t rice_bits;
-  std::uint8_t block_32nds;  ///< elements of a block / 32; 0: entries are indexed one by one
-  std::uint8_t zero;
-  std::uint32_t index_rows;  ///< bytes of the index section / 16
-  std::uint32_t zero_too;
-};
-static_assert(sizeof(SubHeader) == 16);
-constexpr std::size_t kHeadBytes = frame::kHeaderBytes + sizeof(SubHeader);
-constexpr std::size_t kBlockStep = 32;
-
-std::size_t units_of(std::size_t count, std::size_t block) { return block == 0 ? count : (count + block - 1) / block; }
 
 /// Whether the entries are whole blocks; the tensor's last may be short.
 bool fill_blocks(const Entries& entries, const FrameShape& shape) {
@@ -96,12 +82,7 @@ Parsed parse(ConstBytes in, const frame::Expected& expected) {
   std::uint32_t* const places = word_scratch(parsed.index.units);
   read_places(parsed.index, places);
   parsed.places = places;
-  parsed.entries = n;
-  if (parsed.block != 0 && n != 0) {
-    parsed.entries *= parsed.block;
-    if (places[n - 1] + std::size_t{1} == parsed.index.units)
-      parsed.entries -= parsed.index.units * parsed.block - expected.count;
-  }
+  parsed.entries = entries_of(expected.count, parsed.block, n, n == 0 ? 0 : places[n - 1]);
   return parsed;
 }
 
@@ -181,7 +162,9 @@ std::size_t encode_frame(const Entries& entries, const FrameShape& shape, const 
   const std::size_t chosen = blocks ? to_blocks(entries, block) : entries.count;
   const Places places{entries.index, chosen, units_of(shape.count, block)};
   const bool seeded = shape.seed != nullptr && chosen != 0;
-  const IndexPlan plan = seeded ? IndexPlan{IndexCoding::seeded, 0, kSeededBytes} : plan_indices(places);
+  const IndexPlan plan = seeded        ? IndexPlan{IndexCoding::seeded, 0, kSeededBytes}
+                         : shape.fixed ? plan_fixed(places.count, places.units)
+                                       : plan_indices(places);
   std::byte* const index = out.data + kHeadBytes;
   if (seeded) {
     write_seed(*shape.seed, index);

@@ -17,6 +17,7 @@ struct FrameShape {
   DType dtype = DType::f32;                  ///< of the tensor
   std::size_t block = 0;                     ///< a multiple of 32: where entries fill whole blocks, blocks are indexed
   const RandomStream::Keys* seed = nullptr;  ///< entries are the places that these keys draw: no index is written
+  bool fixed = false;  ///< places are coded as devices do, in a number of bytes that follows from that of places
 };
 
 /// Bytes that hold any frame of `entries` entries or fewer.

@@ -55,18 +55,6 @@ void write_rice(const Places& places, std::uint32_t parameter, std::byte* out) {
 
 }  // namespace
 
-std::size_t fixed_index_bytes(IndexCoding coding, std::size_t count, std::size_t units) noexcept {
-  switch (coding) {
-    case IndexCoding::words: return frame::align_up(4 * count);
-    case IndexCoding::offsets: return frame::align_up(4 * offset_blocks(units) + 2 * count);
-    case IndexCoding::bitmap: return frame::align_up((units + 7) / 8);
-    case IndexCoding::seeded: return kSeededBytes;
-    case IndexCoding::all:
-    case IndexCoding::rice: break;
-  }
-  return 0;
-}
-
 std::uint32_t rice_bits(std::size_t count, std::size_t units) noexcept {
   std::uint32_t bits = 0;
   while (count != 0 && (std::uint64_t{count} << (bits + 1)) < units - count) ++bits;
@@ -76,22 +64,17 @@ std::uint32_t rice_bits(std::size_t count, std::size_t units) noexcept {
 std::size_t max_index_bytes(std::size_t count, std::size_t units) noexcept {
   count = std::min(count, units);
   const std::uint32_t parameter = rice_bits(count, units);
-  std::size_t shortest = rice_bytes(std::uint64_t{count} * (1 + parameter) + ((units - count) >> parameter));
-  for (const IndexCoding coding : {IndexCoding::words, IndexCoding::offsets, IndexCoding::bitmap})
-    shortest = std::min(shortest, fixed_index_bytes(coding, count, units));
-  return shortest;
+  const std::size_t rice = rice_bytes(std::uint64_t{count} * (1 + parameter) + ((units - count) >> parameter));
+  return std::min(rice, shortest_fixed(count, units).bytes);
 }
 
 IndexPlan plan_indices(const Places& places) noexcept {
-  if (places.count == 0) return {};
-  if (places.count == places.units) return {IndexCoding::all, 0, 0};
+  const IndexPlan fixed = plan_fixed(places.count, places.units);
+  if (places.count == 0 || fixed.coding == IndexCoding::all) return fixed;
   const std::uint32_t parameter = rice_bits(places.count, places.units);
-  IndexPlan best{IndexCoding::rice, parameter, rice_bytes(rice_length(places, parameter))};
-  for (const IndexCoding coding : {IndexCoding::bitmap, IndexCoding::offsets, IndexCoding::words}) {
-    const std::size_t bytes = fixed_index_bytes(coding, places.count, places.units);
-    if (bytes <= best.bytes) best = {coding, 0, bytes};  // at equal length, the one that is faster to read
-  }
-  return best;
+  const std::size_t bytes = rice_bytes(rice_length(places, parameter));
+  // At equal length, the one that is faster to read.
+  return fixed.bytes <= bytes ? fixed : IndexPlan{IndexCoding::rice, parameter, bytes};
 }
 
 void write_indices(const IndexPlan& plan, const Places& places, std::byte* out) noexcept {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "compress/frame.hpp"
 #include "compress/random.hpp"
 
 /// \file Ascending places among `units` (elements, or blocks of them) as bytes: docs/wire-format.md section 1.11.
@@ -30,14 +31,46 @@ inline constexpr std::size_t kOffsetBlock = 65536;
   return (units + kOffsetBlock - 1) / kOffsetBlock;
 }
 
+/// The section of a `seeded` frame: keys that Strata draws from.
+inline constexpr std::size_t kSeededBytes = 16;
+
 /// Bytes of a section whose size does not depend on the places; 0 for Rice codes.
-[[nodiscard]] std::size_t fixed_index_bytes(IndexCoding coding, std::size_t count, std::size_t units) noexcept;
+[[nodiscard]] constexpr std::size_t fixed_index_bytes(IndexCoding coding, std::size_t count,
+                                                      std::size_t units) noexcept {
+  switch (coding) {
+    case IndexCoding::words: return frame::align_up(4 * count);
+    case IndexCoding::offsets: return frame::align_up(4 * offset_blocks(units) + 2 * count);
+    case IndexCoding::bitmap: return frame::align_up((units + 7) / 8);
+    case IndexCoding::seeded: return kSeededBytes;
+    case IndexCoding::all:
+    case IndexCoding::rice: break;
+  }
+  return 0;
+}
+
+/// The shortest of words, offsets and bitmap for so many places, whichever they are; at equal length the first. Its
+/// bytes grow with the number of places.
+[[nodiscard]] constexpr IndexPlan shortest_fixed(std::size_t count, std::size_t units) noexcept {
+  const std::size_t words = fixed_index_bytes(IndexCoding::words, count, units);
+  const std::size_t offsets = fixed_index_bytes(IndexCoding::offsets, count, units);
+  const std::size_t bitmap = fixed_index_bytes(IndexCoding::bitmap, count, units);
+  if (words <= offsets && words <= bitmap) return {IndexCoding::words, 0, words};
+  if (offsets <= bitmap) return {IndexCoding::offsets, 0, offsets};
+  return {IndexCoding::bitmap, 0, bitmap};
+}
+
+/// The shortest coding of so many places that does not depend on which they are: what devices write.
+[[nodiscard]] constexpr IndexPlan plan_fixed(std::size_t count, std::size_t units) noexcept {
+  if (count == 0) return {};
+  if (count == units) return {IndexCoding::all, 0, 0};
+  return shortest_fixed(count, units);
+}
 
 /// The parameter of a Rice code: the least b with count * 2^(b+1) >= units - count. It minimises the longest code that
 /// so many places can take, and so makes that monotone in `count`; on average it is optimal to 1 %.
 [[nodiscard]] std::uint32_t rice_bits(std::size_t count, std::size_t units) noexcept;
 
-/// Bytes that hold any `count` places or fewer, whichever they are.
+/// Bytes that hold the shortest coding of any `count` places or fewer, whichever they are.
 [[nodiscard]] std::size_t max_index_bytes(std::size_t count, std::size_t units) noexcept;
 
 /// The shortest coding of these places.
@@ -46,8 +79,7 @@ inline constexpr std::size_t kOffsetBlock = 65536;
 /// Writes plan.bytes bytes.
 void write_indices(const IndexPlan& plan, const Places& places, std::byte* out) noexcept;
 
-/// The section of a `seeded` frame: keys that Strata draws from.
-inline constexpr std::size_t kSeededBytes = 16;
+/// The section of a `seeded` frame.
 void write_seed(RandomStream::Keys keys, std::byte* out) noexcept;
 
 /// `units` cut into `count` strata of equal size, up to one unit, and a place drawn in each: uniform in it.

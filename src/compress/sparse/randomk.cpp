@@ -53,6 +53,12 @@ std::size_t RandomK::select(const Choice& choice, const Entries& out) const {
   return k;
 }
 
+std::optional<device::SparseRule> RandomK::device_rule(const RandomKey& key) const {
+  device::SparseRule rule{device::SparseRule::Kind::random, place_keys(key)};
+  rule.is_scaled = unbiased();
+  return rule;
+}
+
 std::unique_ptr<const IntegerCoder> RandomK::coder() const { return std::make_unique<RandomKCoder>(*this); }
 
 /// Which places are drawn is not known here: any value that its scale takes beyond f32 is refused, wherever it is.

@@ -3,33 +3,13 @@
 #include <numeric>
 
 namespace gradwire::sparse {
-namespace {
-
-/// The 31 bits of a magnitude in three digits, highest first.
-struct Digit {
-  unsigned shift;
-  unsigned width;
-};
-constexpr Digit kDigits[] = {{20, 11}, {10, 10}, {0, 10}};
-
-/// The digit of the k-th largest of those counted; `k` becomes its rank among those of the same digit.
-std::uint32_t find_digit(const std::uint32_t* counts, unsigned width, std::size_t& k) {
-  std::uint32_t digit = (1u << width) - 1;
-  for (; counts[digit] < k; --digit) k -= counts[digit];
-  return digit;
-}
-
-Cut cut_at(std::uint32_t threshold, std::size_t ties) { return {threshold, threshold == 0 ? 0 : ties}; }
-
-}  // namespace
-
 Cut cut_keys(std::uint32_t* keys, std::size_t n, std::size_t k) {
   std::uint32_t prefix = 0;
   for (const auto& [shift, width] : kDigits) {
     std::uint32_t counts[1u << kHistogramBits] = {};
     const std::uint32_t mask = (1u << width) - 1;
     for (std::size_t i = 0; i < n; ++i) ++counts[(keys[i] >> shift) & mask];
-    const std::uint32_t digit = find_digit(counts, width, k);
+    const std::uint32_t digit = find_digit(counts, (1u << width) - 1, k);
     prefix = prefix << width | digit;
     std::size_t left = 0;
     for (std::size_t i = 0; i < n; ++i) {
@@ -50,7 +30,7 @@ Cut Scanner::cut(std::size_t k) const {
       if (std::accumulate(counts + (kInfinity >> shift), counts + (1u << width), 0u) != 0)
         refuse_non_finite(choice_.x, {0, choice_.x.count, choice_.spec});
     }
-    prefix = prefix << width | find_digit(counts, width, k);
+    prefix = prefix << width | find_digit(counts, (1u << width) - 1, k);
   }
   return cut_at(prefix, k);
 }

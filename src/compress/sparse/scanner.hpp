@@ -1,34 +1,14 @@
 #pragma once
 #include <algorithm>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 
 #include "compress/isa.hpp"
 #include "compress/refuse.hpp"
-#include "compress/sparse/kernels.hpp"
+#include "compress/sparse/cut.hpp"
 #include "compress/sparse/selection.hpp"
 
 namespace gradwire::sparse {
-
-[[nodiscard]] inline std::uint32_t magnitude(float x) noexcept {
-  return std::bit_cast<std::uint32_t>(x) & kMagnitudeMask;
-}
-
-/// Where a choice of the largest magnitudes ends: all above `threshold`, and the first `ties` of those at it.
-struct Cut {
-  std::uint32_t threshold = 0;
-  std::size_t ties = 0;
-
-  /// To be asked of elements in order.
-  [[nodiscard]] bool takes(float x) noexcept {
-    const std::uint32_t m = magnitude(x);
-    if (m != threshold) return m > threshold;
-    if (ties == 0) return false;
-    --ties;
-    return true;
-  }
-};
 
 /// The cut that takes the k largest of n keys, 1 <= k <= n; zeros are not taken. Destroys the keys.
 [[nodiscard]] Cut cut_keys(std::uint32_t* keys, std::size_t n, std::size_t k);

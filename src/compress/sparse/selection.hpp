@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "compress/device/sparse.hpp"
 #include "compress/random.hpp"
 
 #include "gradwire/compressor.hpp"
@@ -42,12 +43,15 @@ class Selection {
   [[nodiscard]] virtual bool unbiased() const { return false; }
   /// Elements of a block where whole blocks are chosen; else 0.
   [[nodiscard]] virtual std::size_t block() const { return 0; }
-  /// Where the places are those that Strata draws, one for each of max_entries: the keys.
+  /// Whether the places are those that Strata draws, one for each of max_entries; and the keys.
+  [[nodiscard]] virtual bool is_seeded() const { return false; }
   [[nodiscard]] virtual std::optional<RandomStream::Keys> seed(const RandomKey&) const { return {}; }
   /// Sparsifier::takes_largest.
   [[nodiscard]] virtual bool takes_largest() const noexcept { return false; }
   /// What it learned of earlier steps; null where it does not.
   [[nodiscard]] virtual StepMemory* memory() const { return nullptr; }
+  /// What encodes on device memory; none where only hosts choose so.
+  [[nodiscard]] virtual std::optional<device::SparseRule> device_rule(const RandomKey&) const { return {}; }
   /// Where all ranks can draw the same places: what sums the values at them. Null elsewhere.
   [[nodiscard]] virtual std::unique_ptr<const IntegerCoder> coder() const { return nullptr; }
 };

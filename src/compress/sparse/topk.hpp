@@ -13,6 +13,9 @@ class ExactTopK final : public Selection {
   std::size_t select(const Choice& choice, const Entries& out) const override;
   [[nodiscard]] double kept(std::size_t count) const override;
   [[nodiscard]] bool takes_largest() const noexcept override { return true; }
+  [[nodiscard]] std::optional<device::SparseRule> device_rule(const RandomKey&) const override {
+    return device::SparseRule{};
+  }
 
  private:
   Density density_;

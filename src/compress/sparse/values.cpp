@@ -10,18 +10,6 @@
 #include "compress/kernels.hpp"
 
 namespace gradwire::sparse {
-namespace {
-
-DType dtype_of(ValueCoding::Kind kind) {
-  switch (kind) {
-    case ValueCoding::Kind::f16: return DType::f16;
-    case ValueCoding::Kind::bf16: return DType::bf16;
-    default: return DType::f32;
-  }
-}
-
-}  // namespace
-
 ValueCoding::ValueCoding(const Compressor& compressor, std::string_view sparsifier) {
   if (compressor.sparsifier() != nullptr)
     fail(Errc::unsupported, "{} cannot code its values with {}, which is a sparsifier itself", sparsifier,

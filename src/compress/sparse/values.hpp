@@ -38,6 +38,15 @@ class ValueCoding {
   std::optional<Compressor> compressor_;  ///< none for f32
 };
 
+/// Of values of the kinds that are elements.
+[[nodiscard]] constexpr DType dtype_of(ValueCoding::Kind kind) noexcept {
+  switch (kind) {
+    case ValueCoding::Kind::f16: return DType::f16;
+    case ValueCoding::Kind::bf16: return DType::bf16;
+    default: return DType::f32;
+  }
+}
+
 /// The values of a frame, read in batches.
 class ValueReader {
  public:
