@@ -31,7 +31,10 @@ class ByNodes : public Algorithm {
   void bring(int chunk, int segment, std::span<const Piece> pieces) {
     const std::vector<int>& mates = map_.mates();
     if (map_.is_agent(chunk)) {
-      for (std::size_t i = 0; i < mates.size(); ++i) recvs_.push_back({mate_message(segment, chunk, i), mates[i]});
+      for (std::size_t i = 0; i < mates.size(); ++i) {
+        const Bytes room = mate_message(segment, chunk, i);
+        recvs_.push_back({arriving(op_, pieces, room, false, &*op_.inner), mates[i]});
+      }
       return;
     }
     const Bytes out = my_input(segment, chunk);

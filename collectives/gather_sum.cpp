@@ -50,7 +50,7 @@ class GatherSum final : public Algorithm {
     for (int distance = 1; distance < op_.size(); ++distance) {
       const int peer = (op_.rank() + distance) % op_.size();
       sends_.push_back({mine.slice(0, size), peer});
-      recvs_.push_back({message_of(segment, peer), peer});
+      recvs_.push_back({arriving(op_, pieces, message_of(segment, peer), false), peer});
     }
     return op_.exchange(sends_, recvs_);
   }

@@ -114,7 +114,8 @@ class Hierarchical final : public ByNodes {
 
   void sum_node(int chunk, int segment, std::span<const Piece> pieces) {
     if (chunk == rank_) {
-      for (std::size_t i = 0; i < my_agents_.size(); ++i) recvs_.push_back({node_message(segment, i), my_agents_[i]});
+      for (std::size_t i = 0; i < my_agents_.size(); ++i)
+        recvs_.push_back({arriving(op_, pieces, node_message(segment, i), true), my_agents_[i]});
     }
     if (!map_.is_foreign(chunk) || !map_.is_agent(chunk)) return;
     const Sums node_sums = sums(segment);
@@ -126,7 +127,8 @@ class Hierarchical final : public ByNodes {
   void sum_nodes(int chunk, int segment, std::span<const Piece> pieces) {
     const Bytes message = chunk_message(segment, chunk);
     if (chunk != rank_) {
-      if (!map_.is_foreign(chunk) || map_.is_agent(chunk)) recvs_.push_back({message, chunk});
+      if (!map_.is_foreign(chunk) || map_.is_agent(chunk))
+        recvs_.push_back({arriving(op_, pieces, message, true), chunk});
       return;
     }
     const Sums all = sums(segment);
@@ -145,7 +147,7 @@ class Hierarchical final : public ByNodes {
     const Bytes message = chunk_message(segment, chunk);
     if (chunk == rank_) return;
     if (map_.is_foreign(chunk) && !map_.is_agent(chunk)) {
-      recvs_.push_back({message, map_.home_agent(chunk)});
+      recvs_.push_back({arriving(op_, pieces, message, true), map_.home_agent(chunk)});
       return;
     }
     unpack_into_results(op_, {{2, segment}, pieces, message, chunk, nullptr, true});

@@ -96,7 +96,7 @@ class HierarchicalGather final : public ByNodes {
     const std::size_t size = pack_sums(op_, {1, segment}, pieces, node_sums, out);
     for (const int agent : foreign_agents_[static_cast<std::size_t>(chunk)]) {
       sends_.push_back({out.slice(0, size), agent});
-      recvs_.push_back({node_message(segment, chunk, map_.node_of(agent)), agent});
+      recvs_.push_back({arriving(op_, pieces, node_message(segment, chunk, map_.node_of(agent)), true), agent});
     }
   }
 
@@ -106,7 +106,7 @@ class HierarchicalGather final : public ByNodes {
     for (int node = 0; node < map_.nodes(); ++node) {
       const Bytes message = node_message(segment, chunk, node);
       if (!agent) {
-        recvs_.push_back({message, map_.home_agent(chunk)});
+        recvs_.push_back({arriving(op_, pieces, message, true), map_.home_agent(chunk)});
         continue;
       }
       const Bytes passed = message.slice(0, restamp(op_, {2, segment}, pieces, message));

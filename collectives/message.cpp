@@ -96,6 +96,11 @@ void unpack(Operation& op, const Arrival& arrival, ConstBytes frames, Target&& t
 
 }  // namespace
 
+Bytes arriving(const Operation& op, std::span<const Piece> pieces, Bytes room, bool of_sums,
+               const Compressor* compressor) {
+  return op.on_device() ? room.slice(0, device_message_bytes(op, {}, pieces, compressor, of_sums)) : room;
+}
+
 std::size_t seal_message(const Operation& op, MessageId id, Bytes out, std::size_t size) {
   if (op.on_device()) return size;
   Envelope envelope;

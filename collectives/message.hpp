@@ -31,6 +31,11 @@ struct Arrival {
 // written and not looked at. That all ranks run the same operation they tell each other on the host (Run); a verdict
 // leaves the sizes of messages as they are, and what they carry is of no use.
 
+/// Where a message with these pieces arrives: all of `room`, as it may be shorter; on a device what it takes, exactly.
+/// `compressor` and `of_sums`: as Arrival's.
+[[nodiscard]] Bytes arriving(const Operation& op, std::span<const Piece> pieces, Bytes room, bool of_sums,
+                             const Compressor* compressor = nullptr);
+
 /// Completes a message whose content ends at `size`, or cuts it down to the envelope where there is a verdict; returns
 /// its size.
 std::size_t seal_message(const Operation& op, MessageId id, Bytes out, std::size_t size);

@@ -10,7 +10,9 @@ Pipeline::Pipeline(Algorithm& algorithm)
       segments_(algorithm.segments()),
       pending_(static_cast<std::size_t>((stages_ - 1) * kPipelineDepth + 1)) {}
 
-void Pipeline::begin() noexcept {
+void Pipeline::begin(const StreamRef* ordered) {
+  ordered_ = ordered == nullptr ? std::nullopt : std::optional(*ordered);
+  posted_.clear();
   tick_ = 0;
   stage_ = 0;
 }
@@ -32,9 +34,20 @@ bool Pipeline::find_step() noexcept {
 bool Pipeline::advance() {
   while (find_step()) {
     const int segment = tick_ - stage_ * kPipelineDepth;
-    if (stage_ > 0 && !pending(segment).done()) return false;
+    if (stage_ > 0) {
+      if (ordered_) {
+        pending(segment).before(*ordered_);
+      } else if (!pending(segment).done()) {
+        return false;
+      }
+    }
     pending(segment) = algorithm_.run_stage(stage_, segment);
+    if (ordered_) posted_.push_back(pending(segment));
     ++stage_;
+  }
+  while (!posted_.empty()) {
+    if (!posted_.back().done()) return false;
+    posted_.pop_back();
   }
   return true;
 }

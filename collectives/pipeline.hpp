@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,8 +15,10 @@ class Pipeline {
  public:
   explicit Pipeline(Algorithm& algorithm);
 
-  void begin() noexcept;
-  /// Runs every step whose predecessor is complete; true when none is left.
+  /// `ordered`: steps follow one another on this stream, so that all of them run in the first advance(); null: each
+  /// when its predecessor is complete.
+  void begin(const StreamRef* ordered = nullptr);
+  /// Runs every step that can run; true when none is left, and what they posted is complete.
   bool advance();
   /// What the next step waits for.
   [[nodiscard]] std::string describe() const;
@@ -27,6 +30,8 @@ class Pipeline {
   Algorithm& algorithm_;
   int stages_;
   int segments_;
+  std::optional<StreamRef> ordered_;
+  std::vector<Work> posted_;   // of all steps, in stream order
   std::vector<Work> pending_;  // of the segments in flight, by segment modulo their number
   int tick_ = 0;
   int stage_ = 0;

@@ -85,9 +85,10 @@ class Ring final : public Algorithm {
   Work exchange(int stage, int segment, std::size_t size, std::size_t outgoing) {
     if (size_ == 1) return {};
     std::array<Send, 1> sends{Send{message(segment, outgoing).slice(0, size), (rank_ + 1) % size_}};
-    std::array<Recv, 1> recvs{Recv{message(segment, 1 - outgoing), left()}};
+    const auto theirs = layout_.pieces(chunk_at(stage + 1), segment);
+    std::array<Recv, 1> recvs{Recv{arriving(op_, theirs, message(segment, 1 - outgoing), stage > 0), left()}};
     const bool sending = size > 0;
-    const bool receiving = !layout_.pieces(chunk_at(stage + 1), segment).empty();
+    const bool receiving = !theirs.empty();
     return op_.exchange(std::span(sends).first(sending ? 1 : 0), std::span(recvs).first(receiving ? 1 : 0));
   }
 

@@ -206,7 +206,8 @@ void Run::start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint
   failure_ = nullptr;
   if (device_) device_->begin(op_, workspace);
   algorithm_->set_workspace(workspace);
-  pipeline_->begin();
+  const bool ordered = device_ && op_.comm.transport().info().stream_ordered;
+  pipeline_->begin(ordered ? &op_.stream : nullptr);
   // Nobody else hears of a bucket without elements, so nothing can be refused there.
   if (refusal && elems_ > 0) op_.refuse(*refusal);
   state_ = State::running;

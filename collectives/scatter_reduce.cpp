@@ -81,7 +81,7 @@ class ScatterReduce final : public Algorithm {
     if (part_ == Part::scatter) check_input(op_, own);  // nobody encodes it
     for (int distance = 1; distance < size_; ++distance) {
       const int peer = peer_at(distance);
-      if (mine) recvs_.push_back({peer_message(segment, peer), peer});
+      if (mine) recvs_.push_back({arriving(op_, own, peer_message(segment, peer), false), peer});
       const auto pieces = layout_.pieces(peer, segment);
       if (pieces.empty()) continue;
       const Bytes out = owner_message(segment, peer);
@@ -114,7 +114,9 @@ class ScatterReduce final : public Algorithm {
     recvs_.clear();
     for (int distance = 1; distance < size_; ++distance) {
       const int owner = peer_at(distance);
-      if (!layout_.pieces(owner, id.segment).empty()) recvs_.push_back({owner_message(id.segment, owner), owner});
+      const auto theirs = layout_.pieces(owner, id.segment);
+      if (theirs.empty()) continue;
+      recvs_.push_back({arriving(op_, theirs, owner_message(id.segment, owner), part_ == Part::all), owner});
     }
     const auto pieces = layout_.pieces(rank_, id.segment);
     if (!pieces.empty()) {

@@ -34,6 +34,9 @@ struct TransportInfo {
   std::string detail;      ///< versions and settings, for `gradwire info`
   /// The node of each rank, the same on all ranks; numbered from 0 in order of appearance. Empty means one node.
   std::vector<int> nodes = {};
+  /// Operations on device memory are in the order of streams (Work::before), and ranks have to post them in one order:
+  /// whoever has several to post does so at once, not when it happens to be polled.
+  bool stream_ordered = false;
 };
 
 /// What a backend's author implements, and nothing else: it moves bytes and knows nothing of compressors.

@@ -215,6 +215,7 @@ Communicator make(Channels channels, int device, const NcclOptions& options) {
   const TransportInfo& below = host.transport().info();
   TransportInfo info = below;
   info.name = "nccl";
+  info.stream_ordered = true;
   info.detail =
       fmt::format("{}, device {}, {} between nodes, host messages over {} ({})", nccl_version(), device,
                   options.between_nodes == NcclBetween::nccl ? "NCCL" : "the host channel", below.name, below.detail);

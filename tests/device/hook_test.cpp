@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "device/device_ranks.hpp"
 #include "device/device_support.hpp"
 #include "support/spawn.hpp"
 
@@ -86,9 +87,10 @@ class DeviceHook : public DeviceTest {
   /// Runs `steps` on both, with `change` to the gradients of each step; all updates, reports and skips are alike.
   static void compare(int ranks, const HookOptions& options, unsigned steps,
                       const std::function<void(int, unsigned, std::vector<Values>&)>& change = {}) {
+    ranks = std::min(ranks, most_ranks_that_sum_like_local());
     HookOptions there = options;
     there.space = Space::device;
-    const std::vector<Communicator> others = make_local(ranks);
+    const std::vector<Communicator> others = make_device_ranks(ranks);
     spawn(make_local(ranks), [&](Communicator& comm) {
       Trainer on_host(comm, options);
       Trainer on_device(others[static_cast<std::size_t>(comm.rank())], there);
@@ -144,7 +146,7 @@ TEST_F(DeviceHook, SkipsOrSendsDenseWhatIsNotFinite) {
 }
 
 TEST_F(DeviceHook, FailsOnAllRanksWhereAGradientIsMissing) {
-  spawn(make_local(3), [](Communicator& comm) {
+  spawn(make_device_ranks(3), [](Communicator& comm) {
     Trainer trainer(comm, options_of(Space::device));
     const std::size_t missing = comm.rank() == 2 ? 4 : ~std::size_t{0};
     try {
@@ -162,8 +164,8 @@ TEST_F(DeviceHook, SavesWhatBothCanLoad) {
   const std::filesystem::path folder = std::filesystem::path(::testing::TempDir()) / fmt::format("gw{}", getpid());
   std::filesystem::create_directories(folder);
   const std::vector<Communicator> host = make_local(2);
-  const std::vector<Communicator> first = make_local(2);
-  const std::vector<Communicator> second = make_local(2);
+  const std::vector<Communicator> first = make_device_ranks(2);
+  const std::vector<Communicator> second = make_device_ranks(2);
   spawn(first, [&](Communicator& comm) {
     const auto rank = static_cast<std::size_t>(comm.rank());
     Trainer saver(comm, options_of(Space::device));
@@ -186,7 +188,7 @@ TEST_F(DeviceHook, RefusesWhatRunsOnHostsOnly) {
     HookOptions options = options_of(Space::device);
     change(options);
     try {
-      const GradientHook made(make_local(1).front(), params(), options);
+      const GradientHook made(make_device_ranks(1).front(), params(), options);
     } catch (const Error& error) {
       return error.code();
     }
@@ -201,7 +203,7 @@ TEST_F(DeviceHook, RefusesWhatRunsOnHostsOnly) {
 }
 
 TEST_F(DeviceHook, RefusesGradientsOfTheOtherKind) {
-  spawn(make_local(1), [](Communicator& comm) {
+  spawn(make_device_ranks(1), [](Communicator& comm) {
     GradientHook hook(comm, params(), options_of(Space::device));
     const device::Stream stream;
     Values host(40, DType::f32);
