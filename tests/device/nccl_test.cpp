@@ -264,11 +264,15 @@ TEST_P(Nccl, SumsEveryDtypeExactly) {
     for (const DType dtype : kAllDTypes) {
       for (const std::size_t count : {0u, 1u, 2u, 7u, 30'001u}) {
         const std::size_t shift = comm.rank() % 2 == 0 ? 0 : size_of(dtype);
-        const std::vector<std::byte> mine = terms(comm, dtype, count);
+        const std::vector<std::byte> beyond(4, std::byte{0x5a});  // of the tensor's last element
+        std::vector<std::byte> mine = terms(comm, dtype, count);
+        mine.insert(mine.end(), beyond.begin(), beyond.end());
+        std::vector<std::byte> expected = sums(comm, dtype, count);
+        expected.insert(expected.end(), beyond.begin(), beyond.end());
         const OnDevice values(mine.data(), mine.size(), stream.ref(), shift);
         const Work work = comm.transport().all_reduce_sum(values.tensor(count, dtype), Slot{1}, stream.ref());
         work.before(stream.ref());
-        ASSERT_EQ(read(values, stream), sums(comm, dtype, count)) << count << " elements of " << name(dtype);
+        ASSERT_EQ(read(values, stream), expected) << count << " elements of " << name(dtype);
         wait(work);
       }
     }

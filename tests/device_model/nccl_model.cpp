@@ -234,6 +234,8 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
   const Lock lock(device().mutex);
   --globals().communicators;
   comm->state->is_aborted = true;  // what still runs would be the caller's mistake
+  comm->state->launching = nullptr;
+  if (comm->state->is_splitting) delete comm->state->split_child;  // nobody has got it
   delete comm;
   return ncclSuccess;
 }
