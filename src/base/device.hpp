@@ -48,6 +48,20 @@ void zero(void* data, std::size_t bytes, StreamRef stream);
 /// Until all that is on the stream is done.
 void wait(StreamRef stream);
 
+/// Device memory that is there in the order of a stream, which must outlive it: nobody waits.
+class Scratch {
+ public:
+  Scratch(std::size_t bytes, StreamRef stream);
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  ~Scratch();
+  [[nodiscard]] std::byte* data() const noexcept { return data_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  StreamRef stream_;
+};
+
 /// A place in a stream.
 class Event {
  public:

@@ -24,6 +24,9 @@ void copy(void*, const void*, std::size_t, StreamRef) { refuse(); }
 void zero(void*, std::size_t, StreamRef) { refuse(); }
 void wait(StreamRef) { refuse(); }
 
+Scratch::Scratch(std::size_t, StreamRef stream) : stream_(stream) { refuse(); }
+Scratch::~Scratch() = default;
+
 Event::Event() { refuse(); }
 Event::~Event() = default;
 void Event::record(StreamRef) { refuse(); }

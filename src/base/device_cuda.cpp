@@ -69,6 +69,15 @@ void zero(void* data, std::size_t bytes, StreamRef stream) {
 }
 void wait(StreamRef stream) { check(cudaStreamSynchronize(cuda::native(stream)), "cudaStreamSynchronize"); }
 
+Scratch::Scratch(std::size_t bytes, StreamRef stream) : stream_(stream) {
+  void* data = nullptr;
+  if (bytes > 0) check(cudaMallocAsync(&data, bytes, cuda::native(stream)), "cudaMallocAsync");
+  data_ = static_cast<std::byte*>(data);
+}
+Scratch::~Scratch() {
+  if (data_ != nullptr) (void)cudaFreeAsync(data_, cuda::native(stream_));
+}
+
 Event::Event() {
   cudaEvent_t event = nullptr;
   check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");

@@ -13,13 +13,13 @@
 #include "compress/kernels.hpp"
 #include "compress/quantize_params.hpp"
 #include "compress/refuse.hpp"
+#include "compress/rotate_arithmetic.hpp"
 
 #include "gradwire/buffer.hpp"
 
 namespace gradwire {
 namespace {
 
-constexpr std::size_t kSignBytes = 16;
 /// Spans stay in the second-level cache, and are long enough that the headers of their frames do not count.
 constexpr std::size_t kSpanElems = 16384;
 constexpr std::size_t kMaxSpan = 65536;
@@ -215,19 +215,10 @@ const float* RotateCompressor::clip_span(const RotateScratch& scratch, std::size
   for (std::size_t i = 0; i < padded; i += layout_.block) {
     const std::size_t size = layout_.block_size(padded, i);
     const double squares = isa::kernels<ElementKernels>().sum_squares(scratch.y + i, size);
-    const double limit = static_cast<double>(params_.clip) * std::sqrt(squares / static_cast<double>(size));
-    isa::kernels<RotateKernels>().clamp(scratch.y + i, size, static_cast<float>(limit), scratch.q + i);
+    const float limit = rotation::clip_limit(params_.clip, squares, size);
+    isa::kernels<RotateKernels>().clamp(scratch.y + i, size, limit, scratch.q + i);
   }
   return scratch.q;
-}
-
-/// docs/wire-format.md has the cases.
-float RotateCompressor::block_factor(const float* y, const float* q, std::size_t size) const {
-  const auto [yy, yq, qq] = isa::kernels<RotateKernels>().products(y, q, size);
-  if (qq == 0) return 1;
-  const bool unbiased = params_.scale == RotateScale::unbiased && yq > 0 && 4 * yq * yq >= yy * qq;
-  const auto factor = static_cast<float>(unbiased ? yy / yq : yq / qq);
-  return std::isfinite(factor) ? factor : 1;
 }
 
 /// Factors and residuals of a span whose decoded values, still rotated, are in scratch.q.
@@ -239,7 +230,8 @@ void RotateCompressor::finish_span(ConstTensor x, const Spot& spot, std::byte* f
     float* const q = spot.scratch.q + i;
     float factor = rotation_factor(size);
     if (params_.scale != RotateScale::none) {
-      const float scale = block_factor(spot.scratch.y + i, q, size);
+      const kernels::Products products = isa::kernels<RotateKernels>().products(spot.scratch.y + i, q, size);
+      const float scale = rotation::block_factor(products, params_.scale == RotateScale::unbiased);
       std::memcpy(factors + first / layout_.block * sizeof scale, &scale, sizeof scale);
       factor *= scale;
     }
@@ -252,6 +244,7 @@ void RotateCompressor::finish_span(ConstTensor x, const Spot& spot, std::byte* f
 
 std::size_t RotateCompressor::encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key,
                                      StreamRef stream) const {
+  if (x.space == Space::device) return encode_on_device(x, out, residual, key, stream);
   frame::check_host(stream, spec_);
   const std::size_t most = max_frame_size(x.count, x.dtype);
   frame::check_encode(x, out, residual, most, spec_);
@@ -300,6 +293,7 @@ void RotateCompressor::check_inner_frames(ConstBytes frames, std::size_t count) 
 }
 
 std::size_t RotateCompressor::decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const {
+  if (y.space == Space::device) return decode_on_device(in, y, write, stream);
   frame::check_host(stream, spec_);
   frame::check_decode(in, y, spec_);
   const frame::Header header = frame::read_header(in, {params_.codec, options(), y.count, spec_});

@@ -78,9 +78,15 @@ class RotateCompressor {
   void rotate_span(ConstTensor x, const Spot& spot, float* y) const;
   const float* clip_span(const RotateScratch& scratch, std::size_t padded) const;
   void finish_span(ConstTensor x, const Spot& spot, std::byte* factors, float* residual) const;
-  [[nodiscard]] float block_factor(const float* y, const float* q, std::size_t size) const;
+  std::size_t encode_on_device(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key, StreamRef stream) const;
+  std::size_t decode_on_device(ConstBytes in, Tensor y, Write write, StreamRef stream) const;
+  void encode_spans(const float* values, std::size_t count, std::byte* frames, const RandomKey& key,
+                    StreamRef stream) const;
+  void decode_spans(const std::byte* frames, std::size_t count, float* values, StreamRef stream) const;
   void check_inner_frames(ConstBytes frames, std::size_t count) const;
   [[nodiscard]] double inner_bound(std::size_t padded) const;
+
+  static constexpr std::size_t kSignBytes = 16;
 
   RotateParams params_;
   Compressor inner_;

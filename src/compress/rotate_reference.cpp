@@ -5,14 +5,13 @@
 
 #include "base/half.hpp"
 #include "compress/isa.hpp"
+#include "compress/rotate_arithmetic.hpp"
 #include "compress/rotate_kernels.hpp"
 
 namespace gradwire {
 namespace {
 
-bool is_negative(const kernels::SignKey& signs, std::size_t i) {
-  return (RandomStream::hash(signs.word + static_cast<std::uint32_t>(i / 32), signs.keys) >> (i % 32) & 1) != 0;
-}
+using rotation::is_negative;
 
 void hadamard(float* v, std::size_t size) {
   for (std::size_t half = 1; half < size; half *= 2)

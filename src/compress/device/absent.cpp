@@ -18,6 +18,21 @@ void natural_encode(const kernels::NaturalEncode&, const FrameStart&, StreamRef)
 void natural_decode(const kernels::NaturalDecode&, const FrameStart&, StreamRef) { refuse(); }
 void minifloat_encode(const kernels::MinifloatEncode&, const FrameStart&, StreamRef) { refuse(); }
 void minifloat_decode(const kernels::MinifloatDecode&, const FrameStart&, StreamRef) { refuse(); }
+void quantize_encode(const kernels::QuantizeEncode&, const FrameStart&, const FrameRun&, StreamRef) { refuse(); }
+void quantize_decode(const kernels::QuantizeDecode&, const FrameStart&, const FrameRun&, StreamRef) { refuse(); }
+void rotate_forward(const Rotation&, ConstTensor, const kernels::SignKey&, float*, std::byte*, const FrameStart&,
+                    StreamRef) {
+  refuse();
+}
+void rotate_clip(const Rotation&, const float*, float, float*, StreamRef) { refuse(); }
+void rotate_factors(const Rotation&, const float*, const float*, bool, std::byte*, StreamRef) { refuse(); }
+void rotate_decode(const Rotation&, const float*, Tensor, Write, const std::byte*, const FrameStart&, StreamRef) {
+  refuse();
+}
+void rotate_residual(const Rotation&, const float*, ConstTensor, float*, const std::byte*, const FrameStart&,
+                     StreamRef) {
+  refuse();
+}
 void move(ConstTensor, Tensor, Write, StreamRef) { refuse(); }
 void scale_add(const kernels::ScaleAdd&, StreamRef) { refuse(); }
 void scale(Tensor, float, StreamRef) { refuse(); }

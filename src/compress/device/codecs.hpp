@@ -4,6 +4,7 @@
 #include "compress/kernels.hpp"
 #include "compress/minifloat_kernels.hpp"
 #include "compress/natural_kernels.hpp"
+#include "compress/rotate_kernels.hpp"
 
 /// \file The codecs on device memory: jobs as of the families of kernels on hosts, all pointers of the device, payloads
 /// behind their frame's first 16 bytes and at multiples of 16. Calls only launch, in the order of the stream; they
@@ -33,6 +34,28 @@ void natural_decode(const kernels::NaturalDecode& job, const FrameStart& expecte
 
 void minifloat_encode(const kernels::MinifloatEncode& job, const FrameStart& start, StreamRef stream);
 void minifloat_decode(const kernels::MinifloatDecode& job, const FrameStart& expected, StreamRef stream);
+
+/// The same of frames behind one another, the first of which these are of; `x` and `y` are the first frame's.
+void quantize_encode(const kernels::QuantizeEncode& job, const FrameStart& start, const FrameRun& run,
+                     StreamRef stream);
+void quantize_decode(const kernels::QuantizeDecode& job, const FrameStart& expected, const FrameRun& run,
+                     StreamRef stream);
+
+/// y = H D x / sqrt(size) of each block, and what the payload starts with, but for factors. Elements that a host
+/// refuses make their block NaN.
+void rotate_forward(const Rotation& rotation, ConstTensor x, const kernels::SignKey& signs, float* y,
+                    std::byte* payload, const FrameStart& start, StreamRef stream);
+/// Each block of y, clamped to `clip` times its root mean square. `out` may not be y.
+void rotate_clip(const Rotation& rotation, const float* y, float clip, float* out, StreamRef stream);
+/// Each block's factor, into the payload: q is what the inner compressor makes of y.
+void rotate_factors(const Rotation& rotation, const float* y, const float* q, bool unbiased, std::byte* payload,
+                    StreamRef stream);
+/// y = D H q, or its sum with it, with signs and factors out of the payload.
+void rotate_decode(const Rotation& rotation, const float* q, Tensor y, Write write, const std::byte* payload,
+                   const FrameStart& expected, StreamRef stream);
+/// residual = x - D H q; it may be x.
+void rotate_residual(const Rotation& rotation, const float* q, ConstTensor x, float* residual, const std::byte* payload,
+                     const FrameStart& start, StreamRef stream);
 
 // What has no frame: the loops of vector_ops.
 

@@ -13,5 +13,10 @@ inline constexpr unsigned kMostBlocks = 1u << 16;
   const std::size_t blocks = (threads + kBlockThreads - 1) / kBlockThreads;
   return static_cast<unsigned>(std::clamp<std::size_t>(blocks, 1, most));
 }
+/// Rows of blocks for `rows` pieces of work that are alike; at least one, and no more than a grid may have.
+[[nodiscard]] constexpr unsigned rows_for(std::size_t rows, unsigned most) noexcept {
+  constexpr std::size_t kMostRows = 65535;
+  return static_cast<unsigned>(std::clamp<std::size_t>(rows, 1, std::clamp<std::size_t>(most, 1, kMostRows)));
+}
 
 }  // namespace gradwire::device

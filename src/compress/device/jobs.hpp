@@ -15,4 +15,20 @@ struct QuantizeSum {
   std::uint32_t count = 0;
 };
 
+/// Frames of the same codec and size behind one another, each of `elements` elements of the same tensor in turn.
+struct FrameRun {
+  std::size_t frames = 1;
+  std::size_t elements = 0;
+  std::size_t bytes = 0;  ///< from one to the next
+};
+
+/// A frame of rotate, as far as it does not depend on the inner compressor. Its payload: the key of the signs, and
+/// factors.
+struct Rotation {
+  std::size_t count = 0;
+  std::size_t block =
+      0;  ///< elements of a transform; those of the last one are followed by zeros, up to fewer than that
+  bool has_factors = false;
+};
+
 }  // namespace gradwire::device

@@ -27,9 +27,21 @@ __device__ BucketScale settle(const kernels::QuantizeEncode& job, const Quantize
   return scale;
 }
 
-/// Where tiles lie within buckets: a thread a tile, the threads of whole buckets in a block. x is read once, but for
-/// norms that are sums, whose columns are read again, out of caches.
-__global__ void __launch_bounds__(kBlockThreads) encode_buckets(const QuantizeSum sum, const FrameStart start) {
+/// The job of one of a run's frames, as a row of blocks does it.
+__device__ kernels::QuantizeEncode job_of(kernels::QuantizeEncode job, const FrameRun& run, std::size_t frame) {
+  job.x.data = static_cast<const std::byte*>(job.x.data) + frame * run.elements * size_of(job.x.dtype);
+  job.payload += frame * run.bytes;
+  if (job.residual != nullptr) job.residual += frame * run.elements;
+  job.key.first_element += frame * run.elements;
+  return job;
+}
+__device__ kernels::QuantizeDecode job_of(kernels::QuantizeDecode job, const FrameRun& run, std::size_t frame) {
+  job.payload += frame * run.bytes;
+  job.y.data = static_cast<std::byte*>(job.y.data) + frame * run.elements * size_of(job.y.dtype);
+  return job;
+}
+
+__device__ void encode_frame(const QuantizeSum& sum, const FrameStart& start) {
   const kernels::QuantizeEncode& job = sum.own;
   __shared__ BucketNorms norms[kBlockThreads];
   __shared__ BucketScale scales[kMostBuckets];
@@ -66,9 +78,15 @@ __global__ void __launch_bounds__(kBlockThreads) encode_buckets(const QuantizeSu
   }
 }
 
-/// Where they do not, in two kernels: a warp a bucket.
+/// Where tiles lie within buckets: a thread a tile, the threads of whole buckets in a block. x is read once, but for
+/// norms that are sums, whose columns are read again, out of caches.
 __global__ void __launch_bounds__(kBlockThreads)
-    find_scales(const kernels::QuantizeEncode job, BucketScale* scales, const FrameStart start) {
+    encode_buckets(const QuantizeSum sum, const FrameStart start, const FrameRun run) {
+  for (std::size_t frame = blockIdx.y; frame < run.frames; frame += gridDim.y)
+    encode_frame({job_of(sum.own, run, frame), sum.payloads, sum.count}, start);
+}
+
+__device__ void find_frame_scales(const kernels::QuantizeEncode& job, BucketScale* scales, const FrameStart& start) {
   const QuantizeLayout layout{job.params, job.x.count};
   const unsigned lane = threadIdx.x % kWarp;
   store_front(job, layout, start);
@@ -87,14 +105,26 @@ __global__ void __launch_bounds__(kBlockThreads)
   }
 }
 
-/// A thread a tile.
+/// Where they do not, in two kernels: a warp a bucket.
 __global__ void __launch_bounds__(kBlockThreads)
-    pack_codes(const kernels::QuantizeEncode job, const BucketScale* scales, std::size_t tiles) {
-  for (std::size_t tile = thread_index(); tile < tiles; tile += thread_count()) encode_tile(job, tile, scales);
+    find_scales(const kernels::QuantizeEncode job, BucketScale* scales, const FrameStart start, const FrameRun run) {
+  const std::size_t buckets = QuantizeLayout{job.params, job.x.count}.buckets();
+  for (std::size_t frame = blockIdx.y; frame < run.frames; frame += gridDim.y)
+    find_frame_scales(job_of(job, run, frame), scales + frame * buckets, start);
 }
 
+/// A thread a tile.
 __global__ void __launch_bounds__(kBlockThreads)
-    unpack_codes(const kernels::QuantizeDecode job, const FrameStart expected, std::size_t tiles) {
+    pack_codes(const kernels::QuantizeEncode job, const BucketScale* scales, std::size_t tiles, const FrameRun run) {
+  const std::size_t buckets = QuantizeLayout{job.params, job.x.count}.buckets();
+  for (std::size_t frame = blockIdx.y; frame < run.frames; frame += gridDim.y) {
+    const kernels::QuantizeEncode own = job_of(job, run, frame);
+    for (std::size_t tile = thread_index(); tile < tiles; tile += thread_count())
+      encode_tile(own, tile, scales + frame * buckets);
+  }
+}
+
+__device__ void decode_frame(const kernels::QuantizeDecode& job, const FrameStart& expected, std::size_t tiles) {
   const bool is_ours = has_start(job.payload, expected);
   for (std::size_t tile = thread_index(); tile < tiles; tile += thread_count()) {
     if (is_ours) {
@@ -105,28 +135,39 @@ __global__ void __launch_bounds__(kBlockThreads)
   }
 }
 
+__global__ void __launch_bounds__(kBlockThreads)
+    unpack_codes(const kernels::QuantizeDecode job, const FrameStart expected, std::size_t tiles, const FrameRun run) {
+  for (std::size_t frame = blockIdx.y; frame < run.frames; frame += gridDim.y)
+    decode_frame(job_of(job, run, frame), expected, tiles);
+}
+
 void require_planes(const QuantizeParams& params) {
   if (params.packing != Packing::planes)
     throw Error(Errc::unsupported, "codes packed as trits are not for device memory");
 }
 
-void launch_encode_buckets(const QuantizeSum& sum, const FrameStart& start, StreamRef stream) {
+void launch_encode_buckets(const QuantizeSum& sum, const FrameStart& start, const FrameRun& run, StreamRef stream) {
   const QuantizeLayout layout{sum.own.params, sum.own.x.count};
   const std::size_t threads = layout.buckets() * tiles_a_bucket(sum.own.params);
-  launch("encode_buckets", encode_buckets, threads, stream, sum, start);
+  launch_rows("encode_buckets", encode_buckets, threads, run.frames, stream, sum, start, run);
 }
 
 }  // namespace
 
-void quantize_encode(const kernels::QuantizeEncode& job, const FrameStart& start, StreamRef stream) {
+void quantize_encode(const kernels::QuantizeEncode& job, const FrameStart& start, const FrameRun& run,
+                     StreamRef stream) {
   require_planes(job.params);
-  if (has_whole_tiles(job.params)) return launch_encode_buckets({job}, start, stream);
+  if (has_whole_tiles(job.params)) return launch_encode_buckets({job}, start, run, stream);
   const QuantizeLayout layout{job.params, job.x.count};
-  const cuda::Memory scratch(layout.buckets() * sizeof(BucketScale), stream);
+  const cuda::Memory scratch(run.frames * layout.buckets() * sizeof(BucketScale), stream);
   auto* const scales = reinterpret_cast<BucketScale*>(scratch.data());
-  launch("find_scales", find_scales, layout.buckets() * kWarp, stream, job, scales, start);
+  launch_rows("find_scales", find_scales, layout.buckets() * kWarp, run.frames, stream, job, scales, start, run);
   const std::size_t tiles = QuantizeTile::count(layout);
-  launch("pack_codes", pack_codes, tiles, stream, job, scales, tiles);
+  launch_rows("pack_codes", pack_codes, tiles, run.frames, stream, job, scales, tiles, run);
+}
+
+void quantize_encode(const kernels::QuantizeEncode& job, const FrameStart& start, StreamRef stream) {
+  quantize_encode(job, start, {}, stream);
 }
 
 void quantize_sum(const QuantizeSum& sum, const FrameStart& start, StreamRef stream) {
@@ -134,13 +175,18 @@ void quantize_sum(const QuantizeSum& sum, const FrameStart& start, StreamRef str
   if (!has_whole_tiles(sum.own.params) || needs_sums(sum.own.params.norm) || sum.own.x.dtype != DType::f32)
     throw Error(Errc::unsupported,
                 "sums are encoded in one kernel for buckets of 128 elements and multiples, norms linf and minmax, f32");
-  launch_encode_buckets(sum, start, stream);
+  launch_encode_buckets(sum, start, {}, stream);
+}
+
+void quantize_decode(const kernels::QuantizeDecode& job, const FrameStart& expected, const FrameRun& run,
+                     StreamRef stream) {
+  require_planes(job.params);
+  const std::size_t tiles = QuantizeTile::count(QuantizeLayout{job.params, job.y.count});
+  launch_rows("unpack_codes", unpack_codes, tiles, run.frames, stream, job, expected, tiles, run);
 }
 
 void quantize_decode(const kernels::QuantizeDecode& job, const FrameStart& expected, StreamRef stream) {
-  require_planes(job.params);
-  const std::size_t tiles = QuantizeTile::count(QuantizeLayout{job.params, job.y.count});
-  launch("unpack_codes", unpack_codes, tiles, stream, job, expected, tiles);
+  quantize_decode(job, expected, {}, stream);
 }
 
 }  // namespace gradwire::device

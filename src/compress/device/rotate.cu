@@ -1,0 +1,239 @@
+#include "compress/device/codecs.hpp"
+#include "compress/device/launch.cuh"
+#include "compress/device/rotate_tile.hpp"
+
+namespace gradwire::device {
+namespace {
+
+constexpr unsigned kAllLanes = 0xffff'ffff;
+constexpr unsigned kWarp = 32;
+constexpr unsigned kColumns = 16;  // partial sums of a block
+/// Elements that a thread block transforms at a time: 16 a thread, or the largest block.
+constexpr std::size_t kChunk = 4096;
+static_assert(kChunk / kBlockThreads == 16 && kernels::kMaxRotation % kChunk == 0);
+
+template <unsigned levels>
+__device__ void transform_pass(float* chunk, std::size_t n, std::size_t half) {
+  for (std::size_t item = threadIdx.x; item < n >> levels; item += kBlockThreads)
+    transform_item<levels>(chunk, item, half);
+  __syncthreads();
+}
+
+/// H of each block of a chunk of n elements that are all there.
+__device__ void transform(float* chunk, std::size_t n, std::size_t size) {
+  __syncthreads();
+  std::size_t half = 1;
+  auto left = static_cast<unsigned>(std::countr_zero(size));
+  while (left != 0) {
+    const unsigned levels = levels_of_pass(left);
+    switch (levels) {
+      case 1: transform_pass<1>(chunk, n, half); break;
+      case 2: transform_pass<2>(chunk, n, half); break;
+      case 3: transform_pass<3>(chunk, n, half); break;
+      default: transform_pass<4>(chunk, n, half); break;
+    }
+    half <<= levels;
+    left -= levels;
+  }
+}
+
+/// Calls visit(first element of the part's chunk, its elements) for the chunks of this thread block.
+template <std::size_t chunk_elems, class Visit>
+__device__ void visit_chunks(const RotationPart& part, Visit visit) {
+  for (std::size_t first = blockIdx.x * chunk_elems; first < part.padded; first += gridDim.x * chunk_elems) {
+    const std::size_t left = part.padded - first;
+    visit(first, left < chunk_elems ? left : chunk_elems);
+    __syncthreads();  // before the next one is loaded
+  }
+}
+
+template <std::size_t chunk_elems>
+__global__ void __launch_bounds__(kBlockThreads)
+    transform_forward(const Rotation rotation, const RotationPart part, float factor, const ConstTensor x,
+                      const kernels::SignKey signs, float* y, std::byte* payload, const FrameStart start) {
+  __shared__ float chunk[place_in_chunk(chunk_elems)];
+  if (part.first == 0 && thread_index() == 0) {
+    store_start(payload, start);
+    store_signs(rotation, signs, payload);
+  }
+  visit_chunks<chunk_elems>(part, [&](std::size_t first, std::size_t n) {
+    for (std::size_t i = threadIdx.x * kRowPart; i < n; i += kBlockThreads * kRowPart)
+      load_signed(x, signs, factor, part.first + first + i, chunk, i);
+    transform(chunk, n, part.size);
+    for (std::size_t i = threadIdx.x * kRowPart; i < n; i += kBlockThreads * kRowPart) {
+      float values[kRowPart];
+      GRADWIRE_UNROLL
+      for (std::size_t c = 0; c < kRowPart; ++c) values[c] = chunk[place_in_chunk(i + c)];
+      store_row(y, DType::f32, part.first + first + i, kRowPart, values);
+    }
+  });
+}
+
+/// Decoded values, into y.
+struct IntoTensor {
+  static constexpr bool kNegates = false;
+  Tensor y;
+  Write write;
+
+  __device__ void put(std::size_t first, float* values) const {
+    const std::size_t n = part_size(y.count, first);
+    float sums[kRowPart] = {};
+    if (write == Write::add) load_row(y.data, y.dtype, first, n, sums);
+    GRADWIRE_UNROLL
+    for (std::size_t i = 0; i < kRowPart; ++i) sums[i] = write == Write::add ? sums[i] + values[i] : values[i];
+    store_row(y.data, y.dtype, first, n, sums);
+  }
+};
+/// Negated ones, added to x.
+struct IntoResidual {
+  static constexpr bool kNegates = true;
+  ConstTensor x;
+  float* residual;
+
+  __device__ void put(std::size_t first, float* values) const {
+    const std::size_t n = part_size(x.count, first);
+    float sums[kRowPart] = {};
+    load_row(x.data, x.dtype, first, n, sums);
+    GRADWIRE_UNROLL
+    for (std::size_t i = 0; i < kRowPart; ++i) sums[i] += values[i];
+    store_row(residual, DType::f32, first, n, sums);
+  }
+};
+
+/// 1 / sqrt(size) times the block's factor.
+[[nodiscard]] __device__ float decode_factor(const Rotation& rotation, float factor, const std::byte* payload,
+                                             std::size_t element) {
+  if (!rotation.has_factors) return factor;
+  return factor * load_element(payload + kSignBytes, DType::f32, element / rotation.block);
+}
+
+template <std::size_t chunk_elems, class Into>
+__global__ void __launch_bounds__(kBlockThreads)
+    transform_back(const Rotation rotation, const RotationPart part, float factor, const float* q, const Into into,
+                   const std::byte* payload, const FrameStart expected) {
+  __shared__ float chunk[place_in_chunk(chunk_elems)];
+  const bool is_ours = has_start(payload, expected);
+  const kernels::SignKey signs = load_signs(payload);
+  visit_chunks<chunk_elems>(part, [&](std::size_t first, std::size_t n) {
+    for (std::size_t i = threadIdx.x * kRowPart; i < n; i += kBlockThreads * kRowPart) {
+      const float unit = is_ours ? decode_factor(rotation, factor, payload, part.first + first + i) : kNaN;
+      float values[kRowPart];
+      load_row(q, DType::f32, part.first + first + i, kRowPart, values);
+      GRADWIRE_UNROLL
+      for (std::size_t c = 0; c < kRowPart; ++c) chunk[place_in_chunk(i + c)] = values[c] * unit;
+    }
+    transform(chunk, n, part.size);
+    for (std::size_t i = threadIdx.x * kRowPart; i < n; i += kBlockThreads * kRowPart) {
+      float values[kRowPart];
+      take_signed(signs, Into::kNegates, part.first + first + i, chunk, i, values);
+      into.put(part.first + first + i, values);
+    }
+  });
+}
+
+/// Sums of 16 lanes' numbers, pairwise: in the first of them. All lanes of the warp call this.
+[[nodiscard]] __device__ double add_columns(double sum) {
+  for (unsigned apart = kColumns / 2; apart != 0; apart /= 2) sum += __shfl_down_sync(kAllLanes, sum, apart);
+  return sum;
+}
+
+/// The block's elements; 0 for one that is not there.
+[[nodiscard]] __device__ std::size_t size_of_block(const Rotation& rotation, std::size_t block) {
+  const std::size_t first = block * rotation.block;
+  if (first >= rotation.count) return 0;
+  return rotation.count - first < rotation.block ? tail_size(rotation) : rotation.block;
+}
+
+/// Half a warp a block.
+__global__ void __launch_bounds__(kBlockThreads)
+    find_factors(const Rotation rotation, const float* y, const float* q, bool unbiased, std::byte* payload) {
+  const unsigned column = threadIdx.x % kColumns;
+  const std::size_t blocks = blocks_of(rotation);
+  for (std::size_t first = thread_index() / kWarp * 2; first < blocks; first += thread_count() / kWarp * 2) {
+    const std::size_t block = first + threadIdx.x % kWarp / kColumns;
+    const std::size_t at = block * rotation.block;
+    kernels::Products sums = column_products(y + at, q + at, size_of_block(rotation, block), column);
+    sums = {add_columns(sums.yy), add_columns(sums.yq), add_columns(sums.qq)};
+    if (column != 0 || block >= blocks) continue;
+    const float factor = rotation::block_factor(sums, unbiased);
+    store_word(payload + kSignBytes + block * sizeof factor, std::bit_cast<std::uint32_t>(factor));
+  }
+}
+
+/// A thread block a block: a warp finds how far it may reach.
+__global__ void __launch_bounds__(kBlockThreads)
+    clip_blocks(const Rotation rotation, const float* y, float clip, float* out) {
+  __shared__ float shared_limit;
+  const std::size_t blocks = blocks_of(rotation);
+  for (std::size_t block = blockIdx.x; block < blocks; block += gridDim.x) {
+    const std::size_t at = block * rotation.block;
+    const std::size_t size = size_of_block(rotation, block);
+    if (threadIdx.x < kWarp) {
+      const double squares = add_columns(column_products(y + at, y + at, size, threadIdx.x % kColumns).yy);
+      if (threadIdx.x == 0) shared_limit = rotation::clip_limit(clip, squares, size);
+    }
+    __syncthreads();
+    const float limit = shared_limit;
+    for (std::size_t i = threadIdx.x; i < size; i += kBlockThreads) {
+      const float value = y[at + i];
+      out[at + i] = value < -limit ? -limit : limit < value ? limit : value;
+    }
+    __syncthreads();  // before the next block's limit
+  }
+}
+
+template <class Small, class Large, class... Arguments>
+void launch_part(const char* name, Small small, Large large, const Rotation& rotation, const RotationPart& part,
+                 StreamRef stream, const Arguments&... arguments) {
+  const float factor = part.size == 0 ? 0 : rotation_factor(part.size);
+  const std::size_t elems = part.size > kChunk ? kernels::kMaxRotation : kChunk;
+  const std::size_t threads = (part.padded + elems - 1) / elems * kBlockThreads;
+  if (part.size > kChunk) return launch(name, large, threads, stream, rotation, part, factor, arguments...);
+  launch(name, small, threads, stream, rotation, part, factor, arguments...);
+}
+
+template <class Into>
+void launch_back(const Rotation& rotation, const float* q, const Into& into, const std::byte* payload,
+                 const FrameStart& expected, StreamRef stream) {
+  for (const RotationPart& part : {whole_blocks(rotation), last_block(rotation)}) {
+    if (part.padded == 0) continue;
+    launch_part("transform_back", transform_back<kChunk, Into>, transform_back<kernels::kMaxRotation, Into>, rotation,
+                part, stream, q, into, payload, expected);
+  }
+}
+
+}  // namespace
+
+void rotate_forward(const Rotation& rotation, ConstTensor x, const kernels::SignKey& signs, float* y,
+                    std::byte* payload, const FrameStart& start, StreamRef stream) {
+  const RotationPart whole = whole_blocks(rotation);
+  const RotationPart last = last_block(rotation);
+  const auto launch_forward = [&](const RotationPart& part) {
+    launch_part("transform_forward", transform_forward<kChunk>, transform_forward<kernels::kMaxRotation>, rotation,
+                part, stream, x, signs, y, payload, start);
+  };
+  if (whole.padded != 0 || last.padded == 0) launch_forward(whole);
+  if (last.padded != 0) launch_forward(last);
+}
+
+void rotate_clip(const Rotation& rotation, const float* y, float clip, float* out, StreamRef stream) {
+  launch("clip_blocks", clip_blocks, blocks_of(rotation) * kBlockThreads, stream, rotation, y, clip, out);
+}
+
+void rotate_factors(const Rotation& rotation, const float* y, const float* q, bool unbiased, std::byte* payload,
+                    StreamRef stream) {
+  const std::size_t threads = (blocks_of(rotation) + 1) / 2 * kWarp;
+  launch("find_factors", find_factors, threads, stream, rotation, y, q, unbiased, payload);
+}
+
+void rotate_decode(const Rotation& rotation, const float* q, Tensor y, Write write, const std::byte* payload,
+                   const FrameStart& expected, StreamRef stream) {
+  launch_back(rotation, q, IntoTensor{y, write}, payload, expected, stream);
+}
+
+void rotate_residual(const Rotation& rotation, const float* q, ConstTensor x, float* residual, const std::byte* payload,
+                     const FrameStart& start, StreamRef stream) {
+  launch_back(rotation, q, IntoResidual{x, residual}, payload, start, stream);
+}
+
+}  // namespace gradwire::device

@@ -1,0 +1,105 @@
+/// \file `rotate` on device memory: all spans are rotated at once, into memory of the stream's pool, and coded there.
+#include <algorithm>
+#include <string_view>
+
+#include "base/device.hpp"
+#include "base/fail.hpp"
+#include "compress/device/codecs.hpp"
+#include "compress/quantize_params.hpp"
+#include "compress/rotate.hpp"
+
+namespace gradwire {
+namespace {
+
+/// Frames on a device have their places before anything is encoded.
+void require_fixed_size(const Compressor& inner, std::string_view spec) {
+  if (!inner.traits().fixed_size)
+    fail(Errc::unsupported, "{}: frames of {} have sizes that depend on the data: not on device memory", spec,
+         inner.spec());
+}
+
+}  // namespace
+
+/// Codes of `quantize` are made for all whole spans at once; other inner compressors take a call a span.
+void RotateCompressor::encode_spans(const float* values, std::size_t count, std::byte* frames, const RandomKey& key,
+                                    StreamRef stream) const {
+  const std::size_t bytes = inner_.max_frame_size(layout_.span, DType::f32);
+  std::size_t first = 0;
+  if (inner_header_.codec == frame::Codec::quantize && count >= layout_.span) {
+    const device::FrameRun run{count / layout_.span, layout_.span, bytes};
+    const QuantizeParams params = QuantizeParams::from_options(inner_header_.options);
+    const frame::OnDevice made =
+        frame::device_frame({inner_header_.codec, inner_header_.options}, layout_.span, DType::f32, bytes);
+    device::quantize_encode(
+        {params, {values, layout_.span, DType::f32, Space::device}, frames + frame::kHeaderBytes, nullptr, key},
+        made.start, run, stream);
+    first = run.frames * layout_.span;
+  }
+  for (; first < count; first += layout_.span) {
+    const std::size_t padded = layout_.padded(std::min(layout_.span, count - first));
+    const Bytes frame{frames + first / layout_.span * bytes, inner_.max_frame_size(padded, DType::f32), Space::device};
+    const RandomKey inner_key{key.seed, key.step, key.param, key.first_element + first};
+    inner_.encode({values + first, padded, DType::f32, Space::device}, frame, {}, inner_key, stream);
+  }
+}
+
+void RotateCompressor::decode_spans(const std::byte* frames, std::size_t count, float* values, StreamRef stream) const {
+  const std::size_t bytes = inner_.max_frame_size(layout_.span, DType::f32);
+  std::size_t first = 0;
+  if (inner_header_.codec == frame::Codec::quantize && count >= layout_.span) {
+    const device::FrameRun run{count / layout_.span, layout_.span, bytes};
+    const QuantizeParams params = QuantizeParams::from_options(inner_header_.options);
+    const frame::OnDevice found =
+        frame::device_frame({inner_header_.codec, inner_header_.options}, layout_.span, DType::f32, bytes);
+    device::quantize_decode(
+        {params, frames + frame::kHeaderBytes, {values, layout_.span, DType::f32, Space::device}, Write::assign},
+        found.start, run, stream);
+    first = run.frames * layout_.span;
+  }
+  for (; first < count; first += layout_.span) {
+    const std::size_t padded = layout_.padded(std::min(layout_.span, count - first));
+    const ConstBytes frame{frames + first / layout_.span * bytes, inner_.max_frame_size(padded, DType::f32),
+                           Space::device};
+    inner_.decode(frame, {values + first, padded, DType::f32, Space::device}, Write::assign, stream);
+  }
+}
+
+std::size_t RotateCompressor::encode_on_device(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key,
+                                               StreamRef stream) const {
+  require_fixed_size(inner_, spec_);
+  const frame::OnDevice made = frame::begin_device(*this, {params_.codec, options()}, x, out, residual, stream);
+  const bool has_factors = params_.scale != RotateScale::none;
+  const bool decodes = has_factors || residual.data != nullptr;
+  const bool clips = params_.clip > 0;
+  const std::size_t bytes = layout_.padded(x.count) * sizeof(float);
+  const device::Scratch rotated(bytes, stream);
+  const device::Scratch decoded(decodes || clips ? bytes : 0, stream);
+  auto* const y = reinterpret_cast<float*>(rotated.data());
+  auto* const q = reinterpret_cast<float*>(decoded.data());
+  const device::Rotation rotation{x.count, layout_.block, has_factors};
+  std::byte* const payload = out.data + frame::kHeaderBytes;
+  std::byte* const frames = payload + kSignBytes + factor_bytes(x.count);
+  device::rotate_forward(rotation, x, sign_key(key), y, payload, made.start, stream);
+  if (clips) device::rotate_clip(rotation, y, params_.clip, q, stream);
+  encode_spans(clips ? q : y, x.count, frames, key, stream);
+  if (!decodes) return made.bytes;
+  decode_spans(frames, x.count, q, stream);
+  if (has_factors) device::rotate_factors(rotation, y, q, params_.scale == RotateScale::unbiased, payload, stream);
+  if (residual.data != nullptr)
+    device::rotate_residual(rotation, q, x, static_cast<float*>(residual.data), payload, made.start, stream);
+  return made.bytes;
+}
+
+std::size_t RotateCompressor::decode_on_device(ConstBytes in, Tensor y, Write write, StreamRef stream) const {
+  require_fixed_size(inner_, spec_);
+  const frame::OnDevice found = frame::open_device(*this, {params_.codec, options()}, in, y, stream);
+  const device::Scratch decoded(layout_.padded(y.count) * sizeof(float), stream);
+  auto* const q = reinterpret_cast<float*>(decoded.data());
+  const device::Rotation rotation{y.count, layout_.block, params_.scale != RotateScale::none};
+  const std::byte* const payload = in.data + frame::kHeaderBytes;
+  decode_spans(payload + kSignBytes + factor_bytes(y.count), y.count, q, stream);
+  device::rotate_decode(rotation, q, y, write, payload, found.start, stream);
+  return found.bytes;
+}
+
+}  // namespace gradwire
