@@ -216,6 +216,16 @@ TEST_F(SparseFrames, OfCodedValuesAreFilledUpWithZeros) {
   }
 }
 
+/// Guesses that let too many pass, or too few, or that are of a value which many have.
+TEST_F(SparseFrames, OfSampledChoicesAreTheHosts) {
+  for (unsigned seed = 0; seed < 12; ++seed)
+    compare("topk(0.016,select=sampled)", normal_gradients(40'000, seed), seed % 4 == 0 ? DType::f16 : DType::f32);
+  compare("topk(0.03,select=sampled)", mixed_gradients(40'000, 7), DType::bf16);
+  std::vector<float> few(40'000);
+  for (std::size_t i = 0; i < few.size(); i += 97) few[i] = static_cast<float>(i % 7);
+  compare("topk(0.02,select=sampled)", few, DType::f32);
+}
+
 /// Of whole blocks, whose values another compressor codes.
 TEST_F(SparseFrames, OfBlocksWithCodedValuesAreTheHosts) {
   for (const std::string spec : {"block_topk(0.1)|q4", "block_topk(0.2,block=32)|quantize(bits=8,bucket=32)"}) {
@@ -266,6 +276,7 @@ void expect_unsupported(const std::string& spec, std::size_t count) {
 TEST_F(SparseFrames, OfWhatDevicesCannotChooseOrCodeAreRefused) {
   expect_unsupported("threshold(0.1)", 1000);
   expect_unsupported("block_topk(0.1)|q4", 1000);
+  expect_unsupported("topk(0.1,select=sampled)|q4", 1000);
   expect_unsupported("topk(0.1)|q4|zstd", 1000);
 }
 
@@ -280,6 +291,8 @@ INSTANTIATE_TEST_SUITE_P(TopK, Sparsifiers,
                                            "topk(1)", "topk(k=100)|f16",
                                            "topk(0.02)|quantize(bits=4,bucket=96,round=stochastic)"),
                          test_name);
+INSTANTIATE_TEST_SUITE_P(SampledTopK, Sparsifiers,
+                         ::testing::Values("topk(0.01,select=sampled)", "topk(0.05,select=sampled)|f16"), test_name);
 INSTANTIATE_TEST_SUITE_P(BlockTopK, Sparsifiers,
                          ::testing::Values("block_topk(0.01)", "block_topk(0.3,block=32)|f16", "block_topk(1)",
                                            "block_topk(0.1,block=32,norm=linf)"),
