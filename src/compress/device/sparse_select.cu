@@ -207,6 +207,24 @@ void try_guess(const SparseEncode& job, const Selection& selection, StreamRef st
          selection.tiles);
 }
 
+/// What the threshold would have been that gives what was chosen, where a guess did not hold.
+__global__ void __launch_bounds__(kBlockThreads) find_least(const ConstTensor x, const Selection selection) {
+  if (selection.state->guess_holds != 0) return;
+  std::uint32_t closest = 0;
+  for (std::size_t e = thread_index(); e < selection.state->chosen; e += thread_count()) {
+    const float value = load_element(x.data, x.dtype, selection.places[e]);
+    closest = std::max(closest, sparse::kMagnitudeMask - sparse::magnitude(value));
+  }
+  closest = __reduce_max_sync(kAllLanes, closest);
+  if (threadIdx.x % kWarp == 0) atomicMax(&selection.state->closest, closest);
+}
+
+/// One thread: for later steps.
+__global__ void __launch_bounds__(kBlockThreads) learn_threshold(const ThresholdGuess guess, const SelectState* state) {
+  if (thread_index() != 0 || state->guess_holds != 0 || state->chosen == 0) return;
+  *guess.memory = {guess.step, sparse::kMagnitudeMask - state->closest, 0};
+}
+
 /// The places of the k largest of x, of which there are as many, ties going to the lower place; or those that a guess
 /// gives.
 void select_largest(const ConstTensor& x, const SparseRule& rule, float* residual, const Selection& selection,
@@ -294,7 +312,11 @@ void select_entries(const SparseEncode& job, const Selection& selection, StreamR
   switch (job.rule.kind) {
     case SparseRule::Kind::largest:
       if (job.rule.guesses) try_guess(job, selection, stream);
-      return select_largest(job.x, job.rule, copy, selection, stream);
+      select_largest(job.x, job.rule, copy, selection, stream);
+      if (job.rule.guess.memory == nullptr) return;
+      launch("find_least", find_least, job.rule.wanted, stream, job.x, selection);
+      launch("learn_threshold", learn_threshold, 1, stream, job.rule.guess, selection.state);
+      return;
     case SparseRule::Kind::largest_blocks: {
       const std::size_t blocks = sparse::units_of(shape.count, shape.block);
       launch("find_norms", find_norms, blocks * kColumns, stream, job.x, shape.block, blocks, job.rule.by_largest, copy,

@@ -17,6 +17,7 @@ struct SelectState {
   std::uint32_t chosen;
   std::uint32_t guess;        ///< a threshold to be tried first
   std::uint32_t guess_holds;  ///< it is the one: nothing has to be searched for
+  std::uint32_t closest;      ///< kMagnitudeMask less the least magnitude chosen, where a guess did not hold
   std::uint32_t most;         ///< largest magnitude of all elements; of the rule `random` only
 };
 
