@@ -46,6 +46,13 @@ class StepCache : public StepMemory {
     return entry.value;
   }
 
+  /// What was learned, whichever steps it serves.
+  [[nodiscard]] std::optional<Entry> learned(const Id& id) const {
+    const std::scoped_lock lock(mutex_);
+    const auto found = pieces_.find(id);
+    return found == pieces_.end() ? std::nullopt : std::optional<Entry>(found->second);
+  }
+
   /// Allocates when a piece is first seen.
   void store(const Id& id, std::uint64_t step, Value value) {
     const std::scoped_lock lock(mutex_);

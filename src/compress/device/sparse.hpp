@@ -12,14 +12,34 @@
 /// \file Sparsifiers on device memory: docs/adr/0010, "Sparsifiers". As in device/codecs.hpp, calls only launch.
 namespace gradwire::device {
 
+/// A threshold that serves later steps, in device memory; zero before it is first learned.
+struct StepThreshold {
+  std::uint64_t step;       ///< when it was learned
+  std::uint32_t magnitude;  ///< as bits; 0: not learned
+  std::uint32_t zero;
+};
+
+/// A threshold that is tried first, of the rule `largest`: it serves where at least 4/5 of those wanted and at most
+/// SparseShape::most elements reach it.
+struct ThresholdGuess {
+  std::size_t sample = 0;  ///< elements drawn, one of each of so many strata, with SparseRule's keys; 0: none are
+  std::size_t rank = 0;    ///< of the threshold in the sample, 1 the largest
+  StepThreshold* memory = nullptr;  ///< where no sample is drawn: what StepCache::find() would find is tried
+  std::uint64_t step = 0;
+  std::uint32_t refresh = 0;
+};
+
 /// What devices know how to choose.
 struct SparseRule {
   enum class Kind : std::uint8_t { largest, largest_blocks, random };
   Kind kind = Kind::largest;
-  RandomStream::Keys keys{};  ///< of Strata, random only
+  std::size_t wanted = 0;     ///< elements or blocks
+  RandomStream::Keys keys{};  ///< of Strata
   bool is_scaled = false;     ///< random only: values are multiplied by the number of elements of their stratum
   bool by_largest = false;    ///< blocks only: their norm is the largest magnitude, not l2
   bool takes_zeros = false;   ///< not random: where fewer than wanted are not zero, the first zeros go along
+  bool guesses = false;       ///< largest only
+  ThresholdGuess guess{};
 };
 
 /// What frames of one tensor have in common, whatever its data.

@@ -49,11 +49,14 @@ void sparse_encode(const SparseEncode& job, const FrameStart& start, const CodeV
   const std::size_t tiles = carver.take<std::uint64_t>(select_tiles(units));
   const std::size_t norms = carver.take<float>(shape.block == 0 ? 0 : units);
   const std::size_t places = carver.take<std::uint32_t>(shape.most);
+  const std::size_t sample = carver.take<float>(job.rule.guess.sample);
+  const std::size_t of_sample = carver.take<SelectState>(job.rule.guess.sample == 0 ? 0 : 1);
   const std::size_t values_at = carver.take<float>(coded);
   const cuda::Memory scratch(carver.bytes(), stream);
   const auto at = [&](std::size_t offset) { return static_cast<void*>(scratch.data() + offset); };
   const Selection selection{static_cast<SelectState*>(at(state)), static_cast<std::uint64_t*>(at(tiles)),
-                            static_cast<float*>(at(norms)), static_cast<std::uint32_t*>(at(places))};
+                            static_cast<float*>(at(norms)),       static_cast<std::uint32_t*>(at(places)),
+                            static_cast<float*>(at(sample)),      static_cast<SelectState*>(at(of_sample))};
   select_entries(job, selection, stream);
   launch("write_frame", write_frame, shape.capacity / sizeof(std::uint32_t), stream, job, start, selection);
   if (shape.values != Kind::frame) return;

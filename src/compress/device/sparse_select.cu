@@ -57,6 +57,7 @@ __device__ sparse::Cut cut_of(const SelectState& state, bool takes_zeros) {
 __global__ void __launch_bounds__(kBlockThreads)
     count_digits(const ConstTensor x, unsigned which, sparse::Digit digit, std::size_t tiles, SelectState* state) {
   __shared__ std::uint32_t counts[1u << sparse::kHistogramBits];
+  if (state->guess_holds != 0) return;
   const unsigned bins = 1u << digit.width;
   for (unsigned bin = threadIdx.x; bin < bins; bin += kBlockThreads) counts[bin] = 0;
   const std::uint32_t prefix = state->prefix;
@@ -79,6 +80,7 @@ __global__ void __launch_bounds__(kBlockThreads)
 __global__ void __launch_bounds__(kBlockThreads)
     settle_digit(unsigned which, sparse::Digit digit, std::uint32_t wanted, SelectState* state) {
   __shared__ BlockSums shared;
+  if (state->guess_holds != 0) return;
   const std::uint32_t* const counts = state->counts[which];
   const std::uint32_t each = (1u << digit.width) / kBlockThreads;
   const std::uint32_t top = (1u << digit.width) - 1 - each * threadIdx.x;
@@ -94,10 +96,11 @@ __global__ void __launch_bounds__(kBlockThreads)
   state->rank = static_cast<std::uint32_t>(rank);
 }
 
-__global__ void __launch_bounds__(kBlockThreads)
-    count_tiles(const ConstTensor x, std::size_t tiles, const SelectState* state, std::uint64_t* counts) {
+__global__ void __launch_bounds__(kBlockThreads) count_tiles(const ConstTensor x, std::size_t tiles, bool of_guess,
+                                                             const SelectState* state, std::uint64_t* counts) {
   __shared__ BlockSums shared;
-  const std::uint32_t threshold = state->prefix;
+  if (state->guess_holds != 0) return;
+  const std::uint32_t threshold = of_guess ? state->guess : state->prefix;
   for (std::size_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
     const Strip strip = Strip::load(x, tile);
     std::uint64_t own = 0;
@@ -113,10 +116,26 @@ __global__ void __launch_bounds__(kBlockThreads)
 __global__ void __launch_bounds__(kBlockThreads)
     rank_tiles(std::size_t tiles, bool takes_zeros, SelectState* state, std::uint64_t* counts) {
   __shared__ BlockSums shared;
+  if (state->guess_holds != 0) return;
   const Ranks all{exclusive_sums(counts, tiles, shared)};
   if (threadIdx.x != 0) return;
   const sparse::Cut cut = cut_of(*state, takes_zeros);
   state->chosen = static_cast<std::uint32_t>(all.above() + (all.ties() < cut.ties ? all.ties() : cut.ties));
+}
+
+/// One block: the same, where the guess is good.
+__global__ void __launch_bounds__(kBlockThreads)
+    rank_guess(std::size_t tiles, const SparseRule rule, std::size_t most, SelectState* state, std::uint64_t* counts) {
+  __shared__ BlockSums shared;
+  const Ranks all{exclusive_sums(counts, tiles, shared)};
+  if (threadIdx.x != 0) return;
+  const std::size_t reach = all.above() + all.ties();
+  const bool takes_all = rule.guess.sample != 0 && state->guess == 1;  // there are no more that are not zero
+  if (reach > most || (5 * reach < 4 * rule.wanted && !takes_all)) return;
+  state->prefix = state->guess;
+  state->rank = ~0u;
+  state->chosen = static_cast<std::uint32_t>(reach);
+  state->guess_holds = 1;
 }
 
 /// Writes the places of what the cut takes, in order.
@@ -141,19 +160,80 @@ __global__ void __launch_bounds__(kBlockThreads)
   }
 }
 
-/// The places of the k largest of x, of which there are as many, ties going to the lower place.
-void select_largest(const ConstTensor& x, std::size_t k, bool takes_zeros, float* residual, const Selection& selection,
-                    StreamRef stream) {
+/// The cut that takes the k largest of x.
+void find_cut(const ConstTensor& x, std::size_t k, SelectState* state, StreamRef stream) {
   const std::size_t tiles = select_tiles(x.count);
-  const std::size_t counting = tiles < kCountingBlocks ? tiles : kCountingBlocks;
+  const std::size_t threads = std::min(tiles, kCountingBlocks) * kBlockThreads;
   for (unsigned which = 0; which < std::size(sparse::kDigits); ++which) {
     const sparse::Digit digit = sparse::kDigits[which];
-    launch("count_digits", count_digits, counting * kBlockThreads, stream, x, which, digit, tiles, selection.state);
-    launch("settle_digit", settle_digit, kBlockThreads, stream, which, digit, static_cast<std::uint32_t>(k),
-           selection.state);
+    launch("count_digits", count_digits, threads, stream, x, which, digit, tiles, state);
+    launch("settle_digit", settle_digit, kBlockThreads, stream, which, digit, static_cast<std::uint32_t>(k), state);
   }
+}
+
+/// One element of each of some strata.
+__global__ void __launch_bounds__(kBlockThreads)
+    draw_sample(const ConstTensor x, std::size_t size, RandomStream::Keys keys, float* sample) {
+  for (std::size_t j = thread_index(); j < size; j += thread_count())
+    sample[j] = load_element(x.data, x.dtype, sparse::Strata(j, size, x.count).next(keys).place);
+}
+
+/// One thread: what the sample or an earlier step says.
+__global__ void __launch_bounds__(kBlockThreads)
+    make_guess(const ThresholdGuess guess, const SelectState* of_sample, SelectState* state) {
+  if (thread_index() != 0) return;
+  if (guess.sample != 0) {
+    state->guess = of_sample->prefix == 0 ? 1 : of_sample->prefix;  // zeros do not reach it
+    return;
+  }
+  const StepThreshold& known = *guess.memory;
+  const bool serves = known.magnitude != 0 && guess.step > known.step && guess.step - known.step < guess.refresh;
+  state->guess = serves ? known.magnitude : ~0u;  // which nothing reaches
+}
+
+/// Tries the guess: rank_tiles() and what it needs then have nothing to do.
+void try_guess(const SparseEncode& job, const Selection& selection, StreamRef stream) {
+  const ThresholdGuess& guess = job.rule.guess;
+  if (guess.sample != 0) {
+    zero(selection.of_sample, sizeof(SelectState), stream);
+    launch("draw_sample", draw_sample, guess.sample, stream, job.x, guess.sample, job.rule.keys, selection.sample);
+    find_cut({selection.sample, guess.sample, DType::f32, Space::device}, guess.rank, selection.of_sample, stream);
+  }
+  launch("make_guess", make_guess, 1, stream, guess, selection.of_sample, selection.state);
+  const std::size_t tiles = select_tiles(job.x.count);
+  launch("count_tiles", count_tiles, tiles * kBlockThreads, stream, job.x, tiles, true, selection.state,
+         selection.tiles);
+  launch("rank_guess", rank_guess, kBlockThreads, stream, tiles, job.rule, job.shape.most, selection.state,
+         selection.tiles);
+}
+
+/// What the threshold would have been that gives what was chosen, where a guess did not hold.
+__global__ void __launch_bounds__(kBlockThreads) find_least(const ConstTensor x, const Selection selection) {
+  if (selection.state->guess_holds != 0) return;
+  std::uint32_t closest = 0;
+  for (std::size_t e = thread_index(); e < selection.state->chosen; e += thread_count()) {
+    const float value = load_element(x.data, x.dtype, selection.places[e]);
+    closest = std::max(closest, sparse::kMagnitudeMask - sparse::magnitude(value));
+  }
+  closest = __reduce_max_sync(kAllLanes, closest);
+  if (threadIdx.x % kWarp == 0) atomicMax(&selection.state->closest, closest);
+}
+
+/// One thread: for later steps.
+__global__ void __launch_bounds__(kBlockThreads) learn_threshold(const ThresholdGuess guess, const SelectState* state) {
+  if (thread_index() != 0 || state->guess_holds != 0 || state->chosen == 0) return;
+  *guess.memory = {guess.step, sparse::kMagnitudeMask - state->closest, 0};
+}
+
+/// The places of the k largest of x, of which there are as many, ties going to the lower place; or those that a guess
+/// gives.
+void select_largest(const ConstTensor& x, const SparseRule& rule, float* residual, const Selection& selection,
+                    StreamRef stream) {
+  find_cut(x, rule.wanted, selection.state, stream);
+  const std::size_t tiles = select_tiles(x.count);
   const std::size_t threads = tiles * kBlockThreads;
-  launch("count_tiles", count_tiles, threads, stream, x, tiles, selection.state, selection.tiles);
+  const bool takes_zeros = rule.takes_zeros;
+  launch("count_tiles", count_tiles, threads, stream, x, tiles, false, selection.state, selection.tiles);
   launch("rank_tiles", rank_tiles, kBlockThreads, stream, tiles, takes_zeros, selection.state, selection.tiles);
   launch("take_tiles", take_tiles, threads, stream, x, tiles, takes_zeros, selection.state, selection.tiles, residual,
          selection.places);
@@ -231,13 +311,18 @@ void select_entries(const SparseEncode& job, const Selection& selection, StreamR
   float* const copy = job.residual == job.x.data ? nullptr : job.residual;
   switch (job.rule.kind) {
     case SparseRule::Kind::largest:
-      return select_largest(job.x, shape.most, job.rule.takes_zeros, copy, selection, stream);
+      if (job.rule.guesses) try_guess(job, selection, stream);
+      select_largest(job.x, job.rule, copy, selection, stream);
+      if (job.rule.guess.memory == nullptr) return;
+      launch("find_least", find_least, job.rule.wanted, stream, job.x, selection);
+      launch("learn_threshold", learn_threshold, 1, stream, job.rule.guess, selection.state);
+      return;
     case SparseRule::Kind::largest_blocks: {
       const std::size_t blocks = sparse::units_of(shape.count, shape.block);
       launch("find_norms", find_norms, blocks * kColumns, stream, job.x, shape.block, blocks, job.rule.by_largest, copy,
              selection.norms);
       const ConstTensor norms(selection.norms, blocks, DType::f32, Space::device);
-      return select_largest(norms, shape.most, job.rule.takes_zeros, nullptr, selection, stream);
+      return select_largest(norms, job.rule, nullptr, selection, stream);
     }
     case SparseRule::Kind::random: {
       const std::size_t tiles = select_tiles(shape.count);

@@ -10,7 +10,8 @@ namespace gradwire::sparse {
 /// paper nudges a threshold that has drifted; here the step that notices corrects it by an exact choice, which costs
 /// that step one pass more and keeps kept() proven.
 ///
-/// Choices depend on the steps before. A step that is repeated gives what it gave.
+/// Choices depend on the steps before. A step that is repeated gives what it gave. On a device, thresholds stay in its
+/// memory: what save() and restore() are called between must be done.
 class AdaptiveThreshold final : public Selection {
  public:
   AdaptiveThreshold(const Density& density, std::uint32_t refresh);
@@ -20,6 +21,8 @@ class AdaptiveThreshold final : public Selection {
   std::size_t select(const Choice& choice, const Entries& out) const override;
   [[nodiscard]] double kept(std::size_t count) const override;
   [[nodiscard]] StepMemory* memory() const override;
+  /// Allocates device memory, and waits for it, when a piece is first seen.
+  [[nodiscard]] std::optional<device::SparseRule> device_rule(std::size_t count, const RandomKey& key) const override;
 
  private:
   class Cache;

@@ -41,8 +41,8 @@ double BlockTopK::kept(std::size_t count) const {
   return m / (m + (n - m) * static_cast<double>(std::min(block_, count)));
 }
 
-std::optional<device::SparseRule> BlockTopK::device_rule(const RandomKey&) const {
-  device::SparseRule rule{device::SparseRule::Kind::largest_blocks};
+std::optional<device::SparseRule> BlockTopK::device_rule(std::size_t count, const RandomKey&) const {
+  device::SparseRule rule{device::SparseRule::Kind::largest_blocks, density_.of(blocks(count))};
   rule.by_largest = norm_ == Norm::linf;
   return rule;
 }

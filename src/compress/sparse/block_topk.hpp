@@ -15,7 +15,8 @@ class BlockTopK final : public Selection {
   std::size_t select(const Choice& choice, const Entries& out) const override;
   [[nodiscard]] double kept(std::size_t count) const override;
   [[nodiscard]] std::size_t block() const override { return block_; }
-  [[nodiscard]] std::optional<device::SparseRule> device_rule(const RandomKey&) const override;
+  [[nodiscard]] bool fills_frames() const override { return true; }
+  [[nodiscard]] std::optional<device::SparseRule> device_rule(std::size_t count, const RandomKey&) const override;
 
  private:
   [[nodiscard]] std::size_t blocks(std::size_t count) const noexcept { return (count + block_ - 1) / block_; }

@@ -91,6 +91,9 @@ device::SparseShape SparseCompressor::device_shape(std::size_t count) const {
   // The size of such a frame, and how many elements it has, must be known before anything is chosen.
   if (!values_.compressor().traits().fixed_size)
     fail(Errc::unsupported, "{}: on device memory, values are coded by compressors whose frames have one size", spec_);
+  if (!selection_->fills_frames())
+    fail(Errc::unsupported, "{}: on device memory, such values are of a number of elements that is known beforehand",
+         spec_);
   if (shape.block != 0 && count % shape.block != 0 && max_entries(count) != count)
     fail(Errc::unsupported, "{}: on device memory, such values are of whole blocks: {} elements are no multiple of {}",
          spec_, count, shape.block);
@@ -102,7 +105,7 @@ std::size_t SparseCompressor::encode_on_device(ConstTensor x, Bytes out, Tensor 
                                                StreamRef stream) const {
   const auto identity = frame::Identity{frame::Codec::sparse, static_cast<std::uint32_t>(values_.kind())};
   const frame::OnDevice made = frame::begin_device(*this, identity, x, out, residual, stream);
-  std::optional<device::SparseRule> rule = selection_->device_rule(key);
+  std::optional<device::SparseRule> rule = selection_->device_rule(x.count, key);
   if (!rule) fail(Errc::unsupported, "{} chooses in host memory only", spec_);
   rule->takes_zeros = values_.kind() == sparse::ValueCoding::Kind::frame;
   const auto code = [&](Tensor values, Bytes section) {

@@ -29,34 +29,36 @@ void find_threshold(const Entries& out, std::size_t n, std::uint32_t* threshold)
 
 }  // namespace
 
+SamplePlan SamplePlan::of(std::size_t count, std::size_t k) noexcept {
+  const std::size_t size = sample_size(count, k);
+  return {size, static_cast<double>(k) * static_cast<double>(size) / static_cast<double>(count)};
+}
+
+std::size_t SamplePlan::rank(double share) const noexcept {
+  return std::max<std::size_t>(static_cast<std::size_t>(share * expected), 1);
+}
+
 Sample::Sample(const Choice& choice, std::size_t k)
-    : count_(choice.x.count),
-      size_(sample_size(count_, k)),
-      expected_(static_cast<double>(k) * static_cast<double>(size_) / static_cast<double>(count_)),
-      memory_(scratch(Use::survivors, size_)) {
+    : count_(choice.x.count), plan_(SamplePlan::of(count_, k)), memory_(scratch(Use::survivors, plan_.size)) {
   const RandomStream::Keys keys = place_keys(choice.key);
-  Strata strata(0, size_, count_);
-  for (std::size_t j = 0; j < size_; ++j)
+  Strata strata(0, plan_.size, count_);
+  for (std::size_t j = 0; j < plan_.size; ++j)
     memory_.index[j] = magnitude(load_f32(choice.x.data, choice.x.dtype, strata.next(keys).place));
 }
 
 std::size_t Sample::generous_rank() const noexcept {
-  const double strays = 4 * std::sqrt(expected_) + 8;
-  return std::min(static_cast<std::size_t>(expected_ + strays), size_);
+  const double strays = 4 * std::sqrt(plan_.expected) + 8;
+  return std::min(static_cast<std::size_t>(plan_.expected + strays), plan_.size);
 }
 
 std::size_t Sample::generous_count() const noexcept {
-  const double share = static_cast<double>(generous_rank()) / static_cast<double>(size_);
+  const double share = static_cast<double>(generous_rank()) / static_cast<double>(plan_.size);
   return static_cast<std::size_t>(share * static_cast<double>(count_));
 }
 
-std::uint32_t Sample::share_of_k(double share) const {
-  return at(std::max<std::size_t>(static_cast<std::size_t>(share * expected_), 1));
-}
-
 std::uint32_t Sample::at(std::size_t rank) const {
-  std::memcpy(memory_.keys, memory_.index, 4 * size_);
-  return std::max(cut_keys(memory_.keys, size_, rank).threshold, 1u);
+  std::memcpy(memory_.keys, memory_.index, 4 * plan_.size);
+  return std::max(cut_keys(memory_.keys, plan_.size, rank).threshold, 1u);
 }
 
 bool Survivors::gather(Scanner& scanner, std::uint32_t threshold) {

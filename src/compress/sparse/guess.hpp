@@ -12,20 +12,32 @@ namespace gradwire::sparse {
   return count > 32768 && k < count / 8;
 }
 
+/// How large a sample is, and what it is for.
+struct SamplePlan {
+  std::size_t size;
+  double expected;  ///< how many of the sample the k chosen elements are, on average
+
+  /// Of a tensor that has entries to choose, 1 <= k.
+  static SamplePlan of(std::size_t count, std::size_t k) noexcept;
+  /// Place in the sample, 1 the largest, of a threshold that `share` of k elements reach on average.
+  [[nodiscard]] std::size_t rank(double share) const noexcept;
+  /// Of fewer, their number strays too far for a guess from both sides.
+  [[nodiscard]] bool is_trusted() const noexcept { return expected >= 32; }
+};
+
 /// Magnitudes of one element of each of some strata, drawn at random. They lie where Survivors will: ask first.
 class Sample {
  public:
   /// Of a tensor that has entries to choose, 1 <= k.
   Sample(const Choice& choice, std::size_t k);
 
-  /// How many of the sample the k chosen elements are, on average.
-  [[nodiscard]] double expected() const noexcept { return expected_; }
+  [[nodiscard]] const SamplePlan& plan() const noexcept { return plan_; }
   /// A threshold that fewer than k elements reach once in some ten thousand times.
   [[nodiscard]] std::uint32_t generous() const { return at(generous_rank()); }
   /// How many elements reach it on average.
   [[nodiscard]] std::size_t generous_count() const noexcept;
   /// One that `share` of k elements reach on average.
-  [[nodiscard]] std::uint32_t share_of_k(double share) const;
+  [[nodiscard]] std::uint32_t share_of_k(double share) const { return at(plan_.rank(share)); }
 
  private:
   [[nodiscard]] std::size_t generous_rank() const noexcept;
@@ -33,8 +45,7 @@ class Sample {
   [[nodiscard]] std::uint32_t at(std::size_t rank) const;
 
   std::size_t count_;
-  std::size_t size_;
-  double expected_;
+  SamplePlan plan_;
   Scratch memory_;
 };
 

@@ -53,8 +53,8 @@ std::size_t RandomK::select(const Choice& choice, const Entries& out) const {
   return k;
 }
 
-std::optional<device::SparseRule> RandomK::device_rule(const RandomKey& key) const {
-  device::SparseRule rule{device::SparseRule::Kind::random, place_keys(key)};
+std::optional<device::SparseRule> RandomK::device_rule(std::size_t count, const RandomKey& key) const {
+  device::SparseRule rule{device::SparseRule::Kind::random, density_.of(count), place_keys(key)};
   rule.is_scaled = unbiased();
   return rule;
 }

@@ -17,7 +17,8 @@ class RandomK final : public Selection {
   [[nodiscard]] double kept(std::size_t count) const override;
   [[nodiscard]] double error_bound(std::size_t count, const CodingError& coding) const override;
   [[nodiscard]] bool unbiased() const override { return scale_ == Scale::unbiased; }
-  [[nodiscard]] std::optional<device::SparseRule> device_rule(const RandomKey& key) const override;
+  [[nodiscard]] bool fills_frames() const override { return true; }
+  [[nodiscard]] std::optional<device::SparseRule> device_rule(std::size_t count, const RandomKey& key) const override;
   [[nodiscard]] bool is_seeded() const override { return true; }
   [[nodiscard]] std::optional<RandomStream::Keys> seed(const RandomKey& key) const override { return place_keys(key); }
   [[nodiscard]] std::unique_ptr<const IntegerCoder> coder() const override;

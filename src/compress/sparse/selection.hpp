@@ -50,8 +50,12 @@ class Selection {
   [[nodiscard]] virtual bool takes_largest() const noexcept { return false; }
   /// What it learned of earlier steps; null where it does not.
   [[nodiscard]] virtual StepMemory* memory() const { return nullptr; }
+  /// Whether as many as max_entries are chosen, where as many are not zero.
+  [[nodiscard]] virtual bool fills_frames() const { return false; }
   /// What encodes on device memory; none where only hosts choose so.
-  [[nodiscard]] virtual std::optional<device::SparseRule> device_rule(const RandomKey&) const { return {}; }
+  [[nodiscard]] virtual std::optional<device::SparseRule> device_rule(std::size_t, const RandomKey&) const {
+    return {};
+  }
   /// Where all ranks can draw the same places: what sums the values at them. Null elsewhere.
   [[nodiscard]] virtual std::unique_ptr<const IntegerCoder> coder() const { return nullptr; }
 };

@@ -13,9 +13,8 @@ class ExactTopK final : public Selection {
   std::size_t select(const Choice& choice, const Entries& out) const override;
   [[nodiscard]] double kept(std::size_t count) const override;
   [[nodiscard]] bool takes_largest() const noexcept override { return true; }
-  [[nodiscard]] std::optional<device::SparseRule> device_rule(const RandomKey&) const override {
-    return device::SparseRule{};
-  }
+  [[nodiscard]] bool fills_frames() const override { return true; }
+  [[nodiscard]] std::optional<device::SparseRule> device_rule(std::size_t count, const RandomKey& key) const override;
 
  private:
   Density density_;
@@ -32,6 +31,7 @@ class SampledTopK final : public Selection {
   [[nodiscard]] std::size_t max_entries(std::size_t count) const override { return density_.of(count); }
   std::size_t select(const Choice& choice, const Entries& out) const override;
   [[nodiscard]] double kept(std::size_t count) const override;
+  [[nodiscard]] std::optional<device::SparseRule> device_rule(std::size_t count, const RandomKey& key) const override;
 
  private:
   Density density_;
