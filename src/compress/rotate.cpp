@@ -128,6 +128,7 @@ RotateCompressor::RotateCompressor(const RotateParams& params, Compressor inner)
 CompressorTraits RotateCompressor::traits() const noexcept {
   CompressorTraits traits;
   traits.fixed_size = inner_.traits().fixed_size;
+  traits.on_device = inner_.traits().fixed_size && inner_.traits().on_device;
   traits.unbiased = inner_.traits().unbiased && params_.scale == RotateScale::none && params_.clip == 0;
   traits.block_elems = std::lcm(layout_.block, inner_.traits().block_elems);
   return traits;

@@ -29,5 +29,31 @@ INSTANTIATE_TEST_SUITE_P(Casts, Compressors, ::testing::Values("none", "f16", "b
 INSTANTIATE_TEST_SUITE_P(Quantisers, Compressors, ::testing::ValuesIn(quantisers()), test_name);
 INSTANTIATE_TEST_SUITE_P(Natural, Compressors, ::testing::Values("natural(nearest)", "natural(stochastic)"), test_name);
 
+class CompressorTraitsOnDevice : public DeviceTest {};
+
+/// Of every compressor that there is: what says that it takes device memory does, all else refuses.
+TEST_F(CompressorTraitsOnDevice, AreTrue) {
+  constexpr std::size_t kCount = 8192;
+  const device::Stream stream;
+  std::vector<std::string> specs{"topk(0.01)|q4", "topk(0.01)|zstd", "q4|zstd", "rotate(q4)", "ternary(pack=bits)"};
+  for (const CompressorInfo& row : list_compressors()) specs.push_back(row.example);
+  for (const std::string& spec : specs) {
+    const Compressor compressor = make_compressor(spec);
+    if (compressor.low_rank() != nullptr) continue;
+    const OnDevice x(kCount * sizeof(float));
+    device::zero(x.data(), kCount * sizeof(float), stream.ref());
+    const OnDevice frame(compressor.max_frame_size(kCount, DType::f32));
+    bool is_taken = true;
+    try {
+      (void)compressor.encode(x.tensor(kCount), frame.bytes(), {}, {}, stream.ref());
+      (void)compressor.decode(frame.bytes(), x.tensor(kCount), Write::assign, stream.ref());
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Errc::unsupported) << spec << ": " << error.what();
+      is_taken = false;
+    }
+    EXPECT_EQ(is_taken, compressor.traits().on_device) << spec;
+  }
+}
+
 }  // namespace
 }  // namespace gradwire::testing
