@@ -4,7 +4,12 @@ namespace gradwire::testing {
 namespace {
 
 std::vector<std::string> quantisers() {
-  std::vector<std::string> specs{"sign", "ternary(pack=bits)", "ternary(pack=bits,bucket=96,clip=2.5)"};
+  std::vector<std::string> specs{"sign",
+                                 "ternary(pack=bits)",
+                                 "ternary(pack=bits,bucket=96,clip=2.5)",
+                                 "ternary(pack=trits)",
+                                 "ternary(pack=trits,bucket=96,clip=2.5)",
+                                 "ternary(pack=trits,bucket=32)"};
   const auto add = [&](int bits, int bucket, std::string_view norm, std::string_view round) {
     specs.push_back(fmt::format("quantize(bits={},bucket={},norm={},round={})", bits, bucket, norm, round));
   };
