@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <tuple>
 
+#include "base/fail.hpp"
+#include "compress/device/codecs.hpp"
 #include "compress/frame.hpp"
 #include "compress/isa.hpp"
 #include "compress/kernels.hpp"
@@ -53,8 +55,10 @@ Codebook LearnedCompressor::levels_for(ConstTensor x, const RandomKey& key) cons
 
 std::size_t LearnedCompressor::encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key,
                                       StreamRef stream) const {
-  const std::size_t frame_bytes =
-      frame::begin_fixed(*this, {frame::Codec::levels, params_.options()}, x, out, residual, stream);
+  if (x.space == Space::device)
+    fail(Errc::unsupported, "{} learns its levels on a host: it encodes host memory only; device memory is decoded",
+         spec_);
+  const std::size_t frame_bytes = frame::begin_fixed(*this, identity(), x, out, residual, stream);
   const Codebook codebook = levels_for(x, key);
   const std::size_t encoded = isa::kernels<QuantizeKernels>().encode(
       {params_, x, out.data + frame::kHeaderBytes, static_cast<float*>(residual.data), key, codebook.data()});
@@ -64,8 +68,14 @@ std::size_t LearnedCompressor::encode(ConstTensor x, Bytes out, Tensor residual,
 }
 
 std::size_t LearnedCompressor::decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const {
-  const frame::Opened opened = frame::open_fixed(*this, {frame::Codec::levels, params_.options()}, in, y, stream);
-  isa::kernels<QuantizeKernels>().decode({params_, in.data + frame::kHeaderBytes, y, write});
+  const kernels::QuantizeDecode job{params_, in.data + frame::kHeaderBytes, y, write};
+  if (y.space == Space::device) {
+    const frame::OnDevice found = frame::open_device(*this, identity(), in, y, stream);
+    device::quantize_decode(job, found.start, stream);
+    return found.bytes;
+  }
+  const frame::Opened opened = frame::open_fixed(*this, identity(), in, y, stream);
+  isa::kernels<QuantizeKernels>().decode(job);
   return opened.bytes;
 }
 

@@ -3,6 +3,7 @@
 #include <string>
 #include <string_view>
 
+#include "compress/frame.hpp"
 #include "compress/learn_levels.hpp"
 #include "compress/quantize_params.hpp"
 
@@ -12,7 +13,8 @@ namespace gradwire {
 
 /// `quantize(levels=learned)`: levels found by Lloyd-Max (Lloyd, IEEE Trans. IT 28(2), 1982) on a sample of the input,
 /// sent along, 2 to 4 bits an element. With refresh=1 every encode learns its own; else a piece of a parameter, as one
-/// rank sends it, keeps its levels for `refresh` steps, and what they are depends on the history of the run.
+/// rank sends it, keeps its levels for `refresh` steps, and what they are depends on the history of the run. Frames in
+/// device memory are decoded, but not encoded: levels are learned on a host.
 class LearnedCompressor {
  public:
   struct Options {
@@ -36,6 +38,7 @@ class LearnedCompressor {
  private:
   class Cache;
 
+  [[nodiscard]] frame::Identity identity() const noexcept { return {frame::Codec::levels, params_.options()}; }
   [[nodiscard]] Codebook levels_for(ConstTensor x, const RandomKey& key) const;
 
   Options options_;

@@ -55,7 +55,7 @@ CompressorTraits QuantizeCompressor::traits() const noexcept {
   CompressorTraits traits;
   traits.unbiased = params_.round == Rounding::stochastic && params_.norm != Norm::clipped;
   traits.block_elems = params_.bucket;
-  traits.on_device = params_.packing == Packing::planes;
+  traits.on_device = true;
   return traits;
 }
 

@@ -23,6 +23,7 @@ bool has_spans(const std::string& spec) { return spec.starts_with("rotate") || s
 /// One encode and its decodes, on both.
 void compare(const Compressor& compressor, DType dtype, std::size_t count) {
   SCOPED_TRACE(fmt::format("{} {} count={}", compressor.spec(), name(dtype), count));
+  EXPECT_TRUE(compressor.traits().on_device);
   const RandomKey key{7, 11, ParamId{13}, (std::uint64_t{1} << 33) - 70};
   const Values x(mixed_gradients(count, static_cast<unsigned>(count + 3)), dtype);
   const std::size_t room = compressor.max_frame_size(count, dtype);

@@ -4,7 +4,12 @@ namespace gradwire::testing {
 namespace {
 
 std::vector<std::string> quantisers() {
-  std::vector<std::string> specs{"sign", "ternary(pack=bits)", "ternary(pack=bits,bucket=96,clip=2.5)"};
+  std::vector<std::string> specs{"sign",
+                                 "ternary(pack=bits)",
+                                 "ternary(pack=bits,bucket=96,clip=2.5)",
+                                 "ternary(pack=trits)",
+                                 "ternary(pack=trits,bucket=96,clip=2.5)",
+                                 "ternary(pack=trits,bucket=32)"};
   const auto add = [&](int bits, int bucket, std::string_view norm, std::string_view round) {
     specs.push_back(fmt::format("quantize(bits={},bucket={},norm={},round={})", bits, bucket, norm, round));
   };
@@ -23,6 +28,55 @@ std::vector<std::string> quantisers() {
       specs.push_back(fmt::format("quantize(bits=4,bucket={},round={},levels=exponential)", bucket, round));
   }
   return specs;
+}
+
+/// Levels are learned on hosts, whose frames devices read.
+class LearnedLevels : public DeviceTest {};
+
+TEST_F(LearnedLevels, AreDecodedAndNotEncoded) {
+  const device::Stream stream;
+  for (const int bits : {2, 3, 4}) {
+    for (const std::size_t count : kCounts) {
+      const Compressor compressor = make_compressor(fmt::format("quantize(bits={},bucket=96,levels=learned)", bits));
+      EXPECT_FALSE(compressor.traits().on_device);
+      const Encoded encoded = encode(compressor, Values(mixed_gradients(count, 3), DType::f32).tensor());
+      const OnDevice frame(encoded.frame.data(), encoded.frame.size(), stream.ref());
+      for (const DType dtype : kDTypes) {
+        for (const Write write : {Write::assign, Write::add}) {
+          Values y(mixed_gradients(count, 99), dtype);
+          const OnDevice output(y.tensor(), stream.ref());
+          (void)compressor.decode(encoded.bytes(), y.tensor(), write);
+          ASSERT_EQ(compressor.decode(frame.bytes(), output.tensor(count, dtype), write, stream.ref()),
+                    encoded.frame.size());
+          ASSERT_EQ(output.read(stream.ref()), bytes_of(y.tensor())) << bits << ' ' << count << ' ' << name(dtype);
+        }
+      }
+      std::string message;
+      EXPECT_EQ(
+          code_of(
+              [&] { (void)compressor.encode(OnDevice(count * 4).tensor(count), frame.bytes(), {}, {}, stream.ref()); },
+              &message),
+          Errc::unsupported);
+      EXPECT_NE(message.find("learns its levels on a host"), std::string::npos) << message;
+    }
+  }
+}
+
+/// Bytes above 242, which nobody writes, read as 242.
+class Trits : public DeviceTest {};
+
+TEST_F(Trits, OfAnyBytesHaveTheHostsValues) {
+  constexpr std::size_t kCount = 5 * 16 * 16;  // each byte once
+  const device::Stream stream;
+  const Compressor compressor = make_compressor("ternary(pack=trits)");
+  Encoded encoded = encode(compressor, Values(normal_gradients(kCount, 3), DType::f32).tensor());
+  for (std::size_t i = 0; i < 256; ++i) encoded.frame[encoded.frame.size() - 256 + i] = static_cast<std::byte>(i);
+  const OnDevice frame(encoded.frame.data(), encoded.frame.size(), stream.ref());
+  const OnDevice output(kCount * sizeof(float));
+  (void)compressor.decode(frame.bytes(), output.tensor(kCount), Write::assign, stream.ref());
+  Values y(kCount, DType::f32);
+  (void)compressor.decode(encoded.bytes(), y.tensor(), Write::assign);
+  EXPECT_EQ(output.read(stream.ref()), bytes_of(y.tensor()));
 }
 
 INSTANTIATE_TEST_SUITE_P(Casts, Compressors, ::testing::Values("none", "f16", "bf16"), test_name);

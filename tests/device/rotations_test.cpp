@@ -14,6 +14,7 @@ std::vector<std::string> rotations() {
   specs.push_back("rotate(sign(bucket=8192),block=8192,scale=unbiased,clip=3)");
   specs.push_back("rotate(natural,block=256)");
   specs.push_back("rotate(mx4(round=stochastic),block=512,scale=contractive)");
+  specs.push_back("rotate(ternary,block=256)");
   specs.push_back("thc");
   return specs;
 }

@@ -36,6 +36,7 @@ void minifloat_encode(const kernels::MinifloatEncode& job, const FrameStart& sta
 void minifloat_decode(const kernels::MinifloatDecode& job, const FrameStart& expected, StreamRef stream);
 
 /// The same of frames behind one another, the first of which these are of; `x` and `y` are the first frame's.
+/// Throws Errc::unsupported for codes packed as trits.
 void quantize_encode(const kernels::QuantizeEncode& job, const FrameStart& start, const FrameRun& run,
                      StreamRef stream);
 void quantize_decode(const kernels::QuantizeDecode& job, const FrameStart& expected, const FrameRun& run,

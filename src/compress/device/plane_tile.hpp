@@ -66,23 +66,29 @@ template <class Layout>
   return values;
 }
 
+/// visit_words() of one plane, if there is one. Its width is known when kernels are compiled, so that codes stay in
+/// registers.
+template <std::size_t width, class Layout, class Visit>
+GRADWIRE_HD void visit_plane(const Layout& layout, const PlaneTile& tile, unsigned& code_bit, const Visit& visit) {
+  if (!layout.has_plane(width)) return;
+  constexpr std::uint32_t kMask = ((1u << width) - 1u) * 0x0101'0101u;
+  const std::size_t words = tile.words(layout, width);
+  const std::size_t offset = tile.word_offset(layout, width);
+  GRADWIRE_UNROLL
+  for (std::size_t w = 0; w < width; ++w)
+    visit(offset + w * PlaneTile::kRowElems, w * (8 / width), width, code_bit, kMask, w < words);
+  code_bit += static_cast<unsigned>(width);
+}
+
 /// Calls visit(where the word lies in the payload, first row of its rows_a_word, width, the code's first bit, a mask of
 /// width bits for each column, whether the word is there) for each of the tile's words, plane by plane.
 template <class Layout, class Visit>
-GRADWIRE_HD void visit_words(const Layout& layout, const PlaneTile& tile, Visit visit) {
+GRADWIRE_HD void visit_words(const Layout& layout, const PlaneTile& tile, const Visit& visit) {
   unsigned code_bit = 0;
-  GRADWIRE_UNROLL
-  for (int step = 0; step < 4; ++step) {
-    const std::size_t width = std::size_t{8} >> step;
-    if (!layout.has_plane(width)) continue;
-    const std::uint32_t mask = ((1u << width) - 1u) * 0x0101'0101u;
-    const std::size_t words = tile.words(layout, width);
-    const std::size_t offset = tile.word_offset(layout, width);
-    GRADWIRE_UNROLL
-    for (std::size_t w = 0; w < width; ++w)
-      visit(offset + w * PlaneTile::kRowElems, w * (8 / width), width, code_bit, mask, w < words);
-    code_bit += static_cast<unsigned>(width);
-  }
+  visit_plane<8>(layout, tile, code_bit, visit);
+  visit_plane<4>(layout, tile, code_bit, visit);
+  visit_plane<2>(layout, tile, code_bit, visit);
+  visit_plane<1>(layout, tile, code_bit, visit);
 }
 
 /// Codes of a tile's elements: a byte for each column.

@@ -1,6 +1,7 @@
 #include "compress/device/codecs.hpp"
 #include "compress/device/launch.cuh"
 #include "compress/device/quantize_tile.hpp"
+#include "compress/device/trit_tile.hpp"
 
 #include "gradwire/error.hpp"
 
@@ -28,14 +29,16 @@ __device__ BucketScale settle(const kernels::QuantizeEncode& job, const Quantize
 }
 
 /// The job of one of a run's frames, as a row of blocks does it.
-__device__ kernels::QuantizeEncode job_of(kernels::QuantizeEncode job, const FrameRun& run, std::size_t frame) {
+[[nodiscard]] __device__ kernels::QuantizeEncode job_of(kernels::QuantizeEncode job, const FrameRun& run,
+                                                        std::size_t frame) {
   job.x.data = static_cast<const std::byte*>(job.x.data) + frame * run.elements * size_of(job.x.dtype);
   job.payload += frame * run.bytes;
   if (job.residual != nullptr) job.residual += frame * run.elements;
   job.key.first_element += frame * run.elements;
   return job;
 }
-__device__ kernels::QuantizeDecode job_of(kernels::QuantizeDecode job, const FrameRun& run, std::size_t frame) {
+[[nodiscard]] __device__ kernels::QuantizeDecode job_of(kernels::QuantizeDecode job, const FrameRun& run,
+                                                        std::size_t frame) {
   job.payload += frame * run.bytes;
   job.y.data = static_cast<std::byte*>(job.y.data) + frame * run.elements * size_of(job.y.dtype);
   return job;
@@ -124,6 +127,24 @@ __global__ void __launch_bounds__(kBlockThreads)
   }
 }
 
+/// A thread a tile of trits, without runs.
+__global__ void __launch_bounds__(kBlockThreads)
+    pack_trits(const kernels::QuantizeEncode job, const BucketScale* scales, std::size_t tiles) {
+  for (std::size_t tile = thread_index(); tile < tiles; tile += thread_count()) encode_trits(job, tile, scales);
+}
+
+__global__ void __launch_bounds__(kBlockThreads)
+    unpack_trits(const kernels::QuantizeDecode job, const FrameStart expected, std::size_t tiles) {
+  const bool is_ours = has_start(job.payload, expected);
+  for (std::size_t tile = thread_index(); tile < tiles; tile += thread_count()) {
+    if (is_ours) {
+      decode_trits(job, tile);
+    } else {
+      spoil_trits(job, tile);
+    }
+  }
+}
+
 __device__ void decode_frame(const kernels::QuantizeDecode& job, const FrameStart& expected, std::size_t tiles) {
   const bool is_ours = has_start(job.payload, expected);
   for (std::size_t tile = thread_index(); tile < tiles; tile += thread_count()) {
@@ -141,11 +162,6 @@ __global__ void __launch_bounds__(kBlockThreads)
     decode_frame(job_of(job, run, frame), expected, tiles);
 }
 
-void require_planes(const QuantizeParams& params) {
-  if (params.packing != Packing::planes)
-    throw Error(Errc::unsupported, "codes packed as trits are not for device memory");
-}
-
 void launch_encode_buckets(const QuantizeSum& sum, const FrameStart& start, const FrameRun& run, StreamRef stream) {
   const QuantizeLayout layout{sum.own.params, sum.own.x.count};
   const std::size_t threads = layout.buckets() * tiles_a_bucket(sum.own.params);
@@ -156,12 +172,17 @@ void launch_encode_buckets(const QuantizeSum& sum, const FrameStart& start, cons
 
 void quantize_encode(const kernels::QuantizeEncode& job, const FrameStart& start, const FrameRun& run,
                      StreamRef stream) {
-  require_planes(job.params);
-  if (has_whole_tiles(job.params)) return launch_encode_buckets({job}, start, run, stream);
+  const bool trits = job.params.packing == Packing::trits;
+  if (trits && run.frames != 1) throw Error(Errc::unsupported, "codes packed as trits are encoded a frame at a time");
+  if (has_whole_tiles(job.params) && !trits) return launch_encode_buckets({job}, start, run, stream);
   const QuantizeLayout layout{job.params, job.x.count};
   const cuda::Memory scratch(run.frames * layout.buckets() * sizeof(BucketScale), stream);
   auto* const scales = reinterpret_cast<BucketScale*>(scratch.data());
   launch_rows("find_scales", find_scales, layout.buckets() * kWarp, run.frames, stream, job, scales, start, run);
+  if (trits) {
+    const std::size_t tiles = TritTile::count(layout);
+    return launch("pack_trits", pack_trits, tiles, stream, job, scales, tiles);
+  }
   const std::size_t tiles = QuantizeTile::count(layout);
   launch_rows("pack_codes", pack_codes, tiles, run.frames, stream, job, scales, tiles, run);
 }
@@ -171,8 +192,8 @@ void quantize_encode(const kernels::QuantizeEncode& job, const FrameStart& start
 }
 
 void quantize_sum(const QuantizeSum& sum, const FrameStart& start, StreamRef stream) {
-  require_planes(sum.own.params);
-  if (!has_whole_tiles(sum.own.params) || needs_sums(sum.own.params.norm) || sum.own.x.dtype != DType::f32)
+  if (sum.own.params.packing == Packing::trits || !has_whole_tiles(sum.own.params) || needs_sums(sum.own.params.norm) ||
+      sum.own.x.dtype != DType::f32)
     throw Error(Errc::unsupported,
                 "sums are encoded in one kernel for buckets of 128 elements and multiples, norms linf and minmax, f32");
   launch_encode_buckets(sum, start, {}, stream);
@@ -180,8 +201,13 @@ void quantize_sum(const QuantizeSum& sum, const FrameStart& start, StreamRef str
 
 void quantize_decode(const kernels::QuantizeDecode& job, const FrameStart& expected, const FrameRun& run,
                      StreamRef stream) {
-  require_planes(job.params);
-  const std::size_t tiles = QuantizeTile::count(QuantizeLayout{job.params, job.y.count});
+  const QuantizeLayout layout{job.params, job.y.count};
+  if (job.params.packing == Packing::trits) {
+    if (run.frames != 1) throw Error(Errc::unsupported, "codes packed as trits are decoded a frame at a time");
+    const std::size_t tiles = TritTile::count(layout);
+    return launch("unpack_trits", unpack_trits, tiles, stream, job, expected, tiles);
+  }
+  const std::size_t tiles = QuantizeTile::count(layout);
   launch_rows("unpack_codes", unpack_codes, tiles, run.frames, stream, job, expected, tiles, run);
 }
 

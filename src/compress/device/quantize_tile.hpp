@@ -28,32 +28,39 @@ using QuantizeTile = PlaneTile;
   return norms;
 }
 
+/// Codes of `n` elements beside one another, a byte each; stores their residuals.
+[[nodiscard]] GRADWIRE_HD inline std::uint32_t encode_row(const kernels::QuantizeEncode& job, std::size_t first,
+                                                          std::size_t n, const float* values, const BucketScale& scale,
+                                                          TileRandom& random) {
+  const bool draws = job.params.round == Rounding::stochastic;
+  std::uint32_t codes = 0;
+  float lost[kRowPart];
+  GRADWIRE_UNROLL
+  for (std::size_t column = 0; column < kRowPart; ++column) {
+    if (column >= n) continue;
+    const float x = values[column];
+    const std::uint16_t r = draws ? random.at(job.key.first_element + first + column) : std::uint16_t{0};
+    const int code = code_of(job.params, scale, x, r, job.codebook);
+    codes |= static_cast<std::uint32_t>(code) << 8 * column;
+    lost[column] = x - value_of(job.params, scale, code, job.codebook);
+  }
+  if (job.residual != nullptr) store_row(job.residual, DType::f32, first, n, lost);
+  return codes;
+}
+
 /// Codes and residuals of a tile whose values are there; `scale_of(row)` is that of the row's bucket. Residuals may
 /// take the place of x.
 template <class ScaleOf>
 GRADWIRE_HD void pack_tile(const kernels::QuantizeEncode& job, const QuantizeTile& tile, const TileValues& values,
                            ScaleOf scale_of) {
   const QuantizeLayout layout{job.params, job.x.count};
-  const bool draws = job.params.round == Rounding::stochastic;
   TileRandom random(job.key, job.key.first_element + tile.element(0, 0));
   TileCodes codes{};
   GRADWIRE_UNROLL
   for (std::size_t row = 0; row < QuantizeTile::kRows; ++row) {
     const std::size_t n = row_size(layout, tile, row);
     if (n == 0) continue;
-    const BucketScale scale = scale_of(row);
-    const std::size_t first = tile.element(row, 0);
-    float lost[QuantizeTile::kColumns];
-    GRADWIRE_UNROLL
-    for (std::size_t column = 0; column < QuantizeTile::kColumns; ++column) {
-      if (column >= n) continue;
-      const float x = values.at[row][column];
-      const std::uint16_t r = draws ? random.at(job.key.first_element + first + column) : std::uint16_t{0};
-      const int code = code_of(job.params, scale, x, r, job.codebook);
-      codes.row[row] |= static_cast<std::uint32_t>(code) << 8 * column;
-      lost[column] = x - value_of(job.params, scale, code, job.codebook);
-    }
-    if (job.residual != nullptr) store_row(job.residual, DType::f32, first, n, lost);
+    codes.row[row] = encode_row(job, tile.element(row, 0), n, values.at[row], scale_of(row), random);
   }
   store_codes(layout, tile, codes, job.payload);
 }
@@ -76,12 +83,12 @@ GRADWIRE_HD inline void encode_tile(const kernels::QuantizeEncode& job, std::siz
   return params.bucket / (QuantizeTile::kRows * QuantizeTile::kColumns);
 }
 
-/// Values of `n` elements of a tile's row, instead of `values` or added to them.
-GRADWIRE_HD inline void decode_row(const QuantizeLayout& layout, const std::byte* payload, const QuantizeTile& tile,
-                                   std::size_t row, std::size_t n, std::uint32_t codes, Write write, float* values) {
+/// Values of `n` elements beside one another, instead of `values` or added to them.
+GRADWIRE_HD inline void decode_row(const QuantizeLayout& layout, const std::byte* payload, std::size_t first,
+                                   std::size_t n, std::uint32_t codes, Write write, float* values) {
   const auto* const codebook = reinterpret_cast<const float*>(payload);  // read for learned levels only
   const std::byte* const scales = payload + layout.scale_offset();
-  const std::size_t at = tile.element(row, 0) / layout.params.bucket * layout.scale_floats();
+  const std::size_t at = first / layout.params.bucket * layout.scale_floats();
   BucketScale scale;
   scale.unit = load_element(scales, DType::f32, at);
   if (layout.params.norm == Norm::minmax) scale.min = load_element(scales, DType::f32, at + 1);
@@ -106,7 +113,7 @@ GRADWIRE_HD inline void decode_tile(const kernels::QuantizeDecode& job, std::siz
     const std::size_t first = tile.element(row, 0);
     float values[QuantizeTile::kColumns] = {};
     if (job.write == Write::add) load_row(job.y.data, job.y.dtype, first, n, values);
-    decode_row(layout, job.payload, tile, row, n, codes.row[row], job.write, values);
+    decode_row(layout, job.payload, first, n, codes.row[row], job.write, values);
     store_row(job.y.data, job.y.dtype, first, n, values);
   }
 }
@@ -120,7 +127,7 @@ GRADWIRE_HD inline void decode_tile(const kernels::QuantizeDecode& job, std::siz
     for (std::size_t row = 0; row < QuantizeTile::kRows; ++row) {
       const std::size_t n = row_size(layout, tile, row);
       if (n == 0) continue;
-      decode_row(layout, sum.payloads[p], tile, row, n, codes.row[row], Write::add, values.at[row]);
+      decode_row(layout, sum.payloads[p], tile.element(row, 0), n, codes.row[row], Write::add, values.at[row]);
     }
   }
   return values;
