@@ -1,7 +1,9 @@
 #include "collectives/message.hpp"
 
 #include <cstring>
+#include <optional>
 
+#include "base/device.hpp"
 #include "base/fail.hpp"
 #include "compress/vector_ops.hpp"
 
@@ -26,6 +28,13 @@ struct Envelope {
 };
 static_assert(sizeof(Envelope) == kEnvelopeBytes && std::has_unique_object_representations_v<Envelope>);
 constexpr std::size_t kBlock = 16;
+
+/// What is launched for a parameter is called so in timelines.
+std::optional<device::Range> name_range(const Operation& op, const Piece& piece) {
+  std::optional<device::Range> range;
+  if (op.on_device()) range.emplace(op.items[piece.item].name.c_str());
+  return range;
+}
 
 Tensor slice_if_wanted(const Tensor& tensor, const Piece& piece) {
   return tensor.data == nullptr ? Tensor{} : tensor.slice(piece.first, piece.count);
@@ -58,6 +67,7 @@ std::size_t pack(Operation& op, MessageId id, std::span<const Piece> pieces, Byt
     return device_message_bytes(op, id, pieces, source.compressor, source.sums != nullptr);
   }
   return pack_message(op, id, pieces, out, [&](const Piece& piece, Bytes room) {
+    const std::optional<device::Range> range = name_range(op, piece);
     const ItemBuffers& buffers = op.buffers[piece.item];
     const Tensor input =
         source.sums == nullptr ? buffers.tensor.slice(piece.first, piece.count) : source.sums->of(piece);
@@ -72,6 +82,7 @@ template <class Target>
 void unpack(Operation& op, const Arrival& arrival, ConstBytes frames, Target&& target) {
   const Stopwatch watch(op.stats.decode_us);
   for (const Piece& piece : arrival.pieces) {
+    const std::optional<device::Range> range = name_range(op, piece);
     const BucketItem& item = op.items[piece.item];
     const auto [output, write] = target(piece);
     try {

@@ -94,4 +94,13 @@ class Stream {
   void* stream_ = nullptr;
 };
 
+/// Names what this thread does meanwhile in profilers' timelines (NVTX), kernels that it launches too.
+class Range {
+ public:
+  explicit Range(const char* name) noexcept;
+  Range(const Range&) = delete;
+  Range& operator=(const Range&) = delete;
+  ~Range();
+};
+
 }  // namespace gradwire::device

@@ -36,4 +36,7 @@ void Event::before(StreamRef) const { refuse(); }
 Stream::Stream() { refuse(); }
 Stream::~Stream() = default;
 
+Range::Range(const char*) noexcept {}
+Range::~Range() = default;
+
 }  // namespace gradwire::device

@@ -1,4 +1,7 @@
 #include <fmt/format.h>
+#if __has_include(<nvtx3/nvToolsExt.h>)
+#include <nvtx3/nvToolsExt.h>
+#endif
 
 #include <new>
 #include <utility>
@@ -107,5 +110,13 @@ Stream::Stream() {
   stream_ = stream;
 }
 Stream::~Stream() { (void)cudaStreamDestroy(static_cast<cudaStream_t>(stream_)); }
+
+#if __has_include(<nvtx3/nvToolsExt.h>)
+Range::Range(const char* name) noexcept { (void)nvtxRangePushA(name); }
+Range::~Range() { (void)nvtxRangePop(); }
+#else  // the model of CUDA has no profilers
+Range::Range(const char*) noexcept {}
+Range::~Range() = default;
+#endif
 
 }  // namespace gradwire::device

@@ -43,9 +43,9 @@ BACKENDS = [
     (re.compile(r"mpi\.h|mpi-ext\.h"), re.compile(r"src/transport/mpi|bench/network/|tests/"), "src/transport/mpi*, bench/network and tests"),
     (re.compile(r"nccl\w*\.h"), re.compile(r"src/transport/nccl|tests/"), "src/transport/nccl* and tests"),
     (
-        re.compile(r"(cuda|cooperative_groups|nv_|cublas|curand)\w*\.h|(cub|thrust|cuda|nv)/.*"),
-        re.compile(r"src/base/(device_)?cuda|src/transport/nccl|tests/device_model/|.*\.cuh?$"),
-        "src/base/cuda*, src/transport/nccl*, tests/device_model and .cu files",
+        re.compile(r"(cuda|cooperative_groups|nv_|cublas|curand)\w*\.h|(cub|thrust|cuda|nv|nvtx3)/.*"),
+        re.compile(r"src/base/(device_)?cuda|src/transport/nccl|tests/device(_model)?/|.*\.cuh?$"),
+        "src/base/cuda*, src/transport/nccl*, tests/device* and .cu files",
     ),
 ]
 

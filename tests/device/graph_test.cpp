@@ -1,0 +1,93 @@
+// What a step launches can be captured in a CUDA graph, and launched again on other values: nothing in it waits on the
+// host, allocates outside of a stream's order, or reads a size back.
+#include <cuda_runtime_api.h>
+
+#include "base/cuda.hpp"
+#include "compress/vector_ops.hpp"
+#include "device/device_support.hpp"
+
+namespace gradwire::testing {
+namespace {
+
+class Graphs : public DeviceTest, public ::testing::WithParamInterface<std::string> {};
+
+/// A graph of what `launch` puts on the stream.
+class Captured {
+ public:
+  template <class Launch>
+  Captured(StreamRef stream, const Launch& launch) {
+    const cudaStream_t native = cuda::native(stream);
+    cuda::check(cudaStreamBeginCapture(native, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+    launch();
+    cudaGraph_t graph = nullptr;
+    cuda::check(cudaStreamEndCapture(native, &graph), "cudaStreamEndCapture");
+    cuda::check(cudaGraphInstantiate(&executable_, graph, 0), "cudaGraphInstantiate");
+    cuda::check(cudaGraphDestroy(graph), "cudaGraphDestroy");
+  }
+  Captured(const Captured&) = delete;
+  Captured& operator=(const Captured&) = delete;
+  ~Captured() { (void)cudaGraphExecDestroy(executable_); }
+
+  void launch(StreamRef stream) const {
+    cuda::check(cudaGraphLaunch(executable_, cuda::native(stream)), "cudaGraphLaunch");
+  }
+
+ private:
+  cudaGraphExec_t executable_ = nullptr;
+};
+
+/// Error feedback's step: x = g / n + e, frame and residual, y = decoded, NaN looked for.
+TEST_P(Graphs, HoldAStep) {
+  constexpr std::size_t kCount = 5120;
+  const Compressor compressor = make_compressor(GetParam());
+  ASSERT_TRUE(compressor.traits().on_device);
+  const device::Stream own;
+  const StreamRef stream = own.ref();
+  const OnDevice gradient(kCount * sizeof(float));
+  const OnDevice owed(kCount * sizeof(float));
+  const OnDevice x(kCount * sizeof(float));
+  const OnDevice y(kCount * sizeof(float));
+  const OnDevice flag(sizeof(std::uint32_t));
+  const OnDevice frame(compressor.max_frame_size(kCount, DType::f32));
+  const RandomKey key{1, 2, ParamId{3}, 0};
+  device::zero(owed.data(), kCount * sizeof(float), stream);
+  device::zero(flag.data(), sizeof(std::uint32_t), stream);
+  device::wait(stream);
+  const Captured step(stream, [&] {
+    ops::scale_add(gradient.tensor(kCount), 0.25F, owed.tensor(kCount), x.tensor(kCount), stream);
+    (void)compressor.encode(x.tensor(kCount), frame.bytes(), owed.tensor(kCount), key, stream);
+    (void)compressor.decode(frame.bytes(), y.tensor(kCount), Write::assign, stream);
+    ops::find_non_finite(y.tensor(kCount), reinterpret_cast<std::uint32_t*>(flag.data()), stream);
+  });
+
+  std::vector<float> residual(kCount);
+  std::vector<float> sent(kCount);
+  std::vector<float> decoded(kCount);
+  Buffer host_frame(frame.bytes().size);
+  for (unsigned round = 0; round < 3; ++round) {
+    const std::vector<float> values = normal_gradients(kCount, 40 + round);
+    device::copy(gradient.data(), values.data(), kCount * sizeof(float), stream);
+    step.launch(stream);
+    ops::scale_add({values.data(), kCount}, 0.25F, {residual.data(), kCount}, {sent.data(), kCount}, StreamRef::host());
+    const std::size_t size =
+        compressor.encode({sent.data(), kCount}, host_frame.bytes(), {residual.data(), kCount}, key);
+    (void)compressor.decode({host_frame.data(), size}, {decoded.data(), kCount}, Write::assign);
+    ASSERT_EQ(y.read(stream), bytes_of({decoded.data(), kCount})) << "round " << round;
+    ASSERT_EQ(owed.read(stream), bytes_of({residual.data(), kCount})) << "round " << round;
+  }
+}
+
+std::string test_name(const ::testing::TestParamInfo<std::string>& info) {
+  std::string name;
+  for (const char c : info.param) name += std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Graphs,
+                         ::testing::Values("none", "f16", "q4", "quantize(bits=3,bucket=96,norm=l2,round=stochastic)",
+                                           "ternary", "sign", "natural", "f8", "mx4", "nvfp4", "rotate(q4)",
+                                           "topk(0.01)", "topk(0.01)|q4", "block_topk(0.1)", "randomk(0.1)"),
+                         test_name);
+
+}  // namespace
+}  // namespace gradwire::testing
