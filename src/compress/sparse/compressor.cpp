@@ -23,10 +23,10 @@ CompressorTraits SparseCompressor::traits() const noexcept {
   traits.fixed_size = false;
   traits.unbiased = selection_->unbiased() && values_.unbiased();
   traits.block_elems = kWholeTensor;
-  traits.on_device = selection_->device_rule(1, {}).has_value();
+  traits.on_device = selection_->device_rule(0, {}).has_value();
   if (values_.kind() == sparse::ValueCoding::Kind::frame) {
     const CompressorTraits inner = values_.compressor().traits();
-    traits.on_device = traits.on_device && inner.on_device && inner.fixed_size;
+    traits.on_device = traits.on_device && selection_->fills_frames() && inner.on_device && inner.fixed_size;
   }
   return traits;
 }
