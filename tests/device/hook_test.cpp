@@ -218,7 +218,7 @@ TEST_F(DeviceHook, RefusesWhatRunsOnHostsOnly) {
   EXPECT_EQ(code([](HookOptions&) {}), Errc::ok);
   EXPECT_EQ(code([](HookOptions& o) { o.rule = "ef21"; }), Errc::unsupported);
   EXPECT_EQ(code([](HookOptions& o) { o.rule = "ef(storage=bf16)"; }), Errc::unsupported);
-  EXPECT_EQ(code([](HookOptions& o) { o.compressor = "powersgd(rank=2,fallback=q4|zstd)"; }), Errc::unsupported);
+  EXPECT_EQ(code([](HookOptions& o) { o.compressor = "powersgd(rank=2,factors=q4|zstd)"; }), Errc::unsupported);
   EXPECT_EQ(code([](HookOptions& o) { o.compressor = "q4|zstd"; }), Errc::unsupported);
   EXPECT_EQ(code([](HookOptions& o) { o.planning.policy = "lgreco"; }), Errc::unsupported);
 }

@@ -135,7 +135,7 @@ TEST_P(DeviceLowRank, GivesTheHostsBits) {
   spawn(make_local(GetParam().ranks, GetParam().ranks_per_node), [](Communicator& comm) {
     Runs on_host(comm, GetParam().spec, Space::host);
     Runs on_device(comm, GetParam().spec, Space::device);
-    for (std::uint64_t step = 0; step < 4; ++step) {
+    for (std::uint64_t step = 0; step < 3; ++step) {
       const Outcome expected = on_host.run(inputs_of(comm.rank(), step), step);
       EXPECT_EQ(expected.code, Errc::ok);
       expect_equal(on_device.run(inputs_of(comm.rank(), step), step), expected, step);
@@ -145,7 +145,7 @@ TEST_P(DeviceLowRank, GivesTheHostsBits) {
 
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const int ranks : {1, 2, 3, 4}) {
+  for (const int ranks : {1, 2, 3}) {
     for (const std::string_view spec :
          {"powersgd(1)", "powersgd(rank=2,iterations=2)", "powersgd(rank=4,factors=f16)", "powersgd(rank=3,rounds=1)",
           "powersgd(rank=2,start=2)", "powersgd(rank=5,rounds=1,start=1,factors=q8)",

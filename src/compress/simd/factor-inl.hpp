@@ -59,10 +59,19 @@ struct DotSums {
 
   [[nodiscard]] HWY_INLINE float total(std::size_t row, std::size_t column) {
     float* const sums = lanes[row * kFactorGroup + column];
-    for (std::size_t half = kRow / 2; half > 0; half /= 2) {
-      for (std::size_t lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
-    }
-    return sums[0];
+    add_halves<8>(sums);
+    add_halves<4>(sums);
+    sums[0] += sums[2];
+    sums[1] += sums[3];
+    return sums[0] + sums[1];
+  }
+
+ private:
+  template <std::size_t half>
+  static HWY_INLINE void add_halves(float* sums) {
+    const hn::CappedTag<float, half> d;
+    for (std::size_t v = 0; v < half; v += hn::Lanes(d))
+      hn::Store(hn::Add(hn::Load(d, sums + v), hn::Load(d, sums + v + half)), d, sums + v);
   }
 };
 
