@@ -33,6 +33,9 @@ class Algorithm {
   /// Whether a verdict of any rank reaches all of them with the messages; else they exchange verdicts after each run.
   [[nodiscard]] virtual bool spreads_verdicts() const noexcept { return true; }
 
+  /// The run is over on all ranks, and whether it succeeded is the same on all of them. (On a device not before now.)
+  virtual void settle(bool /*succeeded*/) {}
+
   /// What it keeps of an item from run to run (PersistentAllreduce::memory).
   [[nodiscard]] virtual std::string memory(std::size_t) const { return {}; }
   /// `from`: the compressor that it is of, the item's own or another one of low rank.

@@ -16,8 +16,6 @@
 // Nothing here may differ between ranks: sums are the same bits on all, and the arithmetic after them has fixed bits
 // (compress/factor_ops.hpp), on any machine. What a rank multiplies before a sum is its own affair.
 
-#include <cstring>
-
 #include "collectives/lowrank_bases.hpp"
 #include "collectives/round.hpp"
 #include "compress/vector_ops.hpp"
@@ -29,7 +27,7 @@ class LowRankSum final : public Algorithm {
  public:
   LowRankSum(Operation& op, std::size_t segment_bytes)
       : Algorithm(op),
-        memory_(op.items, op.inner && !op.inner->traits().lossless),
+        memory_(op.items, op.inner && !op.inner->traits().lossless, op.space),
         projection_(memory_.scheme().kind == LowRank::Kind::projection),
         max_rounds_(memory_.scheme().rounds == 1 ? 1 : std::size_t{2} * memory_.scheme().iterations),
         bases_(op_, memory_) {
@@ -45,6 +43,12 @@ class LowRankSum final : public Algorithm {
     if (projection_) add(Move::shorter);
     if (memory_.scheme().start > 0) add(Move::dense);
     memory_.lay_out(bytes);
+    const std::size_t matrices = memory_.matrices().size();
+    orthonormalise_jobs_.reserve(2 * matrices);
+    times_jobs_.reserve(matrices);
+    transposed_jobs_.reserve(matrices);
+    expand_jobs_.reserve(matrices);
+    if (!op_.on_device()) host_flags_.resize(matrices);
   }
 
   [[nodiscard]] int stages() const noexcept override { return static_cast<int>(max_rounds_) + 1; }
@@ -64,6 +68,14 @@ class LowRankSum final : public Algorithm {
   [[nodiscard]] std::string memory(std::size_t item) const override { return bases_.save(item); }
   void set_memory(std::size_t item, std::string_view memory, const Compressor& from) override {
     bases_.restore(item, memory, from);
+  }
+
+  /// The warm start of the next run. Only now, when no rank can have failed: all ranks keep the same.
+  void settle(bool succeeded) override {
+    if (!succeeded || memory_.matrices().empty() || !plan_renews_bases()) return;
+    const Move move = plan_.back();
+    const Move next = move == Move::left ? Move::right : Move::left;
+    bases_.keep({op_.step, 1, static_cast<std::uint32_t>(next)}, keeps_left(), keeps_right());
   }
 
  private:
@@ -89,13 +101,22 @@ class LowRankSum final : public Algorithm {
     return matrix.staged ? memory_.staged(matrix) : static_cast<float*>(op_.buffers[matrix.item].tensor.data);
   }
 
-  void orthonormalise(const Matrix& matrix, const Factor& factor, std::uint64_t draw) const {
-    ops::orthonormalise(factor, memory_.scratch(), shared_key(op_, matrix, op_.step, draw));
+  [[nodiscard]] Tensor floats(float* first, std::size_t count) const noexcept {
+    return {first, count, DType::f32, op_.space};
+  }
+
+  /// Afterwards, with orthonormalise(): factors of one run of products, or two.
+  void add_factor(const Matrix& matrix, const Factor& factor, std::uint64_t draw) {
+    orthonormalise_jobs_.push_back({factor, shared_key(op_, matrix, op_.step, draw)});
+  }
+  void orthonormalise() {
+    ops::orthonormalise(orthonormalise_jobs_, memory_.scratch(), op_.space, op_.stream);
+    orthonormalise_jobs_.clear();
   }
 
   void begin_run() {
     memory_.set_workspace(workspace_);
-    bases_.seed(memory_.scratch());
+    bases_.seed();
     const LowRankBases::Head head = bases_.common();
     const LowRank& scheme = memory_.scheme();
     const bool basis_is_fresh =
@@ -122,31 +143,42 @@ class LowRankSum final : public Algorithm {
         round->buffers(i) = op_.buffers[matrix.item];
         continue;
       }
-      const Factor moving = matrix.moves_left(move) ? memory_.left(matrix) : memory_.right(matrix);
-      round->buffers(i) = {{moving.data, moving.count()}, {}};
-      if (last && matrix.lossy) round->buffers(i).residual = {memory_.lost(matrix), moving.count()};
-      if (op_.verdict) continue;
-      const Stopwatch watch(op_.stats.encode_us);
-      multiply(matrix, move, number);
-      if (last && op_.size() > 1) std::memcpy(memory_.mine(matrix), moving.data, moving.count() * sizeof(float));
+      const Factor moving = moving_factor(matrix, move);
+      round->buffers(i) = {floats(moving.data, moving.count()), {}};
+      if (last && matrix.lossy) round->buffers(i).residual = floats(memory_.lost(matrix), moving.count());
     }
+    if (!op_.verdict && move != Move::dense) multiply(move, number);
     round->begin(memory_.round());
     return Work(round);
   }
 
-  /// The moving factor of this rank's matrix, on the basis that the last round or an earlier run has left.
-  void multiply(const Matrix& matrix, Move move, std::size_t number) const {
-    if (number == 0 && matrix.staged) {
-      ops::convert(op_.buffers[matrix.item].tensor, {data(matrix), op_.items[matrix.item].count});
+  [[nodiscard]] Factor moving_factor(const Matrix& matrix, Move move) const {
+    return matrix.moves_left(move) ? memory_.left(matrix) : memory_.right(matrix);
+  }
+
+  /// The moving factors of this rank's matrices, on the bases that the last round or an earlier run has left.
+  void multiply(Move move, std::size_t number) {
+    const Stopwatch watch(op_.stats.encode_us);
+    times_jobs_.clear();
+    transposed_jobs_.clear();
+    for (const Matrix& matrix : memory_.matrices()) {
+      if (number == 0 && matrix.staged) {
+        ops::convert(op_.buffers[matrix.item].tensor, floats(data(matrix), op_.items[matrix.item].count), op_.stream);
+      }
+      const bool leftwards = matrix.moves_left(move);
+      const Factor basis = basis_of(matrix, leftwards, number);
+      if (number > 0) add_factor(matrix, basis, number);
+      const auto [rows, cols] = matrix.view;
+      (leftwards ? times_jobs_ : transposed_jobs_)
+          .push_back({data(matrix), rows, cols, basis.data, matrix.rank, moving_factor(matrix, move).data});
     }
-    const bool leftwards = matrix.moves_left(move);
-    const Factor basis = basis_of(matrix, leftwards, number);
-    if (number > 0) orthonormalise(matrix, basis, number);
-    const auto [rows, cols] = matrix.view;
-    if (leftwards) {
-      ops::times({data(matrix), rows, cols, basis.data, matrix.rank, memory_.left(matrix).data});
-    } else {
-      ops::transposed_times({data(matrix), rows, cols, basis.data, matrix.rank, memory_.right(matrix).data});
+    orthonormalise();
+    ops::times(times_jobs_, op_.space, op_.stream);
+    ops::transposed_times(transposed_jobs_, op_.space, op_.stream);
+    if (number + 1 < plan_.size() || op_.size() == 1) return;
+    for (const Matrix& matrix : memory_.matrices()) {
+      const Factor moving = moving_factor(matrix, move);
+      ops::copy(floats(moving.data, moving.count()), floats(memory_.mine(matrix), moving.count()), op_.stream);
     }
   }
 
@@ -157,60 +189,71 @@ class LowRankSum final : public Algorithm {
 
   void finish() {
     const Stopwatch watch(op_.stats.decode_us);
-    for (const Matrix& matrix : memory_.matrices()) {
-      if (!op_.verdict) expand(matrix);
-    }
-    if (!op_.verdict) keep_bases();
+    if (!op_.verdict) expand();
+    if (!op_.verdict && plan_renews_bases()) prepare_bases();
   }
 
-  void expand(const Matrix& matrix) {
+  void expand() {
+    expand_jobs_.clear();
+    std::fill(host_flags_.begin(), host_flags_.end(), 0u);
+    const std::span<const Matrix> matrices = memory_.matrices();
+    for (std::size_t i = 0; i < matrices.size(); ++i) {
+      std::uint32_t* const flag = op_.on_device() ? op_.flag(matrices[i].item) : &host_flags_[i];
+      expand_jobs_.push_back({expansion(matrices[i]), flag});
+    }
+    ops::expand(expand_jobs_, op_.space, op_.stream);
+    for (std::size_t i = 0; i < host_flags_.size(); ++i) {
+      if (host_flags_[i] != 0) op_.refuse({Errc::non_finite, kNobody, op_.items[matrices[i].item].param});
+    }
+    for (const Matrix& matrix : matrices) {
+      if (!op_.verdict && matrix.staged) round_result(matrix, op_.buffers[matrix.item]);
+    }
+  }
+
+  [[nodiscard]] kernels::Expand expansion(const Matrix& matrix) const {
     const bool leftwards = matrix.moves_left(plan_.back());
     const Factor sum = leftwards ? memory_.left(matrix) : memory_.right(matrix);
     const float* mine = sum.data;
     if (op_.size() > 1) {
-      float* const sent = memory_.mine(matrix);
-      if (matrix.lossy) ops::scale_add(ConstTensor(memory_.lost(matrix), sum.count()), -1.0F, sent, sent);
-      mine = sent;
+      const Tensor sent = floats(memory_.mine(matrix), sum.count());
+      if (matrix.lossy) ops::scale_add(floats(memory_.lost(matrix), sum.count()), -1.0F, sent, sent, op_.stream);
+      mine = memory_.mine(matrix);
     }
-    const ItemBuffers& buffers = op_.buffers[matrix.item];
     const float* const basis = basis_of(matrix, leftwards, plan_.size() - 1).data;
     const auto [rows, cols] = matrix.view;
-    kernels::Expand job{
-        data(matrix), rows, cols, matrix.rank, basis, basis, basis, basis, static_cast<float*>(buffers.residual.data)};
+    auto* const residual = static_cast<float*>(op_.buffers[matrix.item].residual.data);
+    kernels::Expand job{data(matrix), rows, cols, matrix.rank, basis, basis, basis, basis, residual};
     (leftwards ? job.left_sum : job.right_sum) = sum.data;
     (leftwards ? job.left_mine : job.right_mine) = mine;
-    if (!ops::expand(job)) return op_.refuse({Errc::non_finite, kNobody, op_.items[matrix.item].param});
-    if (matrix.staged) round_result(matrix, buffers);
+    return job;
   }
 
   /// To 16 bits; one rank owes what that loses, each rank for some of the items.
   void round_result(const Matrix& matrix, const ItemBuffers& buffers) const {
-    const float* const wide = memory_.staged(matrix);
-    const std::size_t count = buffers.tensor.count;
-    ops::convert(ConstTensor(wide, count), buffers.tensor);
+    const Tensor wide = floats(memory_.staged(matrix), buffers.tensor.count);
+    ops::convert(wide, buffers.tensor, op_.stream);
     const auto owner = static_cast<int>(matrix.item % static_cast<std::size_t>(op_.size()));
     if (buffers.residual.data == nullptr || owner != op_.rank()) return;
-    auto* const residual = static_cast<float*>(buffers.residual.data);
-    ops::add(wide, residual, count);
-    ops::scale_add(buffers.tensor, -1.0F, residual, residual);
+    ops::add(wide, buffers.residual, op_.stream);
+    ops::scale_add(buffers.tensor, -1.0F, buffers.residual, buffers.residual, op_.stream);
   }
 
-  /// The warm start of the next run. Only now, when no rank can have failed: all ranks keep the same.
-  void keep_bases() {
-    const Move move = plan_.back();
-    if (move == Move::shorter) return;
-    for (const Matrix& matrix : memory_.matrices()) {
-      if (move == Move::right) keep(matrix, memory_.right(matrix), bases_.right(matrix));
-      if (move == Move::left || projection_) keep(matrix, memory_.left(matrix), bases_.left(matrix));
-    }
-    const Move next = move == Move::left ? Move::right : Move::left;
-    bases_.mark({op_.step, 1, static_cast<std::uint32_t>(next)});
-  }
+  [[nodiscard]] bool plan_renews_bases() const { return plan_.back() == Move::left || plan_.back() == Move::right; }
+  [[nodiscard]] bool keeps_left() const { return plan_.back() == Move::left || projection_; }
+  [[nodiscard]] bool keeps_right() const { return plan_.back() == Move::right; }
 
-  void keep(const Matrix& matrix, const Factor& from, const Factor& to) const {
+  /// What settle() keeps, in the place of what it kept before the last run.
+  void prepare_bases() {
     constexpr std::uint64_t kDraw = 64;  // rounds draw below
-    std::memcpy(to.data, from.data, from.count() * sizeof(float));
-    orthonormalise(matrix, to, kDraw);
+    const Tensor left = bases_.next_left();
+    const Tensor right = bases_.next_right();
+    if (keeps_left()) ops::copy(memory_.all_left(), left, op_.stream);
+    if (keeps_right()) ops::copy(memory_.all_right(), right, op_.stream);
+    for (const Matrix& m : memory_.matrices()) {
+      if (keeps_right()) add_factor(m, {static_cast<float*>(right.data) + m.right_first, m.view.cols, m.rank}, kDraw);
+      if (keeps_left()) add_factor(m, {static_cast<float*>(left.data) + m.left_first, m.view.rows, m.rank}, kDraw);
+    }
+    orthonormalise();
   }
 
   LowRankMemory memory_;
@@ -219,6 +262,11 @@ class LowRankSum final : public Algorithm {
   std::shared_ptr<ReductionRound> rounds_[kMoves];
   LowRankBases bases_;
   std::vector<Move> plan_;  // rounds of the run under way
+  std::vector<kernels::OrthonormaliseJob> orthonormalise_jobs_;
+  std::vector<kernels::MatrixTimes> times_jobs_;
+  std::vector<kernels::MatrixTimes> transposed_jobs_;
+  std::vector<kernels::ExpandJob> expand_jobs_;
+  std::vector<std::uint32_t> host_flags_;  // by matrix: of results with NaN or Inf
 };
 
 }  // namespace

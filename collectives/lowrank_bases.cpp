@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/device.hpp"
 #include "base/fail.hpp"
 
 namespace gradwire {
@@ -12,10 +13,22 @@ namespace {
 constexpr std::uint64_t kColdRight = 0;  // draws; runs have those up to 64
 constexpr std::uint64_t kColdLeft = 65;
 
-Buffer zeros(std::size_t elems) {
-  Buffer buffer(elems * sizeof(float));
+Buffer zeros(std::size_t elems, Space space) {
+  Buffer buffer(elems * sizeof(float), space);
   buffer.fill_zero();
   return buffer;
+}
+
+/// From and to memory of hosts; done when it returns.
+void copy_across(void* to, const void* from, std::size_t bytes, Space space) {
+  if (bytes == 0) return;
+  if (space == Space::host) {
+    std::memcpy(to, from, bytes);
+    return;
+  }
+  const device::Stream stream;
+  device::copy(to, from, bytes, stream.ref());
+  device::wait(stream.ref());
 }
 
 /// Whether a run may begin with the right side, which needs a basis for the left one.
@@ -40,15 +53,18 @@ struct Saved {
 
 /// As many leading columns as both have; behind them those that the cold start `key` has at these places, made
 /// orthogonal to all before.
-void take_columns(const Saved& from, const Factor& to, const RandomKey& key) {
+void take_columns(const Saved& from, const Factor& to, const RandomKey& key, Space space) {
+  std::vector<float> values(to.count());
+  const Factor basis{values.data(), to.length, to.rank};
   const std::size_t bytes = std::min(from.rank, to.rank) * to.length * sizeof(float);
   if (from.rank < to.rank) {
     std::vector<double> scratch(ops::orthonormalise_scratch_bytes(to.length, to.rank) / sizeof(double));
-    ops::fill_random(to, key);
-    std::memcpy(to.data, from.data, bytes);
-    ops::orthonormalise(to, reinterpret_cast<std::byte*>(scratch.data()), key);
+    ops::fill_random(basis, key);
+    if (bytes > 0) std::memcpy(basis.data, from.data, bytes);
+    ops::orthonormalise(basis, reinterpret_cast<std::byte*>(scratch.data()), key);
   }
-  std::memcpy(to.data, from.data, bytes);  // to the bit: a reflection may have turned signs
+  if (bytes > 0) std::memcpy(basis.data, from.data, bytes);  // to the bit: a reflection may have turned signs
+  copy_across(to.data, basis.data, values.size() * sizeof(float), space);
 }
 
 }  // namespace
@@ -61,23 +77,23 @@ RandomKey shared_key(const Operation& op, const Matrix& matrix, std::uint64_t st
 LowRankBases::LowRankBases(const Operation& op, const LowRankMemory& memory)
     : op_(op),
       memory_(memory),
-      left_(zeros(keeps_left(memory.scheme()) ? memory.left_elems() : 0)),
-      right_(zeros(memory.right_elems())),
+      left_(keeps_left(memory.scheme()) ? memory.left_elems() : 0, op.space),
+      right_(memory.right_elems(), op.space),
       places_(memory.matrices().size()) {}
 
+LowRankBases::Side::Side(std::size_t elems, Space space) : current(zeros(elems, space)), next(zeros(elems, space)) {}
+
 Factor LowRankBases::left(const Matrix& m) const noexcept {
-  return {reinterpret_cast<float*>(left_.data()) + m.left_first, m.view.rows, m.rank};
+  return {reinterpret_cast<float*>(left_.current.data()) + m.left_first, m.view.rows, m.rank};
 }
 Factor LowRankBases::right(const Matrix& m) const noexcept {
-  return {reinterpret_cast<float*>(right_.data()) + m.right_first, m.view.cols, m.rank};
+  return {reinterpret_cast<float*>(right_.current.data()) + m.right_first, m.view.cols, m.rank};
 }
 
-void LowRankBases::seed(std::byte* scratch) {
+void LowRankBases::seed() {
   for (const Matrix& matrix : memory_.matrices()) {
     if (place_of(matrix).seeded) continue;
-    const RandomKey key = shared_key(op_, matrix, 0, kColdRight);
-    ops::fill_random(right(matrix), key);
-    ops::orthonormalise(right(matrix), scratch, key);
+    take_columns({nullptr, matrix.view.cols, 0}, right(matrix), shared_key(op_, matrix, 0, kColdRight), op_.space);
     place_of(matrix) = {{}, true};
   }
 }
@@ -94,7 +110,9 @@ LowRankBases::Head LowRankBases::common() const noexcept {
   return all;
 }
 
-void LowRankBases::mark(const Head& head) noexcept {
+void LowRankBases::keep(const Head& head, bool left, bool right) noexcept {
+  if (left) std::swap(left_.current, left_.next);
+  if (right) std::swap(right_.current, right_.next);
   for (Place& place : places_) place.head = head;
 }
 
@@ -105,7 +123,9 @@ std::string LowRankBases::save(std::size_t item) const {
   if (!seeded) return {};
   std::string text(reinterpret_cast<const char*>(&head), sizeof head);
   const auto add = [&](const Factor& factor) {
-    text.append(reinterpret_cast<const char*>(factor.data), factor.count() * sizeof(float));
+    const std::size_t size = text.size();
+    text.resize(size + factor.count() * sizeof(float));
+    copy_across(text.data() + size, factor.data, factor.count() * sizeof(float), op_.space);
   };
   if (has_left()) add(left(*matrix));
   add(right(*matrix));
@@ -135,11 +155,11 @@ void LowRankBases::restore(std::size_t item, std::string_view memory, const Comp
   const Saved old_right{old_left.data + old_left.bytes(), view.cols, rank};
   expect(head.turn <= static_cast<std::uint32_t>(Move::right) && head.has_basis <= 1 && old_left.all_finite() &&
          old_right.all_finite());
-  take_columns(old_right, right(*matrix), shared_key(op_, *matrix, 0, kColdRight));
+  take_columns(old_right, right(*matrix), shared_key(op_, *matrix, 0, kColdRight), op_.space);
   if (then.kind != now.kind || then.rounds != now.rounds) {
     head = {};
   } else if (has_left()) {
-    take_columns(old_left, left(*matrix), shared_key(op_, *matrix, 0, kColdLeft));
+    take_columns(old_left, left(*matrix), shared_key(op_, *matrix, 0, kColdLeft), op_.space);
     // Columns that no run has seen would stay as they are until the next renewal.
     if (now.kind == LowRank::Kind::projection && matrix->rank > rank) head.has_basis = 0;
   }

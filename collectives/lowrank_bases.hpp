@@ -34,15 +34,18 @@ class LowRankBases {
 
   [[nodiscard]] Factor left(const Matrix& m) const noexcept;
   [[nodiscard]] Factor right(const Matrix& m) const noexcept;
-  [[nodiscard]] bool has_left() const noexcept { return left_.size() > 0; }
+  [[nodiscard]] bool has_left() const noexcept { return left_.current.size() > 0; }
 
   /// Before a run: cold starts for matrices that have no warm one.
-  void seed(std::byte* scratch);
+  void seed();
   /// What holds for a run over all matrices, which may have come from several operations: the oldest step, a basis only
   /// where all have one, and the right side's turn only where it is that of all. (A right basis is always there.)
   [[nodiscard]] Head common() const noexcept;
-  /// After a run: its bases are kept.
-  void mark(const Head& head) noexcept;
+  /// In a run: room for what will be kept of it, if it succeeds.
+  [[nodiscard]] Tensor next_left() const noexcept { return left_.next.tensor(memory_.left_elems()); }
+  [[nodiscard]] Tensor next_right() const noexcept { return right_.next.tensor(memory_.right_elems()); }
+  /// After it: that is kept, of the sides named.
+  void keep(const Head& head, bool left, bool right) noexcept;
 
   /// Algorithm::memory and set_memory.
   [[nodiscard]] std::string save(std::size_t item) const;
@@ -53,14 +56,20 @@ class LowRankBases {
     Head head;
     bool seeded = false;
   };
+  struct Side {
+    Buffer current;
+    Buffer next;
+
+    Side(std::size_t elems, Space space);
+  };
 
   [[nodiscard]] const Matrix* find(std::size_t item) const;
   [[nodiscard]] Place& place_of(const Matrix& matrix);
 
   const Operation& op_;
   const LowRankMemory& memory_;
-  Buffer left_;
-  Buffer right_;
+  Side left_;
+  Side right_;
   std::vector<Place> places_;  // by matrix
 };
 

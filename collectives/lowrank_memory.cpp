@@ -21,7 +21,8 @@ std::size_t append(std::size_t& elems, std::size_t count) {
 
 }  // namespace
 
-LowRankMemory::LowRankMemory(std::span<const BucketItem> items, bool lossy_rounds) : lossy_rounds_(lossy_rounds) {
+LowRankMemory::LowRankMemory(std::span<const BucketItem> items, bool lossy_rounds, Space space)
+    : lossy_rounds_(lossy_rounds), space_(space) {
   for (std::size_t i = 0; i < items.size(); ++i) {
     if (items[i].count > 0) add(items, i);
   }
@@ -50,7 +51,9 @@ void LowRankMemory::add(std::span<const BucketItem> items, std::size_t i) {
   matrix.right_first = append(right_elems_, matrix.view.cols * matrix.rank);
   matrix.mine_first = append(mine_elems_, longer * matrix.rank);
   if (matrix.staged) matrix.staged_first = append(staged_elems_, item.count);
-  scratch_bytes_ = std::max(scratch_bytes_, ops::orthonormalise_scratch_bytes(longer, matrix.rank));
+  if (space_ == Space::host) {
+    scratch_bytes_ = std::max(scratch_bytes_, ops::orthonormalise_scratch_bytes(longer, matrix.rank));
+  }
   matrices_.push_back(matrix);
 }
 

@@ -40,7 +40,7 @@ class LowRankMemory {
  public:
   /// Throws Errc::unsupported for an item that is no matrix, and for schemes of different schedules.
   /// `lossy_rounds`: a round loses some of a factor whatever its frames.
-  LowRankMemory(std::span<const BucketItem> items, bool lossy_rounds);
+  LowRankMemory(std::span<const BucketItem> items, bool lossy_rounds, Space space);
 
   [[nodiscard]] std::span<const Matrix> matrices() const noexcept { return matrices_; }
   /// As far as all items share it: kind, iterations, rounds, start, refresh.
@@ -60,10 +60,14 @@ class LowRankMemory {
   [[nodiscard]] Factor right(const Matrix& m) const noexcept {
     return {floats(right_) + m.right_first, m.view.cols, m.rank};
   }
+  /// Those of all matrices.
+  [[nodiscard]] Tensor all_left() const noexcept { return {floats(left_), left_elems_, DType::f32, space_}; }
+  [[nodiscard]] Tensor all_right() const noexcept { return {floats(right_), right_elems_, DType::f32, space_}; }
   /// Room for the longer of the two factors.
   [[nodiscard]] float* mine(const Matrix& m) const noexcept { return floats(mine_) + m.mine_first; }
   [[nodiscard]] float* lost(const Matrix& m) const noexcept { return floats(lost_) + m.mine_first; }
   [[nodiscard]] float* staged(const Matrix& m) const noexcept { return floats(staged_) + m.staged_first; }
+  /// For orthogonalisations on hosts.
   [[nodiscard]] std::byte* scratch() const noexcept { return base_.data + scratch_; }
   [[nodiscard]] Bytes round() const noexcept { return base_.slice(round_, round_bytes_); }
 
@@ -72,6 +76,7 @@ class LowRankMemory {
   [[nodiscard]] float* floats(std::size_t byte) const noexcept { return reinterpret_cast<float*>(base_.data + byte); }
 
   bool lossy_rounds_;
+  Space space_;
   std::vector<Matrix> matrices_;
   LowRank scheme_;
   std::size_t left_elems_ = 0;

@@ -247,7 +247,7 @@ void deliver_sums(Operation& op, std::span<const Piece> pieces, const Sums& sums
 }
 
 void check_finite(Operation& op, const Tensor& tensor, std::size_t item, int rank) {
-  if (op.on_device()) return ops::find_non_finite(tensor, op.non_finite + item, op.stream);
+  if (op.on_device()) return ops::find_non_finite(tensor, op.flag(item), op.stream);
   if (!ops::all_finite(tensor)) op.refuse({Errc::non_finite, rank, op.items[item].param});
 }
 

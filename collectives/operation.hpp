@@ -45,6 +45,7 @@ struct Operation {
   Space space = Space::host;  ///< of tensors, residuals and workspace
   /// On a device: by item, in pinned memory; what is 1 when the stream has come to the end has results with NaN or Inf.
   std::uint32_t* non_finite = nullptr;
+  std::vector<std::size_t> flags{};  ///< of an operation inside of another: by item, which of those is its
   std::optional<Verdict> verdict{};  ///< once set, messages carry it instead of frames
   OperationStats stats{};
 
@@ -52,6 +53,9 @@ struct Operation {
   [[nodiscard]] int size() const noexcept { return comm.size(); }
 
   [[nodiscard]] bool on_device() const noexcept { return space == Space::device; }
+  [[nodiscard]] std::uint32_t* flag(std::size_t item) const noexcept {
+    return non_finite + (flags.empty() ? item : flags[item]);
+  }
   /// The first verdict stays; at the end ranks agree on one of theirs.
   void refuse(const Verdict& found) {
     if (!verdict) verdict = found;

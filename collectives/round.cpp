@@ -1,5 +1,7 @@
 #include "collectives/round.hpp"
 
+#include <algorithm>
+
 namespace gradwire {
 
 ReductionRound::ReductionRound(Operation& outer, std::vector<BucketItem> items, std::uint64_t kind,
@@ -9,9 +11,15 @@ ReductionRound::ReductionRound(Operation& outer, std::vector<BucketItem> items, 
              .items = std::move(items),
              .slot = outer.slot,
              .nodes = outer.nodes,
-             .inner = outer.inner},
+             .inner = outer.inner,
+             .space = outer.space},
       kind_(kind) {
   inner_.buffers.resize(inner_.items.size());
+  for (const BucketItem& item : inner_.items) {
+    const auto same = [&](const BucketItem& other) { return other.param == item.param; };
+    const auto found = std::find_if(outer.items.begin(), outer.items.end(), same);
+    inner_.flags.push_back(static_cast<std::size_t>(found - outer.items.begin()));
+  }
   // With an inner compressor between nodes. Between two ranks both send the same bytes, and gather_sum is done in one
   // exchange instead of two.
   if (outer.inner) {
@@ -32,6 +40,7 @@ void ReductionRound::begin(Bytes workspace) {
   inner_.deadline = outer_.deadline;
   inner_.number = outer_.number;
   inner_.stream = outer_.stream;
+  inner_.non_finite = outer_.non_finite;
   inner_.verdict = outer_.verdict;
   inner_.stats = {};
   algorithm_->set_workspace(workspace);

@@ -247,6 +247,7 @@ bool Run::poll() {
     throw;
   }
   state_ = State::done;
+  algorithm_->settle(!op_.verdict);
   op_.stats.total_us = std::chrono::duration<double, std::micro>(Clock::now() - started_).count();
   last_stats_ = op_.stats;
   if (op_.verdict) deliver_verdict();

@@ -1,4 +1,5 @@
 // The scalar reference of FactorKernels: obvious loops, which every other implementation must match bit for bit.
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -22,7 +23,12 @@ float dot(const float* x, const float* y, std::size_t n) {
 void times(const kernels::MatrixTimes& job) {
   for (std::size_t j = 0; j < job.rank; ++j) {
     for (std::size_t row = 0; row < job.rows; ++row) {
-      job.factor[j * job.rows + row] = dot(job.m + row * job.cols, job.basis + j * job.cols, job.cols);
+      const float* const m = job.m + row * job.cols;
+      float sum = 0;
+      for (std::size_t first = 0; first < job.cols; first += job.row_block()) {
+        sum += dot(m + first, job.basis + j * job.cols + first, std::min(job.row_block(), job.cols - first));
+      }
+      job.factor[j * job.rows + row] = sum;
     }
   }
 }
@@ -31,8 +37,12 @@ void transposed_times(const kernels::MatrixTimes& job) {
   for (std::size_t j = 0; j < job.rank; ++j) {
     for (std::size_t col = 0; col < job.cols; ++col) {
       float sum = 0;
-      for (std::size_t row = 0; row < job.rows; ++row) {
-        sum += job.basis[j * job.rows + row] * job.m[row * job.cols + col];
+      for (std::size_t first = 0; first < job.rows; first += job.column_block()) {
+        float block = 0;
+        for (std::size_t row = first; row < std::min(first + job.column_block(), job.rows); ++row) {
+          block += job.basis[j * job.rows + row] * job.m[row * job.cols + col];
+        }
+        sum += block;
       }
       job.factor[j * job.cols + col] = sum;
     }

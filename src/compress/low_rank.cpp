@@ -54,12 +54,14 @@ LowRankCompressor::LowRankCompressor(LowRank scheme) : scheme_(std::move(scheme)
   const Compressor factors = make_compressor(scheme_.factors);
   require(factors.low_rank() == nullptr && factors.sparsifier() == nullptr,
           "compressor \"{}\": option factors is {}; accepted: none, f16, bf16 and quantisers", spec_, scheme_.factors);
+  on_device_ = factors.traits().on_device;
 }
 
 CompressorTraits LowRankCompressor::traits() const noexcept {
   CompressorTraits traits;
   traits.fixed_size = false;
   traits.block_elems = kWholeTensor;
+  traits.on_device = on_device_;
   return traits;
 }
 

@@ -30,6 +30,7 @@ class LowRankCompressor {
 
   LowRank scheme_;
   std::string spec_;
+  bool on_device_ = false;  ///< its factors are coded there
 };
 
 }  // namespace gradwire

@@ -159,27 +159,48 @@ TEST_F(DeviceHook, FailsOnAllRanksWhereAGradientIsMissing) {
   });
 }
 
+TEST_F(DeviceHook, WithLowRank) {
+  const auto spoil = [](int rank, unsigned step, std::vector<Values>& gradients) {
+    if (rank == 1 && step == 1) gradients[4].set(7, std::nanf(""));
+  };
+  HookOptions options = options_of(Space::host);
+  for (const std::string spec : {"powersgd(rank=2)", "powersgd(rank=4,rounds=1,factors=f16,min_ratio=0)",
+                                 "powersgd(rank=1,start=1,fallback=q8)", "projection(rank=3,refresh=2)"}) {
+    SCOPED_TRACE(spec);
+    options.compressor = spec;
+    for (const int ranks : {1, 2, 3}) compare(ranks, options, 4, spoil);
+  }
+}
+
 /// A state saved on a device is taken up by hooks on both.
 TEST_F(DeviceHook, SavesWhatBothCanLoad) {
   const std::filesystem::path folder = std::filesystem::path(::testing::TempDir()) / fmt::format("gw{}", getpid());
   std::filesystem::create_directories(folder);
-  const std::vector<Communicator> host = make_local(2);
-  const std::vector<Communicator> first = make_device_ranks(2);
-  const std::vector<Communicator> second = make_device_ranks(2);
-  spawn(first, [&](Communicator& comm) {
-    const auto rank = static_cast<std::size_t>(comm.rank());
-    Trainer saver(comm, options_of(Space::device));
-    (void)saver.step(gradients_of(comm.rank(), 0));
-    saver.hook().rescale(2, 1);
-    saver.hook().save(folder.string());
-    Trainer on_host(host[rank], options_of(Space::host));
-    Trainer on_device(second[rank], options_of(Space::device));
-    on_host.hook().load(folder.string());
-    on_device.hook().load(folder.string());
-    const auto expected = saver.step(gradients_of(comm.rank(), 1));
-    EXPECT_EQ(on_host.step(gradients_of(comm.rank(), 1)), expected);
-    EXPECT_EQ(on_device.step(gradients_of(comm.rank(), 1)), expected);
-  });
+  for (const std::string spec : {"q4", "powersgd(rank=2)", "powersgd(rank=2,rounds=1)", "projection(rank=2)"}) {
+    SCOPED_TRACE(spec);
+    const auto options = [&](Space space) {
+      HookOptions all = options_of(space);
+      all.compressor = spec;
+      return all;
+    };
+    const std::vector<Communicator> host = make_local(2);
+    const std::vector<Communicator> first = make_device_ranks(2);
+    const std::vector<Communicator> second = make_device_ranks(2);
+    spawn(first, [&](Communicator& comm) {
+      const auto rank = static_cast<std::size_t>(comm.rank());
+      Trainer saver(comm, options(Space::device));
+      (void)saver.step(gradients_of(comm.rank(), 0));
+      saver.hook().rescale(2, 1);
+      saver.hook().save(folder.string());
+      Trainer on_host(host[rank], options(Space::host));
+      Trainer on_device(second[rank], options(Space::device));
+      on_host.hook().load(folder.string());
+      on_device.hook().load(folder.string());
+      const auto expected = saver.step(gradients_of(comm.rank(), 1));
+      EXPECT_EQ(on_host.step(gradients_of(comm.rank(), 1)), expected);
+      EXPECT_EQ(on_device.step(gradients_of(comm.rank(), 1)), expected);
+    });
+  }
   std::filesystem::remove_all(folder);
 }
 
@@ -197,7 +218,7 @@ TEST_F(DeviceHook, RefusesWhatRunsOnHostsOnly) {
   EXPECT_EQ(code([](HookOptions&) {}), Errc::ok);
   EXPECT_EQ(code([](HookOptions& o) { o.rule = "ef21"; }), Errc::unsupported);
   EXPECT_EQ(code([](HookOptions& o) { o.rule = "ef(storage=bf16)"; }), Errc::unsupported);
-  EXPECT_EQ(code([](HookOptions& o) { o.compressor = "powersgd(2)"; }), Errc::unsupported);
+  EXPECT_EQ(code([](HookOptions& o) { o.compressor = "powersgd(rank=2,factors=q4|zstd)"; }), Errc::unsupported);
   EXPECT_EQ(code([](HookOptions& o) { o.compressor = "q4|zstd"; }), Errc::unsupported);
   EXPECT_EQ(code([](HookOptions& o) { o.planning.policy = "lgreco"; }), Errc::unsupported);
 }

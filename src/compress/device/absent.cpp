@@ -2,6 +2,7 @@
 #include "base/device.hpp"
 #include "base/fail.hpp"
 #include "compress/device/codecs.hpp"
+#include "compress/device/factor.hpp"
 #include "compress/device/sparse.hpp"
 
 namespace gradwire::device {
@@ -40,5 +41,10 @@ void find_non_finite(ConstTensor, std::uint32_t*, StreamRef) { refuse(); }
 
 void sparse_encode(const SparseEncode&, const FrameStart&, const CodeValues&, StreamRef) { refuse(); }
 void sparse_decode(const SparseDecode&, const FrameStart&, const ReadValues&, StreamRef) { refuse(); }
+
+void times(std::span<const kernels::MatrixTimes>, StreamRef) { refuse(); }
+void transposed_times(std::span<const kernels::MatrixTimes>, StreamRef) { refuse(); }
+void expand(std::span<const kernels::ExpandJob>, StreamRef) { refuse(); }
+void orthonormalise(std::span<const kernels::OrthonormaliseJob>, StreamRef) { refuse(); }
 
 }  // namespace gradwire::device

@@ -1,7 +1,7 @@
 // Products of matrices with tall, narrow factors. Included once per instruction set.
 //
 // A matrix is read from memory once a product: what is used again (a row pair, a block of rows of a strip of columns,
-// the factor's part that meets it) stays in the first-level cache. At rank 4 that leaves memory the limit.
+// the factor's part that meets it) stays in the first two caches. At rank 4 that leaves memory the limit.
 #if defined(GRADWIRE_SIMD_FACTOR_INL_) == defined(HWY_TARGET_TOGGLE)
 #ifdef GRADWIRE_SIMD_FACTOR_INL_
 #undef GRADWIRE_SIMD_FACTOR_INL_
@@ -59,37 +59,56 @@ struct DotSums {
 
   [[nodiscard]] HWY_INLINE float total(std::size_t row, std::size_t column) {
     float* const sums = lanes[row * kFactorGroup + column];
-    for (std::size_t half = kRow / 2; half > 0; half /= 2) {
-      for (std::size_t lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
-    }
-    return sums[0];
+    add_halves<8>(sums);
+    add_halves<4>(sums);
+    sums[0] += sums[2];
+    sums[1] += sums[3];
+    return sums[0] + sums[1];
+  }
+
+ private:
+  template <std::size_t half>
+  static HWY_INLINE void add_halves(float* sums) {
+    const hn::CappedTag<float, half> d;
+    for (std::size_t v = 0; v < half; v += hn::Lanes(d))
+      hn::Store(hn::Add(hn::Load(d, sums + v), hn::Load(d, sums + v + half)), d, sums + v);
   }
 };
 
 /// Two rows by four columns at a time; what lacks to that is computed twice and dropped.
-inline void times(const kernels::MatrixTimes& job) {
-  const std::size_t whole = job.cols / kRow * kRow;
-  const std::size_t left = job.cols - whole;
-  for (std::size_t row = 0; row < job.rows; row += 2) {
-    const std::size_t height = std::min<std::size_t>(2, job.rows - row);
-    const float* const rows[2] = {job.m + row * job.cols, job.m + (row + height - 1) * job.cols};
-    for (std::size_t j = 0; j < job.rank; j += kFactorGroup) {
-      const std::size_t width = std::min(kFactorGroup, job.rank - j);
-      const float* basis[kFactorGroup];
-      for (std::size_t k = 0; k < kFactorGroup; ++k) basis[k] = job.basis + (j + std::min(k, width - 1)) * job.cols;
-      PaddedRow<float> rest[2 + kFactorGroup];
-      if (left != 0) {
-        for (std::size_t k = 0; k < 2; ++k) std::memcpy(rest[k].data, rows[k] + whole, left * sizeof(float));
-        for (std::size_t k = 0; k < kFactorGroup; ++k)
-          std::memcpy(rest[2 + k].data, basis[k] + whole, left * sizeof(float));
-      }
-      DotSums sums;
-      for (std::size_t v = 0; v < kRow; v += hn::Lanes(DF()))
-        sums.add(rows, basis, left == 0 ? nullptr : rest, whole, v);
-      for (std::size_t r = 0; r < height; ++r) {
-        for (std::size_t k = 0; k < width; ++k) job.factor[(j + k) * job.rows + row + r] = sums.total(r, k);
-      }
+inline void times_two_rows(const kernels::MatrixTimes& job, std::size_t row, std::size_t j) {
+  const std::size_t height = std::min<std::size_t>(2, job.rows - row);
+  const std::size_t width = std::min(kFactorGroup, job.rank - j);
+  float totals[2][kFactorGroup] = {};
+  for (std::size_t first = 0; first < job.cols; first += job.row_block()) {
+    const std::size_t n = std::min(job.row_block(), job.cols - first);
+    const std::size_t whole = n / kRow * kRow;
+    const float* const m = job.m + row * job.cols + first;
+    const float* const rows[2] = {m, m + (height - 1) * job.cols};
+    const float* basis[kFactorGroup];
+    for (std::size_t k = 0; k < kFactorGroup; ++k) {
+      basis[k] = job.basis + (j + std::min(k, width - 1)) * job.cols + first;
     }
+    PaddedRow<float> rest[2 + kFactorGroup];
+    if (whole < n) {
+      const std::size_t bytes = (n - whole) * sizeof(float);
+      for (std::size_t k = 0; k < 2; ++k) std::memcpy(rest[k].data, rows[k] + whole, bytes);
+      for (std::size_t k = 0; k < kFactorGroup; ++k) std::memcpy(rest[2 + k].data, basis[k] + whole, bytes);
+    }
+    DotSums sums;
+    for (std::size_t v = 0; v < kRow; v += hn::Lanes(DF())) sums.add(rows, basis, whole < n ? rest : nullptr, whole, v);
+    for (std::size_t r = 0; r < 2; ++r) {
+      for (std::size_t k = 0; k < kFactorGroup; ++k) totals[r][k] += sums.total(r, k);
+    }
+  }
+  for (std::size_t r = 0; r < height; ++r) {
+    for (std::size_t k = 0; k < width; ++k) job.factor[(j + k) * job.rows + row + r] = totals[r][k];
+  }
+}
+
+inline void times(const kernels::MatrixTimes& job) {
+  for (std::size_t row = 0; row < job.rows; row += 2) {
+    for (std::size_t j = 0; j < job.rank; j += kFactorGroup) times_two_rows(job, row, j);
   }
 }
 
@@ -108,61 +127,78 @@ struct RowCoefficients {
   }
 };
 
-/// factor[., col .. col + n) += rows [row, row + height) of m, one product after another.
-inline void add_rows_plainly(const kernels::MatrixTimes& job, std::size_t row, std::size_t height, std::size_t col,
-                             std::size_t n) {
-  for (std::size_t j = 0; j < job.rank; ++j) {
-    float* const sums = job.factor + j * job.cols + col;
-    for (std::size_t r = row; r < row + height; ++r) {
-      const float c = job.basis[j * job.rows + r];
-      const float* const m = job.m + r * job.cols + col;
-      for (std::size_t i = 0; i < n; ++i) sums[i] += c * m[i];
-    }
-  }
-}
+/// The sums of one block of rows in one strip, for up to four columns of the factor.
+struct StripSums {
+  HWY_ALIGN float of[kFactorGroup][kStrip];
+  std::size_t width;
 
-/// The same for four rows and n whole vectors.
-inline void add_four_rows(const kernels::MatrixTimes& job, std::size_t row, std::size_t col, std::size_t n) {
-  const DF df;
-  const float* const m = job.m + row * job.cols + col;
-  const std::size_t cols = job.cols;
-  std::size_t j = 0;
-  for (; j + kFactorGroup <= job.rank; j += kFactorGroup) {
+  /// Elements [from, n) of rows [row, row + height) of the strip at `col`, one product after another.
+  HWY_INLINE void add_plainly(const kernels::MatrixTimes& job, std::size_t j, std::size_t row, std::size_t height,
+                              std::size_t col, std::size_t from, std::size_t n) {
+    for (std::size_t k = 0; k < width; ++k) {
+      for (std::size_t r = row; r < row + height; ++r) {
+        const float c = job.basis[(j + k) * job.rows + r];
+        const float* const m = job.m + r * job.cols + col;
+        for (std::size_t i = from; i < n; ++i) of[k][i] += c * m[i];
+      }
+    }
+  }
+
+  /// The same for four rows and n whole vectors.
+  HWY_INLINE void add_four_rows(const kernels::MatrixTimes& job, std::size_t j, std::size_t row, std::size_t col,
+                                std::size_t n) {
+    const DF df;
+    const float* const m0 = job.m + row * job.cols + col;
+    const float* const m1 = m0 + job.cols;
+    const float* const m2 = m1 + job.cols;
+    const float* const m3 = m2 + job.cols;
     const float* const c = job.basis + j * job.rows + row;
-    const RowCoefficients k0(c), k1(c + job.rows), k2(c + 2 * job.rows), k3(c + 3 * job.rows);
-    float* const sums = job.factor + j * cols + col;
-    for (std::size_t i = 0; i < n; i += hn::Lanes(df)) {
-      const VF m0 = hn::LoadU(df, m + i);
-      const VF m1 = hn::LoadU(df, m + cols + i);
-      const VF m2 = hn::LoadU(df, m + 2 * cols + i);
-      const VF m3 = hn::LoadU(df, m + 3 * cols + i);
-      k0.add(m0, m1, m2, m3, sums + i);
-      k1.add(m0, m1, m2, m3, sums + cols + i);
-      k2.add(m0, m1, m2, m3, sums + 2 * cols + i);
-      k3.add(m0, m1, m2, m3, sums + 3 * cols + i);
+    if (width == kFactorGroup) {
+      const RowCoefficients k0(c), k1(c + job.rows), k2(c + 2 * job.rows), k3(c + 3 * job.rows);
+      for (std::size_t i = 0; i < n; i += hn::Lanes(df)) {
+        const VF v0 = hn::LoadU(df, m0 + i);
+        const VF v1 = hn::LoadU(df, m1 + i);
+        const VF v2 = hn::LoadU(df, m2 + i);
+        const VF v3 = hn::LoadU(df, m3 + i);
+        k0.add(v0, v1, v2, v3, of[0] + i);
+        k1.add(v0, v1, v2, v3, of[1] + i);
+        k2.add(v0, v1, v2, v3, of[2] + i);
+        k3.add(v0, v1, v2, v3, of[3] + i);
+      }
+      return;
+    }
+    for (std::size_t k = 0; k < width; ++k) {
+      const RowCoefficients each(c + k * job.rows);
+      for (std::size_t i = 0; i < n; i += hn::Lanes(df)) {
+        each.add(hn::LoadU(df, m0 + i), hn::LoadU(df, m1 + i), hn::LoadU(df, m2 + i), hn::LoadU(df, m3 + i), of[k] + i);
+      }
     }
   }
-  for (; j < job.rank; ++j) {
-    const RowCoefficients k(job.basis + j * job.rows + row);
-    float* const sums = job.factor + j * cols + col;
-    for (std::size_t i = 0; i < n; i += hn::Lanes(df)) {
-      k.add(hn::LoadU(df, m + i), hn::LoadU(df, m + cols + i), hn::LoadU(df, m + 2 * cols + i),
-            hn::LoadU(df, m + 3 * cols + i), sums + i);
-    }
-  }
-}
+};
 
 inline void transposed_times(const kernels::MatrixTimes& job) {
+  StripSums sums;
   std::fill_n(job.factor, job.cols * job.rank, 0.0f);
   for (std::size_t col = 0; col < job.cols; col += kStrip) {
     const std::size_t n = std::min(kStrip, job.cols - col);
     const std::size_t whole = n / hn::Lanes(DF()) * hn::Lanes(DF());
-    std::size_t row = 0;
-    for (; row + 4 <= job.rows; row += 4) {
-      add_four_rows(job, row, col, whole);
-      if (whole < n) add_rows_plainly(job, row, 4, col + whole, n - whole);
+    for (std::size_t first = 0; first < job.rows; first += job.column_block()) {
+      const std::size_t end = std::min(first + job.column_block(), job.rows);
+      for (std::size_t j = 0; j < job.rank; j += kFactorGroup) {
+        sums.width = std::min(kFactorGroup, job.rank - j);
+        for (std::size_t k = 0; k < sums.width; ++k) std::fill_n(sums.of[k], n, 0.0f);
+        std::size_t row = first;
+        for (; row + 4 <= end; row += 4) {
+          sums.add_four_rows(job, j, row, col, whole);
+          if (whole < n) sums.add_plainly(job, j, row, 4, col, whole, n);
+        }
+        sums.add_plainly(job, j, row, end - row, col, 0, n);
+        for (std::size_t k = 0; k < sums.width; ++k) {
+          float* const factor = job.factor + (j + k) * job.cols + col;
+          for (std::size_t i = 0; i < n; ++i) factor[i] += sums.of[k][i];
+        }
+      }
     }
-    if (row < job.rows) add_rows_plainly(job, row, job.rows - row, col, n);
   }
 }
 
