@@ -1,7 +1,6 @@
 #include "collectives/message.hpp"
 
 #include <cstring>
-#include <optional>
 
 #include "base/device.hpp"
 #include "base/fail.hpp"
@@ -30,10 +29,8 @@ static_assert(sizeof(Envelope) == kEnvelopeBytes && std::has_unique_object_repre
 constexpr std::size_t kBlock = 16;
 
 /// What is launched for a parameter is called so in timelines.
-std::optional<device::Range> name_range(const Operation& op, const Piece& piece) {
-  std::optional<device::Range> range;
-  if (op.on_device()) range.emplace(op.items[piece.item].name.c_str());
-  return range;
+const char* range_name(const Operation& op, const Piece& piece) {
+  return op.on_device() ? op.items[piece.item].name.c_str() : nullptr;
 }
 
 Tensor slice_if_wanted(const Tensor& tensor, const Piece& piece) {
@@ -67,7 +64,7 @@ std::size_t pack(Operation& op, MessageId id, std::span<const Piece> pieces, Byt
     return device_message_bytes(op, id, pieces, source.compressor, source.sums != nullptr);
   }
   return pack_message(op, id, pieces, out, [&](const Piece& piece, Bytes room) {
-    const std::optional<device::Range> range = name_range(op, piece);
+    const device::Range range(range_name(op, piece));
     const ItemBuffers& buffers = op.buffers[piece.item];
     const Tensor input =
         source.sums == nullptr ? buffers.tensor.slice(piece.first, piece.count) : source.sums->of(piece);
@@ -82,7 +79,7 @@ template <class Target>
 void unpack(Operation& op, const Arrival& arrival, ConstBytes frames, Target&& target) {
   const Stopwatch watch(op.stats.decode_us);
   for (const Piece& piece : arrival.pieces) {
-    const std::optional<device::Range> range = name_range(op, piece);
+    const device::Range range(range_name(op, piece));
     const BucketItem& item = op.items[piece.item];
     const auto [output, write] = target(piece);
     try {

@@ -97,10 +97,14 @@ class Stream {
 /// Names what this thread does meanwhile in profilers' timelines (NVTX), kernels that it launches too.
 class Range {
  public:
+  /// `name` may be null: then it names nothing.
   explicit Range(const char* name) noexcept;
   Range(const Range&) = delete;
   Range& operator=(const Range&) = delete;
   ~Range();
+
+ private:
+  bool is_named_;
 };
 
 }  // namespace gradwire::device

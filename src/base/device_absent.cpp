@@ -36,7 +36,7 @@ void Event::before(StreamRef) const { refuse(); }
 Stream::Stream() { refuse(); }
 Stream::~Stream() = default;
 
-Range::Range(const char*) noexcept {}
+Range::Range(const char* name) noexcept : is_named_(name != nullptr) {}
 Range::~Range() = default;
 
 }  // namespace gradwire::device

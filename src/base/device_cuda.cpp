@@ -112,10 +112,14 @@ Stream::Stream() {
 Stream::~Stream() { (void)cudaStreamDestroy(static_cast<cudaStream_t>(stream_)); }
 
 #if __has_include(<nvtx3/nvToolsExt.h>)
-Range::Range(const char* name) noexcept { (void)nvtxRangePushA(name); }
-Range::~Range() { (void)nvtxRangePop(); }
+Range::Range(const char* name) noexcept : is_named_(name != nullptr) {
+  if (is_named_) (void)nvtxRangePushA(name);
+}
+Range::~Range() {
+  if (is_named_) (void)nvtxRangePop();
+}
 #else  // the model of CUDA has no profilers
-Range::Range(const char*) noexcept {}
+Range::Range(const char* name) noexcept : is_named_(name != nullptr) {}
 Range::~Range() = default;
 #endif
 

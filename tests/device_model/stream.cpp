@@ -31,8 +31,10 @@ bool step(Queue& queue) {
 }
 
 bool advance_to(Queue& queue, std::uint64_t ticket) {
+  device().arena.open();  // once for all of them
   while (queue.executed < ticket && step(queue)) {
   }
+  device().arena.close();
   return queue.executed >= ticket;
 }
 
