@@ -31,9 +31,8 @@ constexpr std::size_t kBlock = 16;
 
 /// What is launched for a parameter is called so in timelines.
 std::optional<device::Range> name_range(const Operation& op, const Piece& piece) {
-  std::optional<device::Range> range;
-  if (op.on_device()) range.emplace(op.items[piece.item].name.c_str());
-  return range;
+  if (!op.on_device()) return std::optional<device::Range>();
+  return std::optional<device::Range>(std::in_place, op.items[piece.item].name.c_str());
 }
 
 Tensor slice_if_wanted(const Tensor& tensor, const Piece& piece) {
