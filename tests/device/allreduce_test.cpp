@@ -41,6 +41,9 @@ std::vector<Case> cases() {
     all.push_back({"dense", "none", ranks});
   }
   for (const int ranks : {3, 4, 7}) all.push_back({"hierarchical", "q4", ranks, 2});
+  for (const std::string_view spec : {"topk(0.05)", "topk(0.1)|q4", "randomk(0.1)", "block_topk(0.2)|f16",
+                                      "topk(0.1,select=sampled)", "adaptive_threshold(0.1)"})
+    all.push_back({"gather_sum", std::string(spec), 3});
   return all;
 }
 
