@@ -28,7 +28,8 @@ void quantize_decode(const kernels::QuantizeDecode& job, const FrameStart& expec
 /// are sums, and x that is not f32.
 void quantize_sum(const QuantizeSum& sum, const FrameStart& start, StreamRef stream);
 
-/// NaN and Inf have a code of their own, so that only these elements become NaN.
+/// NaN and Inf have a code of their own (0x80: docs/wire-format.md 1.4), so that only these elements become NaN, and no
+/// thread writes for another.
 void natural_encode(const kernels::NaturalEncode& job, const FrameStart& start, StreamRef stream);
 void natural_decode(const kernels::NaturalDecode& job, const FrameStart& expected, StreamRef stream);
 
