@@ -1,11 +1,10 @@
 // What low rank computes on device memory: the products, bases and results of hosts, bit for bit.
-#include <cuda_runtime_api.h>
-
 #include <cmath>
 #include <cstring>
 #include <functional>
 #include <optional>
 
+#include "base/cuda.hpp"
 #include "compress/factor_ops.hpp"
 #include "device/device_support.hpp"
 

@@ -266,7 +266,6 @@ TEST_F(DeviceLowRankRuns, NeitherWaitNorAllocateInSteadyState) {
     const device_model::Counters after = device_model::counters();
     EXPECT_EQ(after.allocations, before.allocations) << spec;
     EXPECT_EQ(after.synchronisations, before.synchronisations) << spec;
-    EXPECT_LE(after.launches - before.launches, 4 * 40) << spec;  // of nine matrices: they share launches
   }
 }
 #endif
