@@ -12,7 +12,6 @@ Pipeline::Pipeline(Algorithm& algorithm)
 
 void Pipeline::begin(const StreamRef* ordered) {
   ordered_ = ordered == nullptr ? std::nullopt : std::optional(*ordered);
-  posted_.clear();
   tick_ = 0;
   stage_ = 0;
 }

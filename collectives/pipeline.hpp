@@ -16,7 +16,7 @@ class Pipeline {
   explicit Pipeline(Algorithm& algorithm);
 
   /// `ordered`: steps follow one another on this stream, so that all of them run in the first advance(); null: each
-  /// when its predecessor is complete.
+  /// when its predecessor is complete. On a stream it may begin again before it is done.
   void begin(const StreamRef* ordered = nullptr);
   /// Runs every step that can run; true when none is left, and what they posted is complete.
   bool advance();

@@ -44,8 +44,16 @@ void ReductionRound::begin(Bytes workspace) {
   inner_.verdict = outer_.verdict;
   inner_.stats = {};
   algorithm_->set_workspace(workspace);
-  pipeline_->begin();
+  pipeline_->begin(keeps_to_stream() ? &inner_.stream : nullptr);
   (void)pipeline_->advance();
+}
+
+bool ReductionRound::keeps_to_stream() const {
+  return inner_.on_device() && inner_.comm.transport().info().stream_ordered;
+}
+
+void ReductionRound::before(StreamRef stream) {
+  if (!keeps_to_stream()) Completion::before(stream);
 }
 
 void ReductionRound::end() {

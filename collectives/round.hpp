@@ -27,9 +27,13 @@ class ReductionRound final : public Completion {
   void end();
 
   bool poll() override { return pipeline_->advance(); }
+  /// Over transports that keep to the stream all of the round is there once it has begun; else not to be had.
+  void before(StreamRef stream) override;
   [[nodiscard]] std::string describe() const override { return pipeline_->describe(); }
 
  private:
+  [[nodiscard]] bool keeps_to_stream() const;
+
   Operation& outer_;
   Operation inner_;
   std::uint64_t kind_;

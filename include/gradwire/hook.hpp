@@ -47,7 +47,7 @@ struct HookOptions {
   bool library_thread = true;            ///< false: the caller drives, by progress() and the Work of finish_step()
   NonFinite non_finite = NonFinite::skip;
   /// Where gradients are; state and workspace are there too. On a device (the constructing thread's) rules are none and
-  /// ef, low rank and planning are not to be had, and neither are compressors without CompressorTraits::on_device.
+  /// ef; planning is not to be had, nor are compressors without CompressorTraits::on_device.
   Space space = Space::host;
   PlanningOptions planning = {};
 };

@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 
+#include "base/cuda.hpp"
 #include "compress/factor_ops.hpp"
 #include "device/device_support.hpp"
 
@@ -174,6 +175,47 @@ TEST_F(DeviceFactors, BasesAreTheHosts) {
     ops::orthonormalise(factor, reinterpret_cast<std::byte*>(scratch.data()), jobs[i].key);
     EXPECT_EQ(there[i].read(stream_->ref()), bytes_of(columns[i])) << factor.length << " x " << factor.rank;
   }
+}
+
+/// Products, bases and expansion as one graph, which is launched over new values.
+TEST_F(DeviceFactors, CanBeCaptured) {
+  Case c({300, 1100}, 3, 7);
+  const StreamRef stream = stream_->ref();
+  auto* const native = static_cast<cudaStream_t>(stream.native());
+  const Floats m(c.m, stream);
+  const Floats left(c.left, stream);
+  const Floats right(c.right, stream);
+  const Floats residual(c.wide, stream);
+  device::Pinned flag(sizeof(std::uint32_t));
+  const auto run = [&](float* x, float* p, float* q, float* owed, Space space, StreamRef on) {
+    const kernels::OrthonormaliseJob basis{{p, c.view.rows, c.rank}, {1, 2, ParamId{3}, 0}};
+    std::vector<double> scratch(ops::orthonormalise_scratch_bytes(c.view.rows, c.rank) / sizeof(double));
+    const kernels::MatrixTimes leftwards{x, c.view.rows, c.view.cols, q, c.rank, p};
+    const kernels::MatrixTimes rightwards{x, c.view.rows, c.view.cols, p, c.rank, q};
+    const kernels::ExpandJob expand{{x, c.view.rows, c.view.cols, c.rank, p, q, p, q, owed},
+                                    reinterpret_cast<std::uint32_t*>(flag.data())};
+    ops::times(std::span(&leftwards, 1), space, on);
+    ops::orthonormalise(std::span(&basis, 1), reinterpret_cast<std::byte*>(scratch.data()), space, on);
+    ops::transposed_times(std::span(&rightwards, 1), space, on);
+    ops::expand(std::span(&expand, 1), space, on);
+  };
+  device::wait(stream);
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  ASSERT_EQ(cudaStreamBeginCapture(native, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  run(m.data(), left.data(), right.data(), residual.data(), Space::device, stream);
+  ASSERT_EQ(cudaStreamEndCapture(native, &graph), cudaSuccess);
+  ASSERT_EQ(cudaGraphInstantiate(&executable, graph, 0), cudaSuccess);
+  for (int step = 0; step < 2; ++step) {  // the second takes what the first has left
+    ASSERT_EQ(cudaGraphLaunch(executable, native), cudaSuccess);
+    run(c.m.data(), c.left.data(), c.right.data(), c.wide.data(), Space::host, StreamRef::host());
+    EXPECT_EQ(m.read(stream), bytes_of(c.m)) << step;
+    EXPECT_EQ(left.read(stream), bytes_of(c.left)) << step;
+    EXPECT_EQ(right.read(stream), bytes_of(c.right)) << step;
+    EXPECT_EQ(residual.read(stream), bytes_of(c.wide)) << step;
+  }
+  (void)cudaGraphExecDestroy(executable);
+  (void)cudaGraphDestroy(graph);
 }
 
 /// What is NaN must not be lost among directions drawn at random.

@@ -1,9 +1,13 @@
-// Low rank between ranks that share a device: results, residuals and warm starts are those of ranks on the host, bit
-// for bit, whose law the rank suites test.
+// Low rank between ranks of one device or several: results, residuals and warm starts are those of ranks on the host,
+// bit for bit, whose law the rank suites test.
 #include <functional>
 
+#include "device/device_ranks.hpp"
 #include "device/device_support.hpp"
 #include "support/spawn.hpp"
+#ifdef GRADWIRE_DEVICE_MODEL
+#include "device_model/model.hpp"
+#endif
 
 #include "gradwire/allreduce.hpp"
 
@@ -68,9 +72,9 @@ struct Outcome {
 /// One rank's operation on either memory.
 class Runs {
  public:
-  Runs(Communicator& comm, const std::string& spec, Space space)
+  Runs(const Communicator& comm, const std::string& spec, Space space, std::uint32_t number = 1)
       : space_(space),
-        operation_(comm, items_of(spec), Slot{space == Space::device ? 2u : 1u}, options_of(space)),
+        operation_(comm, items_of(spec), Slot{number}, options_of(space)),
         workspace_(operation_.workspace_bytes(), space) {
     if (space == Space::device) stream_.emplace();
   }
@@ -129,11 +133,27 @@ void expect_equal(const Outcome& found, const Outcome& expected, std::uint64_t s
     EXPECT_EQ(found.kept[i], expected.kept[i]) << "step " << step << ", warm start " << i;
 }
 
+/// Ranks that have both kinds of memory, which different transports may reach.
+class Ranks {
+ public:
+  explicit Ranks(int ranks, int ranks_per_node = 0)
+      : host_(make_local(ranks, ranks_per_node)), device_(make_device_ranks(ranks, ranks_per_node)) {}
+
+  void run(const std::function<void(const Communicator& host, const Communicator& device)>& each) const {
+    spawn(host_, [&](Communicator& comm) { each(comm, device_[static_cast<std::size_t>(comm.rank())]); });
+  }
+
+ private:
+  std::vector<Communicator> host_;
+  std::vector<Communicator> device_;
+};
+
 class DeviceLowRank : public DeviceTest, public ::testing::WithParamInterface<Case> {};
 
 TEST_P(DeviceLowRank, GivesTheHostsBits) {
-  spawn(make_local(GetParam().ranks, GetParam().ranks_per_node), [](Communicator& comm) {
-    Runs on_host(comm, GetParam().spec, Space::host);
+  const Ranks ranks(GetParam().ranks, GetParam().ranks_per_node);
+  ranks.run([](const Communicator& host, const Communicator& comm) {
+    Runs on_host(host, GetParam().spec, Space::host);
     Runs on_device(comm, GetParam().spec, Space::device);
     for (std::uint64_t step = 0; step < 3; ++step) {
       const Outcome expected = on_host.run(inputs_of(comm.rank(), step), step);
@@ -174,8 +194,8 @@ TEST_F(DeviceLowRankRuns, DrawTheHostsDirections) {
       all.emplace_back(std::vector<float>(count_of(shape), step < 2 ? 0.0F : 1.0F), shape.dtype);
     return all;
   };
-  spawn(make_local(3), [&](Communicator& comm) {
-    Runs on_host(comm, "powersgd(rank=3)", Space::host);
+  Ranks(3).run([&](const Communicator& host, const Communicator& comm) {
+    Runs on_host(host, "powersgd(rank=3)", Space::host);
     Runs on_device(comm, "powersgd(rank=3)", Space::device);
     for (std::uint64_t step = 0; step < 4; ++step)
       expect_equal(on_device.run(inputs(step), step), on_host.run(inputs(step), step), step);
@@ -187,8 +207,8 @@ TEST_F(DeviceLowRankRuns, LeaveNoTraceOfNaN) {
   for (const std::string spec : {"powersgd(rank=2)", "powersgd(rank=2,rounds=1)", "projection(rank=2,refresh=2)",
                                  "powersgd(rank=2,factors=q8)", "powersgd(rank=2,start=2)"}) {
     SCOPED_TRACE(spec);
-    spawn(make_local(3), [&](Communicator& comm) {
-      Runs clean(comm, spec, Space::host);
+    Ranks(3).run([&](const Communicator& host, const Communicator& comm) {
+      Runs clean(host, spec, Space::host);
       Runs spoilt(comm, spec, Space::device);
       for (std::uint64_t step = 0; step < 4; ++step) {
         std::vector<Values> bad = inputs_of(comm.rank(), step);
@@ -203,7 +223,7 @@ TEST_F(DeviceLowRankRuns, LeaveNoTraceOfNaN) {
 }
 
 TEST_F(DeviceLowRankRuns, NameTheParameterOfNaN) {
-  spawn(make_local(2), [](Communicator& comm) {
+  Ranks(2).run([](const Communicator&, const Communicator& comm) {
     Runs runs(comm, "powersgd(rank=2)", Space::device);
     const Buffer workspace(runs.operation().workspace_bytes(), Space::device);
     const device::Stream stream;
@@ -224,12 +244,38 @@ TEST_F(DeviceLowRankRuns, NameTheParameterOfNaN) {
   });
 }
 
-/// Warm starts of either memory go on in both; another rank's columns too.
+#ifdef GRADWIRE_DEVICE_MODEL
+TEST_F(DeviceLowRankRuns, NeitherWaitNorAllocateInSteadyState) {
+  for (const char* const spec : {"powersgd(rank=2)", "powersgd(rank=2,rounds=1,factors=q8)"}) {
+    Communicator comm = make_local(1).front();
+    PersistentAllreduce operation(comm, items_of(spec), Slot{1}, options_of(Space::device));
+    const Buffer workspace(operation.workspace_bytes(), Space::device);
+    const device::Stream stream;
+    std::vector<OnDevice> there;
+    std::vector<ItemBuffers> buffers;
+    for (const Values& input : inputs_of(0, 0)) {
+      const ConstTensor x = input.tensor();
+      const Tensor residual = there.emplace_back(x.count * sizeof(float)).tensor(x.count);
+      buffers.push_back({there.emplace_back(x, stream.ref()).tensor(x.count, x.dtype), residual});
+    }
+    device_model::Counters before{};
+    for (unsigned step = 0; step < 6; ++step) {
+      operation.start(buffers, workspace.bytes(), step, stream.ref()).wait();
+      if (step == 1) before = device_model::counters();
+    }
+    const device_model::Counters after = device_model::counters();
+    EXPECT_EQ(after.allocations, before.allocations) << spec;
+    EXPECT_EQ(after.synchronisations, before.synchronisations) << spec;
+  }
+}
+#endif
+
+/// Warm starts of either memory go on in both; of another rank's columns too.
 TEST_F(DeviceLowRankRuns, GoOnFromWhatEitherHasKept) {
   for (const std::string spec : {"powersgd(rank=2)", "powersgd(rank=3,rounds=1)", "projection(rank=2,refresh=2)"}) {
     SCOPED_TRACE(spec);
-    spawn(make_local(2), [&](Communicator& comm) {
-      Runs host(comm, spec, Space::host);
+    Ranks(2).run([&](const Communicator& local, const Communicator& comm) {
+      Runs host(local, spec, Space::host);
       (void)host.run(inputs_of(comm.rank(), 0), 0);
       std::vector<std::string> kept;
       for (std::size_t i = 0; i < std::size(kShapes); ++i) kept.push_back(host.operation().memory(i));
@@ -239,8 +285,8 @@ TEST_F(DeviceLowRankRuns, GoOnFromWhatEitherHasKept) {
       for (std::size_t i = 0; i < kept.size(); ++i) EXPECT_EQ(device.operation().memory(i), kept[i]);
       expect_equal(device.run(inputs_of(comm.rank(), 1), 1), expected, 1);
       const std::string wider = spec.substr(0, spec.find('=') + 1) + "5" + spec.substr(spec.find('=') + 2);
-      Runs wider_host(comm, wider, Space::host);
-      Runs wider_device(comm, wider, Space::device);
+      Runs wider_host(local, wider, Space::host, 2);
+      Runs wider_device(comm, wider, Space::device, 2);
       for (std::size_t i = 0; i < kept.size(); ++i) {
         wider_host.operation().adopt_memory(i, device.operation().memory(i), make_compressor(spec));
         wider_device.operation().adopt_memory(i, device.operation().memory(i), make_compressor(spec));
