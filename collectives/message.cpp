@@ -1,5 +1,6 @@
 #include "collectives/message.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/device.hpp"
@@ -190,6 +191,32 @@ std::size_t pack_input(Operation& op, MessageId id, std::span<const Piece> piece
 
 std::size_t pack_sums(Operation& op, MessageId id, std::span<const Piece> pieces, const Sums& sums, Bytes out) {
   return pack(op, id, pieces, out, {&sums, Draw::sum});
+}
+
+bool adds_in_one_pass(const Operation& op, std::span<const Piece> pieces, std::size_t messages) {
+  return op.on_device() && std::all_of(pieces.begin(), pieces.end(), [&](const Piece& piece) {
+           const BucketItem& item = op.items[piece.item];
+           const SumEncoder* const encoder = item.compressor.sum_encoder();
+           return item.dtype == DType::f32 && encoder != nullptr && encoder->max_frames(piece.count) >= messages;
+         });
+}
+
+std::size_t pack_added_sums(Operation& op, MessageId id, std::span<const Piece> pieces,
+                            std::span<const ConstBytes> messages, Bytes out) {
+  if (op.verdict) return device_message_bytes(op, id, pieces, nullptr, true);
+  std::vector<ConstBytes>& frames = op.frames;
+  std::size_t first = kEnvelopeBytes;
+  return pack_message(op, id, pieces, out, [&](const Piece& piece, Bytes room) {
+    const device::Range range(range_name(op, piece));
+    const ItemBuffers& buffers = op.buffers[piece.item];
+    const std::size_t bytes = frame_bytes(op, piece, nullptr, false);
+    frames.clear();
+    for (const ConstBytes& message : messages) frames.push_back(message.slice(first, bytes));
+    first += bytes;
+    return op.items[piece.item].compressor.sum_encoder()->encode_sum(
+        buffers.tensor.slice(piece.first, piece.count), frames, room, slice_if_wanted(buffers.residual, piece),
+        random_key(op, piece, Draw::sum), op.stream);
+  });
 }
 
 std::size_t pack_shard(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out) {

@@ -88,6 +88,13 @@ std::size_t pack_input(Operation& op, MessageId id, std::span<const Piece> piece
 /// The same for sums under way, whose residual is credited to this rank.
 std::size_t pack_sums(Operation& op, MessageId id, std::span<const Piece> pieces, const Sums& sums, Bytes out);
 
+/// On a device: whether pack_added_sums() can, of so many messages.
+[[nodiscard]] bool adds_in_one_pass(const Operation& op, std::span<const Piece> pieces, std::size_t messages);
+/// As unpacking these messages of inputs into the sums, one after another, and then pack_sums(): each piece in one pass
+/// (Compressor::sum_encoder). The sums themselves are nowhere.
+std::size_t pack_added_sums(Operation& op, MessageId id, std::span<const Piece> pieces,
+                            std::span<const ConstBytes> messages, Bytes out);
+
 /// The same for sums that the tensors hold, in their own dtype.
 std::size_t pack_shard(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out);
 

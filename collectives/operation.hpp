@@ -48,6 +48,7 @@ struct Operation {
   std::vector<std::size_t> flags{};  ///< of an operation inside of another: by item, which of those is its
   std::optional<Verdict> verdict{};  ///< once set, messages carry it instead of frames
   OperationStats stats{};
+  std::vector<ConstBytes> frames{};  ///< scratch, kept so that runs allocate nothing
 
   [[nodiscard]] int rank() const noexcept { return comm.rank(); }
   [[nodiscard]] int size() const noexcept { return comm.size(); }

@@ -133,7 +133,13 @@ class ScatterReduce final : public Algorithm {
   std::size_t encode_own(MessageId id, std::span<const Piece> pieces, Bytes out) {
     std::size_t size = 0;
     const Sums sums = place_sums(id.segment);
-    if (part_ == Part::all) {
+    if (part_ == Part::all && adds_in_one_pass(op_, pieces, static_cast<std::size_t>(size_) - 1)) {
+      messages_.clear();
+      for (int peer = 0; peer < size_; ++peer) {
+        if (peer != rank_) messages_.push_back(peer_message(id.segment, peer));
+      }
+      size = pack_added_sums(op_, id, pieces, messages_, out);
+    } else if (part_ == Part::all) {
       add_up(sums, id.segment, pieces);
       size = pack_sums(op_, id, pieces, sums, out);
     } else {
@@ -163,6 +169,7 @@ class ScatterReduce final : public Algorithm {
   std::size_t scratch_ = 0;  // offset in a lane
   bool every_rank_sends_ = true;
   std::size_t lane_bytes_ = 0;
+  std::vector<ConstBytes> messages_;
   std::vector<Send> sends_;
   std::vector<Recv> recvs_;
 };

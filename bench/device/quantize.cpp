@@ -62,11 +62,7 @@ std::vector<Row> measure(const QuantizeParams& params, std::size_t count, int re
   const cuda::Memory second(frame::kHeaderBytes + payload, stream);
   std::byte* const in = first.data() + frame::kHeaderBytes;
   std::byte* const out = second.data() + frame::kHeaderBytes;
-  const std::byte* const payloads[] = {in, in, in};
-  const cuda::Memory list(sizeof payloads, stream);
   cuda::check(cudaMemcpyAsync(x.data(), values.data(), floats, cudaMemcpyHostToDevice, cuda::native(stream)), "upload");
-  cuda::check(cudaMemcpyAsync(list.data(), payloads, sizeof payloads, cudaMemcpyHostToDevice, cuda::native(stream)),
-              "upload");
   auto* const residual = reinterpret_cast<float*>(y.data());
   const ConstTensor input(x.data(), count, DType::f32, Space::device);
   const FrameStart start =
@@ -91,10 +87,8 @@ std::vector<Row> measure(const QuantizeParams& params, std::size_t count, int re
   rows.push_back({"encode, residual", 2 * floats + payload, time(encode(residual))});
   rows.push_back({"decode", floats + payload, time(decode(Write::assign))});
   rows.push_back({"decode, add", 2 * floats + payload, time(decode(Write::add))});
-  if (has_whole_tiles(params) && !needs_sums(params.norm)) {
-    const QuantizeSum job{{params, input, out, residual, {1, 2, ParamId{3}, 0}},
-                          reinterpret_cast<const std::byte* const*>(list.data()),
-                          3};
+  if (can_quantize_sum(params)) {
+    const QuantizeSum job{{params, input, out, residual, {1, 2, ParamId{3}, 0}}, {in, in, in}, 3};
     rows.push_back(
         {"add 3, encode, residual", 2 * floats + 4 * payload, time([&] { quantize_sum(job, start, stream); })});
   }

@@ -131,6 +131,19 @@ struct GRADWIRE_API LowRank {
   [[nodiscard]] std::string schedule() const;
 };
 
+/// What a compressor offers that adds frames to values and encodes their sum in one pass over them: for the owners in
+/// `scatter_reduce`, on devices.
+class GRADWIRE_API SumEncoder {
+ public:
+  virtual ~SumEncoder();
+  /// The most frames of which encode_sum() makes a sum of `count` elements; 0 where only decode() and encode() do.
+  [[nodiscard]] virtual std::size_t max_frames(std::size_t count) const noexcept = 0;
+  /// encode() of x (f32) plus what the frames hold, each added in turn; all as encode() and decode() have it in device
+  /// memory.
+  virtual std::size_t encode_sum(ConstTensor x, std::span<const ConstBytes> frames, Bytes out, Tensor residual,
+                                 const RandomKey& key, StreamRef stream) const = 0;
+};
+
 /// What a compressor has learned of earlier steps and still uses (`refresh`), for saving a run. Only the sender has it:
 /// frames are read without.
 class GRADWIRE_API StepMemory {
@@ -149,6 +162,7 @@ class GRADWIRE_API StepMemory {
 ///     const Sparsifier* sparsifier() const noexcept;
 ///     const IntegerCoder* integer_coder() const noexcept;
 ///     const LowRank* low_rank() const noexcept;
+///     const SumEncoder* sum_encoder() const noexcept;
 ///     void add_memories(std::vector<StepMemory*>&) const;
 template <class C>
 concept CompressorImpl = requires(const C& c, std::size_t n, DType dtype, ConstTensor x, Tensor y, Bytes out,
@@ -210,6 +224,7 @@ class GRADWIRE_API Compressor {
   [[nodiscard]] const Sparsifier* sparsifier() const noexcept { return self_->sparsifier(); }
   [[nodiscard]] const IntegerCoder* integer_coder() const noexcept { return self_->integer_coder(); }
   [[nodiscard]] const LowRank* low_rank() const noexcept { return self_->low_rank(); }
+  [[nodiscard]] const SumEncoder* sum_encoder() const noexcept { return self_->sum_encoder(); }
   /// Of this compressor and of those it is made of, in an order that its spec decides. Copies share them.
   [[nodiscard]] std::vector<StepMemory*> step_memories() const {
     std::vector<StepMemory*> all;
@@ -229,6 +244,7 @@ class GRADWIRE_API Compressor {
     [[nodiscard]] virtual const Sparsifier* sparsifier() const noexcept = 0;
     [[nodiscard]] virtual const IntegerCoder* integer_coder() const noexcept = 0;
     [[nodiscard]] virtual const LowRank* low_rank() const noexcept = 0;
+    [[nodiscard]] virtual const SumEncoder* sum_encoder() const noexcept = 0;
     virtual void add_memories(std::vector<StepMemory*>&) const = 0;
   };
   template <class C>
@@ -256,6 +272,10 @@ class GRADWIRE_API Compressor {
     }
     [[nodiscard]] const LowRank* low_rank() const noexcept override {
       if constexpr (requires { impl.low_rank(); }) return impl.low_rank();
+      return nullptr;
+    }
+    [[nodiscard]] const SumEncoder* sum_encoder() const noexcept override {
+      if constexpr (requires { impl.sum_encoder(); }) return impl.sum_encoder();
       return nullptr;
     }
     void add_memories(std::vector<StepMemory*>& all) const override {

@@ -3,6 +3,7 @@
 namespace gradwire {
 
 Sparsifier::~Sparsifier() = default;
+SumEncoder::~SumEncoder() = default;
 StepMemory::~StepMemory() = default;
 IntegerCoder::~IntegerCoder() = default;
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/fail.hpp"
 #include "compress/device/codecs.hpp"
 #include "compress/frame.hpp"
 #include "compress/isa.hpp"
@@ -93,6 +94,25 @@ std::size_t QuantizeCompressor::decode(ConstBytes in, Tensor y, Write write, Str
   const frame::Opened opened = frame::open_fixed(*this, identity(), in, y, stream);
   isa::kernels<QuantizeKernels>().decode(job);
   return opened.bytes;
+}
+
+std::size_t QuantizeCompressor::max_frames(std::size_t) const noexcept {
+  return device::can_quantize_sum(params_) ? device::QuantizeSum::kMostPayloads : 0;
+}
+
+std::size_t QuantizeCompressor::encode_sum(ConstTensor x, std::span<const ConstBytes> frames, Bytes out,
+                                           Tensor residual, const RandomKey& key, StreamRef stream) const {
+  const frame::OnDevice made = frame::begin_device(*this, identity(), x, out, residual, stream);
+  require(frames.size() <= max_frames(x.count) && x.dtype == DType::f32,
+          "{}: sums of up to {} frames and f32 are encoded in one pass, not of {} and {}", spec_, max_frames(x.count),
+          frames.size(), name(x.dtype));
+  device::QuantizeSum sum{{params_, x, out.data + frame::kHeaderBytes, static_cast<float*>(residual.data), key}};
+  for (const ConstBytes& each : frames) {
+    frame::check_device_decode(each, {out.data, x.count, DType::f32, Space::device}, made.bytes, spec_, stream);
+    sum.payloads[sum.count++] = each.data + frame::kHeaderBytes;
+  }
+  device::quantize_sum(sum, made.start, stream);
+  return made.bytes;
 }
 
 std::vector<double> quantize_errors(ConstTensor x, const QuantizeParams& params, std::span<const std::uint32_t> bits) {

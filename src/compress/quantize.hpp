@@ -17,7 +17,7 @@ namespace gradwire {
 /// `quantize(...)` with uniform levels (QSGD, arXiv:1610.02132; norm=minmax has the values of CGX, arXiv:2111.08617) or
 /// exponential ones (NUQSGD, arXiv:1908.06077); `sign(...)`, one bit and the mean magnitude, which contracts (signSGD
 /// with error feedback, arXiv:1901.09847); `ternary(...)`, TernGrad (arXiv:1705.07878).
-class QuantizeCompressor {
+class QuantizeCompressor final : public SumEncoder {
  public:
   explicit QuantizeCompressor(const QuantizeParams& params);
 
@@ -27,6 +27,11 @@ class QuantizeCompressor {
   std::size_t encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key, StreamRef stream) const;
   std::size_t decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const;
   [[nodiscard]] double error_bound(std::size_t count) const noexcept;
+
+  [[nodiscard]] const SumEncoder* sum_encoder() const noexcept { return this; }
+  [[nodiscard]] std::size_t max_frames(std::size_t count) const noexcept override;
+  std::size_t encode_sum(ConstTensor x, std::span<const ConstBytes> frames, Bytes out, Tensor residual,
+                         const RandomKey& key, StreamRef stream) const override;
 
  private:
   [[nodiscard]] frame::Identity identity() const noexcept;

@@ -7,7 +7,35 @@
 namespace gradwire::testing {
 namespace {
 
-class QuantizeSum : public DeviceTest {};
+class QuantizeSum : public DeviceTest {
+ protected:
+  [[nodiscard]] static frame::OnDevice frame_of(const QuantizeParams& params, std::size_t count) {
+    const std::size_t bytes = frame::kHeaderBytes + QuantizeLayout{params, count}.payload_bytes();
+    return frame::device_frame({frame::Codec::quantize, params.options()}, count, DType::f32, bytes);
+  }
+  [[nodiscard]] static std::vector<std::byte> framed(const QuantizeParams& params, std::size_t count,
+                                                     const std::vector<std::byte>& payload) {
+    std::vector<std::byte> whole(frame::kHeaderBytes);
+    const frame::OnDevice made = frame_of(params, count);
+    std::memcpy(whole.data(), &made.start, frame::kHeaderBytes);
+    whole.insert(whole.end(), payload.begin(), payload.end());
+    return whole;
+  }
+  [[nodiscard]] static std::vector<std::byte> sum_on_device(const QuantizeParams& params, const Tensor& own,
+                                                            const std::vector<std::vector<std::byte>>& frames,
+                                                            const RandomKey& key, StreamRef stream) {
+    const frame::OnDevice made = frame_of(params, own.count);
+    const OnDevice out(made.bytes);
+    device::QuantizeSum job{{params, own, out.data() + frame::kHeaderBytes, nullptr, key}};
+    std::vector<OnDevice> there;
+    for (const std::vector<std::byte>& each : frames) {
+      there.emplace_back(each.data(), each.size(), stream);
+      job.payloads[job.count++] = there.back().data() + frame::kHeaderBytes;
+    }
+    device::quantize_sum(job, made.start, stream);
+    return out.read(stream);
+  }
+};
 
 TEST_F(QuantizeSum, IsEncodedLikeDecodingOneAfterAnother) {
   const QuantizeKernels& reference = isa::scalar_kernels<QuantizeKernels>();
@@ -18,30 +46,37 @@ TEST_F(QuantizeSum, IsEncodedLikeDecodingOneAfterAnother) {
       const std::size_t size = QuantizeLayout{params, count}.payload_bytes();
       Values sum(mixed_gradients(count, 5), DType::f32);
       const OnDevice own(sum.tensor(), stream.ref());
-      std::vector<OnDevice> payloads;
-      std::vector<const std::byte*> pointers;
+      std::vector<std::vector<std::byte>> frames;
       for (unsigned p = 0; p < 3; ++p) {
         const Values x(mixed_gradients(count, 10 + p), DType::f32);
         std::vector<std::byte> payload(size);
         reference.encode({params, x.tensor(), payload.data(), nullptr, {1, p, {}, 0}});
         reference.decode({params, payload.data(), sum.tensor(), Write::add});
-        payloads.emplace_back(payload.data(), size, stream.ref());
-        pointers.push_back(payloads.back().data());
+        frames.push_back(framed(params, count, payload));
       }
-      std::vector<std::byte> expected(frame::kHeaderBytes + size);
+      std::vector<std::byte> expected(size);
       const RandomKey key{3, 4, ParamId{5}, 6};
-      reference.encode({params, sum.tensor(), expected.data() + frame::kHeaderBytes, nullptr, key});
-      const frame::OnDevice made =
-          frame::device_frame({frame::Codec::quantize, params.options()}, count, DType::f32, expected.size());
-      std::memcpy(expected.data(), &made.start, frame::kHeaderBytes);
-      const OnDevice list(pointers.data(), pointers.size() * sizeof(std::byte*), stream.ref());
-      const OnDevice out(expected.size());
-      device::quantize_sum({{params, own.tensor(count), out.data() + frame::kHeaderBytes, nullptr, key},
-                            reinterpret_cast<const std::byte* const*>(list.data()),
-                            3},
-                           made.start, stream.ref());
-      ASSERT_EQ(out.read(stream.ref()), expected) << bits << ' ' << count;
+      reference.encode({params, sum.tensor(), expected.data(), nullptr, key});
+      ASSERT_EQ(sum_on_device(params, own.tensor(count), frames, key, stream.ref()), framed(params, count, expected))
+          << bits << ' ' << count;
     }
+}
+
+/// A frame of another compressor makes the sum NaN, and so each bucket of its frame.
+TEST_F(QuantizeSum, IsNaNWithAFrameOfAnother) {
+  const device::Stream stream;
+  constexpr std::size_t kCount = 1024;
+  const QuantizeParams params{4, 512};
+  const Values x(normal_gradients(kCount, 5), DType::f32);
+  const OnDevice own(x.tensor(), stream.ref());
+  std::vector<std::byte> payload(QuantizeLayout{params, kCount}.payload_bytes());
+  isa::scalar_kernels<QuantizeKernels>().encode({params, x.tensor(), payload.data(), nullptr, {}});
+  std::vector<std::vector<std::byte>> frames(2, framed(params, kCount, payload));
+  frames[1][4] ^= std::byte{1};
+  const std::vector<std::byte> sum = sum_on_device(params, own.tensor(kCount), frames, {}, stream.ref());
+  std::vector<float> values(kCount);
+  (void)make_compressor("q4").decode({sum.data(), sum.size()}, {values.data(), kCount}, Write::assign);
+  for (const float value : values) ASSERT_TRUE(std::isnan(value));
 }
 
 void expect_unsupported(const QuantizeParams& params, DType dtype) {

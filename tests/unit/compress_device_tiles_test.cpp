@@ -176,14 +176,14 @@ TEST_P(DeviceSums, AreEncodedLikeDecodingOneAfterAnother) {
         ASSERT_TRUE(device::has_whole_tiles(params));
         const std::size_t size = QuantizeLayout{params, count}.payload_bytes();
         std::vector<std::vector<std::byte>> payloads(3, std::vector<std::byte>(size));
-        std::vector<const std::byte*> pointers;
+        device::QuantizeSum job;
         Values sum(mixed_gradients(count, 5), DType::f32);
         const Values own = sum;
         for (std::size_t p = 0; p < payloads.size(); ++p) {
           const Values x(mixed_gradients(count, static_cast<unsigned>(10 + p)), DType::f32);
           ASSERT_EQ(reference.encode({params, x.tensor(), payloads[p].data(), nullptr, {1, p, {}, 0}}), count);
           reference.decode({params, payloads[p].data(), sum.tensor(), Write::add});
-          pointers.push_back(payloads[p].data());
+          job.payloads[job.count++] = payloads[p].data();
         }
         std::vector<std::byte> expected(size);
         std::vector<std::byte> actual(size, std::byte{0x11});
@@ -191,9 +191,8 @@ TEST_P(DeviceSums, AreEncodedLikeDecodingOneAfterAnother) {
         Values owed_here(count, DType::f32);
         const RandomKey key{3, 4, ParamId{5}, 6};
         reference.encode({params, sum.tensor(), expected.data(), static_cast<float*>(owed.tensor().data), key});
-        encode_in_one({{params, own.tensor(), actual.data(), static_cast<float*>(owed_here.tensor().data), key},
-                       pointers.data(),
-                       3});
+        job.own = {params, own.tensor(), actual.data(), static_cast<float*>(owed_here.tensor().data), key};
+        encode_in_one(job);
         ASSERT_EQ(actual, expected) << bits << ' ' << count;
         ASSERT_EQ(owed_here.bytes(), owed.bytes()) << bits << ' ' << count;
       }

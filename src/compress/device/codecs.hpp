@@ -23,8 +23,8 @@ void cast_decode(const kernels::CastDecode& job, const FrameStart& expected, boo
 void quantize_encode(const kernels::QuantizeEncode& job, const FrameStart& start, StreamRef stream);
 void quantize_decode(const kernels::QuantizeDecode& job, const FrameStart& expected, StreamRef stream);
 
-/// An owner's step of scatter_reduce in one kernel: the sum, and what encoding it leaves. `payloads` and what they
-/// point to are of the device. Throws Errc::unsupported for buckets that are no multiples of 128 elements, norms that
+/// An owner's step of scatter_reduce in one kernel: the sum, and what encoding it leaves. A payload that has another
+/// start makes all of it NaN. Throws Errc::unsupported for buckets that are no multiples of 128 elements, norms that
 /// are sums, and x that is not f32.
 void quantize_sum(const QuantizeSum& sum, const FrameStart& start, StreamRef stream);
 

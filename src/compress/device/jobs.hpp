@@ -8,12 +8,20 @@
 namespace gradwire::device {
 
 /// What an owner of a chunk encodes: its own input (f32) and, added to it in turn, what payloads of the same layout
-/// hold.
+/// hold, each behind its frame's first 16 bytes.
 struct QuantizeSum {
+  static constexpr std::size_t kMostPayloads = 63;
+
   kernels::QuantizeEncode own;
-  const std::byte* const* payloads = nullptr;
+  const std::byte* payloads[kMostPayloads] = {};
   std::uint32_t count = 0;
 };
+
+/// Buckets of whole tiles, and norms that are found without a sum over them: one kernel reads payloads once.
+[[nodiscard]] constexpr bool can_quantize_sum(const QuantizeParams& params) noexcept {
+  return params.packing == Packing::planes && params.bucket % 128 == 0 &&
+         (params.norm == Norm::linf || params.norm == Norm::minmax) && params.levels != Levels::learned;
+}
 
 /// Frames of the same codec and size behind one another, each of `elements` elements of the same tensor in turn.
 struct FrameRun {

@@ -44,8 +44,10 @@ __device__ BucketScale settle(const kernels::QuantizeEncode& job, const Quantize
   return job;
 }
 
-__device__ void encode_frame(const QuantizeSum& sum, const FrameStart& start) {
-  const kernels::QuantizeEncode& job = sum.own;
+/// Where tiles lie within buckets: a thread a tile, the threads of whole buckets in a block. `values_of(tile)` is asked
+/// once for each; norms that are sums read job.x again, out of caches.
+template <class ValuesOf>
+__device__ void encode_frame(const kernels::QuantizeEncode& job, const FrameStart& start, ValuesOf values_of) {
   __shared__ BucketNorms norms[kBlockThreads];
   __shared__ BucketScale scales[kMostBuckets];
   __shared__ float sums[kMostBuckets][QuantizeLayout::kRow];
@@ -62,7 +64,7 @@ __device__ void encode_frame(const QuantizeSum& sum, const FrameStart& start) {
     const QuantizeTile tile = QuantizeTile::at(bucket * threads + place);
     TileValues values;
     if (busy) {
-      values = sum_tile(sum, tile);
+      values = values_of(tile);
       norms[threadIdx.x] = tile_norms(layout, tile, values);
       if (needs_sums(job.params.norm)) {
         for (unsigned column = place; column < QuantizeLayout::kRow; column += threads)
@@ -81,12 +83,24 @@ __device__ void encode_frame(const QuantizeSum& sum, const FrameStart& start) {
   }
 }
 
-/// Where tiles lie within buckets: a thread a tile, the threads of whole buckets in a block. x is read once, but for
-/// norms that are sums, whose columns are read again, out of caches.
 __global__ void __launch_bounds__(kBlockThreads)
-    encode_buckets(const QuantizeSum sum, const FrameStart start, const FrameRun run) {
-  for (std::size_t frame = blockIdx.y; frame < run.frames; frame += gridDim.y)
-    encode_frame({job_of(sum.own, run, frame), sum.payloads, sum.count}, start);
+    encode_buckets(const kernels::QuantizeEncode job, const FrameStart start, const FrameRun run) {
+  for (std::size_t frame = blockIdx.y; frame < run.frames; frame += gridDim.y) {
+    const kernels::QuantizeEncode own = job_of(job, run, frame);
+    const QuantizeLayout layout{own.params, own.x.count};
+    encode_frame(own, start, [&](const QuantizeTile& tile) { return load_tile(layout, own.x, tile); });
+  }
+}
+
+/// The same of sums, which stay in registers.
+__global__ void __launch_bounds__(kBlockThreads) encode_sums(const QuantizeSum sum, const FrameStart start) {
+  bool are_ours = true;
+  for (std::uint32_t p = 0; p < sum.count; ++p) are_ours = has_start(sum.payloads[p], start) && are_ours;
+  encode_frame(sum.own, start, [&](const QuantizeTile& tile) {
+    TileValues values = sum_tile(sum, tile);
+    if (!are_ours) values.at[0][0] = kNaN;  // and with it the whole bucket
+    return values;
+  });
 }
 
 __device__ void find_frame_scales(const kernels::QuantizeEncode& job, BucketScale* scales, const FrameStart& start) {
@@ -162,10 +176,9 @@ __global__ void __launch_bounds__(kBlockThreads)
     decode_frame(job_of(job, run, frame), expected, tiles);
 }
 
-void launch_encode_buckets(const QuantizeSum& sum, const FrameStart& start, const FrameRun& run, StreamRef stream) {
-  const QuantizeLayout layout{sum.own.params, sum.own.x.count};
-  const std::size_t threads = layout.buckets() * tiles_a_bucket(sum.own.params);
-  launch_rows("encode_buckets", encode_buckets, threads, run.frames, stream, sum, start, run);
+/// Of whole tiles.
+std::size_t tile_threads(const kernels::QuantizeEncode& job) {
+  return QuantizeLayout{job.params, job.x.count}.buckets() * tiles_a_bucket(job.params);
 }
 
 }  // namespace
@@ -174,7 +187,8 @@ void quantize_encode(const kernels::QuantizeEncode& job, const FrameStart& start
                      StreamRef stream) {
   const bool trits = job.params.packing == Packing::trits;
   if (trits && run.frames != 1) throw Error(Errc::unsupported, "codes packed as trits are encoded a frame at a time");
-  if (has_whole_tiles(job.params) && !trits) return launch_encode_buckets({job}, start, run, stream);
+  if (has_whole_tiles(job.params) && !trits)
+    return launch_rows("encode_buckets", encode_buckets, tile_threads(job), run.frames, stream, job, start, run);
   const QuantizeLayout layout{job.params, job.x.count};
   const cuda::Memory scratch(run.frames * layout.buckets() * sizeof(BucketScale), stream);
   auto* const scales = reinterpret_cast<BucketScale*>(scratch.data());
@@ -192,11 +206,10 @@ void quantize_encode(const kernels::QuantizeEncode& job, const FrameStart& start
 }
 
 void quantize_sum(const QuantizeSum& sum, const FrameStart& start, StreamRef stream) {
-  if (sum.own.params.packing == Packing::trits || !has_whole_tiles(sum.own.params) || needs_sums(sum.own.params.norm) ||
-      sum.own.x.dtype != DType::f32)
+  if (!can_quantize_sum(sum.own.params) || sum.own.x.dtype != DType::f32)
     throw Error(Errc::unsupported,
                 "sums are encoded in one kernel for buckets of 128 elements and multiples, norms linf and minmax, f32");
-  launch_encode_buckets(sum, start, {}, stream);
+  launch("encode_sums", encode_sums, tile_threads(sum.own), stream, sum, start);
 }
 
 void quantize_decode(const kernels::QuantizeDecode& job, const FrameStart& expected, const FrameRun& run,
