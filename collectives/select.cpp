@@ -1,5 +1,6 @@
 #include <array>
 
+#include "base/device.hpp"
 #include "base/fail.hpp"
 #include "collectives/algorithm.hpp"
 #include "collectives/message.hpp"
@@ -126,6 +127,7 @@ void check_legal(const Row& row, std::span<const BucketItem> items) {
 
 /// Throws what makes device memory impossible.
 void check_device(const Row& row, std::span<const BucketItem> items) {
+  if (const std::string why = device::problem(); !why.empty()) fail(Errc::unsupported, "no device memory: {}", why);
   if (!row.on_device) fail(Errc::unsupported, "algorithm '{}' runs on host memory only", row.info.name);
   for (const BucketItem& item : items) {
     if (item.compressor.traits().on_device) continue;

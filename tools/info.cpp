@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "arguments.hpp"
+#include "base/device.hpp"
 #include "base/env.hpp"
 #include "command.hpp"
 #include "compress/isa.hpp"
@@ -36,13 +37,10 @@ constexpr const char* kCompiler = "g++ " __VERSION__;
 #endif
 
 Json collect_build() {
-  return {{"version", GRADWIRE_VERSION},
-          {"compiler", kCompiler},
-          {"build_type", GRADWIRE_BUILD_TYPE},
-          {"mpi", GRADWIRE_HAVE_MPI == 1},
-          {"cuda", GRADWIRE_HAVE_CUDA == 1},
-          {"nccl", GRADWIRE_HAVE_NCCL == 1},
-          {"torch_example", GRADWIRE_HAVE_TORCH == 1}};
+  return {{"version", GRADWIRE_VERSION},       {"compiler", kCompiler},
+          {"build_type", GRADWIRE_BUILD_TYPE}, {"mpi", GRADWIRE_HAVE_MPI == 1},
+          {"cuda", GRADWIRE_HAVE_CUDA == 1},   {"nccl", GRADWIRE_HAVE_NCCL == 1},
+          {"device", device::describe()},      {"torch_example", GRADWIRE_HAVE_TORCH == 1}};
 }
 
 Json collect_isa() { return {{"available", isa::list()}, {"in_use", isa::current()}}; }
@@ -71,6 +69,7 @@ Json facets_of(const Compressor& compressor) {
   if (compressor.sparsifier() != nullptr) facets.push_back("sparsifier");
   if (compressor.integer_coder() != nullptr) facets.push_back("integer_coder");
   if (compressor.low_rank() != nullptr) facets.push_back("low_rank");
+  if (compressor.sum_encoder() != nullptr) facets.push_back("sum_encoder");
   return facets;
 }
 
@@ -87,6 +86,7 @@ Json collect_compressors() {
                     {"unbiased", traits.unbiased},
                     {"fixed_size", traits.fixed_size},
                     {"lossless", traits.lossless},
+                    {"on_device", traits.on_device},
                     {"block", traits.block_elems == kWholeTensor ? Json("tensor") : Json(traits.block_elems)},
                     {"facets", facets_of(example)},
                     {"error_bound", row.bound},

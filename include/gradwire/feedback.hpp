@@ -34,18 +34,18 @@ class GRADWIRE_API StateVector {
   [[nodiscard]] Tensor current_tensor() const noexcept { return current_.tensor(count_); }
   [[nodiscard]] Tensor pending_tensor() const noexcept { return pending_.tensor(count_); }
 
-  /// y (host) = the values in force, or y += them. Of device memory: `write` assigns, and the host waits for the copy.
+  /// y (host) = the values in force, or y += them; of device memory assign only, and the host waits.
   void read(float* y, Write write = Write::assign) const;
-  /// Prepares these values. For f32, `values` may be pending().
+  /// Prepares these values; host memory only. For f32, `values` may be pending().
   void prepare(const float* values);
   void commit() noexcept { std::swap(current_, pending_); }
-  /// Replaces the values in force, between steps.
+  /// Replaces the values in force, between steps; host memory only.
   void assign(const float* values);
   /// Replaces the values in force by what stored() gave; the host waits. Throws Errc::bad_state, and changes nothing,
   /// for bytes that are no values of this count and storage.
   void restore(std::string_view stored);
   /// Multiplies the values in force, between steps. `scratch`: count() floats, not used where values are f32.
-  void scale(float factor, float* scratch, StreamRef stream);
+  void scale(float factor, float* scratch, StreamRef stream = StreamRef::host());
 
   /// The values in force, as they are stored; of device memory, the host waits for the copy.
   [[nodiscard]] std::string stored() const;
@@ -54,7 +54,6 @@ class GRADWIRE_API StateVector {
 
  private:
   [[nodiscard]] static float* floats(const Buffer& buffer) noexcept { return reinterpret_cast<float*>(buffer.data()); }
-  static void copy_across(void* to, const void* from, std::size_t bytes);
   void write(const float* values, const Buffer& buffer) const;
 
   std::size_t count_;

@@ -26,7 +26,7 @@ Abandoned& abandoned() {
 
 Buffer::Buffer(std::size_t size, Space space) {
   if (space == Space::device) {
-    if (const std::string why = device::problem(); !why.empty()) fail(Errc::unsupported, "{}", why);
+    if (const std::string why = device::problem(); !why.empty()) fail(Errc::unsupported, "no device memory: {}", why);
     if (size > 0) view_ = {device::allocate(size), size, space};
   } else if (size > 0) {
     view_ = {static_cast<std::byte*>(::operator new(size, kAlignment)), size, space};

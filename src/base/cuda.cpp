@@ -13,9 +13,13 @@ void check(cudaError_t status, std::string_view what) {
 
 std::string device_problem() {
   int devices = 0;
+  int driver = 0;
   const cudaError_t status = cudaGetDeviceCount(&devices);
-  if (status != cudaSuccess) return cudaGetErrorString(status);
-  return devices > 0 ? "" : "no device";
+  if (status == cudaSuccess) return devices > 0 ? "" : "this machine has no CUDA device";
+  (void)cudaGetLastError();
+  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0)
+    return "this machine has no CUDA driver (libcuda.so.1)";
+  return cudaGetErrorString(status);
 }
 
 cudaStream_t native(StreamRef stream) {
@@ -23,10 +27,10 @@ cudaStream_t native(StreamRef stream) {
   return static_cast<cudaStream_t>(stream.native());
 }
 
-unsigned most_blocks(unsigned most) {
-  constexpr unsigned kBlocksOnOne = 8;  // of 2048 threads that a multiprocessor holds
+unsigned most_blocks(unsigned most, unsigned threads) {
+  constexpr unsigned kThreadsOfOne = 2048;  // that a multiprocessor holds
   const unsigned sms = environment().max_sms;
-  return sms == 0 ? most : std::min(most, sms * kBlocksOnOne);
+  return sms == 0 ? most : std::min(most, sms * (kThreadsOfOne / threads));
 }
 
 }  // namespace gradwire::cuda

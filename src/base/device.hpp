@@ -47,8 +47,11 @@ void copy(void* to, const void* from, std::size_t bytes, StreamRef stream);
 void zero(void* data, std::size_t bytes, StreamRef stream);
 /// Until all that is on the stream is done.
 void wait(StreamRef stream);
+/// Between any two kinds of memory that nothing on a device still uses; the host waits until it is done.
+void copy_now(void* to, const void* from, std::size_t bytes);
 
-/// Device memory that is there in the order of a stream, which must outlive it: nobody waits.
+/// Memory of the calling thread's device that is there in the order of a stream of it, which must outlive it: nobody
+/// waits. It comes from a pool of gradwire's own.
 class Scratch {
  public:
   Scratch(std::size_t bytes, StreamRef stream);

@@ -4,10 +4,10 @@
 
 namespace gradwire::device {
 namespace {
-[[noreturn]] void refuse() { fail(Errc::unsupported, "{}", problem()); }
+[[noreturn]] void refuse() { fail(Errc::unsupported, "no device memory: {}", problem()); }
 }  // namespace
 
-std::string problem() { return "this gradwire has no device memory: it was built without CUDA"; }
+std::string problem() { return "this gradwire was built without CUDA"; }
 int current() { return 0; }
 void use(int) {}
 std::string describe() { return problem(); }
@@ -23,6 +23,7 @@ Pinned::~Pinned() = default;
 void copy(void*, const void*, std::size_t, StreamRef) { refuse(); }
 void zero(void*, std::size_t, StreamRef) { refuse(); }
 void wait(StreamRef) { refuse(); }
+void copy_now(void*, const void*, std::size_t) { refuse(); }
 
 Scratch::Scratch(std::size_t, StreamRef stream) : stream_(stream) { refuse(); }
 Scratch::~Scratch() = default;

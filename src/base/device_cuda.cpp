@@ -3,6 +3,9 @@
 #include <nvtx3/nvToolsExt.h>
 #endif
 
+#include <cstdint>
+#include <map>
+#include <mutex>
 #include <new>
 #include <utility>
 
@@ -33,8 +36,31 @@ std::string describe() {
                      runtime % 1000 / 10);
 }
 
+namespace {
+
+/// gradwire's own pool of a device, which keeps what it has: steps after the first take nothing from the driver.
+cudaMemPool_t pool_of(int device) {
+  static std::mutex mutex;
+  static std::map<int, cudaMemPool_t> pools;  // as long as the process lives
+  const std::lock_guard lock(mutex);
+  cudaMemPool_t& pool = pools[device];
+  if (pool != nullptr) return pool;
+  cudaMemPoolProps properties{};
+  properties.allocType = cudaMemAllocationTypePinned;
+  properties.location.type = cudaMemLocationTypeDevice;
+  properties.location.id = device;
+  cudaMemPool_t made = nullptr;
+  check(cudaMemPoolCreate(&made, &properties), "cudaMemPoolCreate");
+  std::uint64_t all = ~std::uint64_t{0};
+  check(cudaMemPoolSetAttribute(made, cudaMemPoolAttrReleaseThreshold, &all), "cudaMemPoolSetAttribute");
+  return pool = made;
+}
+
+}  // namespace
+
 std::byte* allocate(std::size_t bytes) {
   if (const std::string why = problem(); !why.empty()) fail(Errc::unsupported, "no device memory: {}", why);
+  (void)pool_of(current());  // here, as it cannot be made while a stream is captured
   void* data = nullptr;
   const cudaError_t status = cudaMalloc(&data, bytes);
   if (status == cudaErrorMemoryAllocation) {
@@ -71,10 +97,17 @@ void zero(void* data, std::size_t bytes, StreamRef stream) {
   check(cudaMemsetAsync(data, 0, bytes, cuda::native(stream)), "cudaMemsetAsync");
 }
 void wait(StreamRef stream) { check(cudaStreamSynchronize(cuda::native(stream)), "cudaStreamSynchronize"); }
+void copy_now(void* to, const void* from, std::size_t bytes) {
+  if (bytes == 0) return;
+  const Stream stream;
+  copy(to, from, bytes, stream.ref());
+  wait(stream.ref());
+}
 
 Scratch::Scratch(std::size_t bytes, StreamRef stream) : stream_(stream) {
+  if (bytes == 0) return;
   void* data = nullptr;
-  if (bytes > 0) check(cudaMallocAsync(&data, bytes, cuda::native(stream)), "cudaMallocAsync");
+  check(cudaMallocFromPoolAsync(&data, bytes, pool_of(current()), cuda::native(stream)), "cudaMallocFromPoolAsync");
   data_ = static_cast<std::byte*>(data);
 }
 Scratch::~Scratch() {

@@ -38,7 +38,9 @@ void check_gradient(const ParamInfo& param, std::size_t count, const Tensor& gra
   require(gradient.space == space, "ready: parameter '{}' is in {} memory, the hook was made for {} memory", param.name,
           name(gradient.space), name(space));
   require(stream.is_host() == (space == Space::host), "ready: parameter '{}' is in {} memory, but its stream is {}",
-          param.name, name(space), stream.is_host() ? "the host's" : "of a device");
+          param.name, name(space),
+          stream.is_host() ? "the host's (a default stream is StreamRef(cudaStreamLegacy) or cudaStreamPerThread)"
+                           : "of a device");
 }
 
 std::vector<Agreement> describe_registration(std::span<const ParamInfo> params, const HookOptions& options,

@@ -39,7 +39,10 @@ StateVector::StateVector(std::size_t count, std::string_view storage, Space spac
 }
 
 void StateVector::read(float* y, Write write) const {
-  if (space() == Space::device) return copy_across(y, current_.data(), current_.size());
+  if (space() == Space::device) {
+    require(write == Write::assign, "values in device memory are read, not added");
+    return device::copy_now(y, current_.data(), current_.size());
+  }
   if (codec_) {
     codec_->decode(current_.bytes(), {y, count_}, write);
   } else if (write == Write::add) {
@@ -49,23 +52,16 @@ void StateVector::read(float* y, Write write) const {
   }
 }
 
-/// Between host and device memory.
-void StateVector::copy_across(void* to, const void* from, std::size_t bytes) {
-  if (bytes == 0) return;
-  const device::Stream stream;
-  device::copy(to, from, bytes, stream.ref());
-  device::wait(stream.ref());
-}
-
 std::string StateVector::stored() const {
   const char* const data = reinterpret_cast<const char*>(current_.data());
   if (space() == Space::host) return {data, current_.size()};
   std::string host(current_.size(), '\0');
-  copy_across(host.data(), current_.data(), current_.size());
+  device::copy_now(host.data(), current_.data(), current_.size());
   return host;
 }
 
 void StateVector::write(const float* values, const Buffer& buffer) const {
+  require(space() == Space::host, "values in device memory are prepared there, in pending_tensor()");
   if (codec_) {
     codec_->encode({values, count_}, buffer.bytes(), {}, {});
   } else if (values != floats(buffer) && count_ > 0) {
@@ -90,7 +86,7 @@ void StateVector::restore(std::string_view stored) {
       fail(Errc::bad_state, "stored as {}: {}", storage(), error.what());
     }
   }
-  if (space() == Space::device) return copy_across(place.data, stored.data(), stored.size());
+  if (space() == Space::device) return device::copy_now(place.data, stored.data(), stored.size());
   if (!stored.empty()) std::memcpy(place.data, stored.data(), stored.size());
 }
 

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <utility>
 
+#include "base/device.hpp"
 #include "base/fail.hpp"
 #include "transport/nccl_helpers.hpp"
 #include "transport/nccl_session.hpp"
@@ -33,7 +34,7 @@ std::byte* NcclEndpoint::scratch(std::size_t bytes) {
   if (bytes > scratch_bytes_) {
     scratch_.reset();
     scratch_bytes_ = 0;
-    scratch_ = std::make_unique<cuda::Memory>(bytes, stream());
+    scratch_ = std::make_unique<device::Scratch>(bytes, stream());
     scratch_bytes_ = bytes;
   }
   return scratch_->data();

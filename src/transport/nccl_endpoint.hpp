@@ -77,7 +77,7 @@ class NcclEndpoint : public std::enable_shared_from_this<NcclEndpoint> {
   bool whole_ = true;
   device::Stream stream_;
   device::Stream copy_stream_;
-  std::unique_ptr<cuda::Memory> scratch_;
+  std::unique_ptr<device::Scratch> scratch_;
   std::size_t scratch_bytes_ = 0;
   std::deque<std::shared_ptr<NcclOperation>> queue_;
   bool launching_ = false;  // NCCL has not finished the call that launches the front of the queue

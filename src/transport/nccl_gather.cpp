@@ -32,7 +32,7 @@ NcclGathered nccl_gather(ncclComm_t comm, const SocketCard& mine, Deadline deadl
   const std::size_t bytes = gathered.cards.size() * sizeof(SocketCard);
 
   const device::Stream stream;
-  const cuda::Memory memory(bytes, stream.ref());
+  const device::Scratch memory(bytes, stream.ref());
   device::Event done;
   device::copy(memory.data(), gathered.cards.data(), bytes, stream.ref());
   nccl_check(ncclAllReduce(memory.data(), memory.data(), bytes, ncclUint8, ncclSum, comm, cuda::native(stream.ref())),

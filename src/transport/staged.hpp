@@ -1,6 +1,7 @@
 #pragma once
 #include <memory>
 
+#include "gradwire/export.hpp"
 #include "gradwire/transport.hpp"
 
 namespace gradwire {
@@ -10,6 +11,6 @@ namespace gradwire {
 /// waits on the host; each piece moves on when a Work is polled. What one slot carries is posted in the order in which
 /// it was given, and all-reduces in theirs, whatever memory they are of. Where the transport itself reaches device
 /// memory (an MPI that is aware of CUDA), messages go to it as they are, once the stream has come to them.
-[[nodiscard]] std::shared_ptr<Transport> reach_device(std::shared_ptr<Transport> transport);
+[[nodiscard]] GRADWIRE_API std::shared_ptr<Transport> reach_device(std::shared_ptr<Transport> transport);
 
 }  // namespace gradwire

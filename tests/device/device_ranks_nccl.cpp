@@ -1,3 +1,4 @@
+#include "base/device.hpp"
 #include "device/device_ranks.hpp"
 #include "support/nccl_ranks.hpp"
 
@@ -9,6 +10,8 @@ std::vector<Communicator> make_device_ranks(int ranks, int ranks_per_node) {
   return test::make_nccl_ranks(ranks, options, ranks_per_node);
 }
 
+int most_device_ranks() { return test::most_nccl_ranks(); }
+void use_device_of(int rank) { device::use(test::nccl_device(rank)); }
 int most_ranks_that_sum_like_local() { return 2; }
 
 }  // namespace gradwire::testing

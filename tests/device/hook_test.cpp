@@ -5,12 +5,9 @@
 
 #include "device/device_ranks.hpp"
 #include "device/device_support.hpp"
-#include "support/spawn.hpp"
 
 namespace gradwire::testing {
 namespace {
-
-using test::spawn;
 
 std::vector<ParamInfo> params() {
   return {{ParamId{1}, "embedding", {70, 40}, DType::f32},
@@ -87,11 +84,12 @@ class DeviceHook : public DeviceTest {
   /// Runs `steps` on both, with `change` to the gradients of each step; all updates, reports and skips are alike.
   static void compare(int ranks, const HookOptions& options, unsigned steps,
                       const std::function<void(int, unsigned, std::vector<Values>&)>& change = {}) {
-    ranks = std::min(ranks, most_ranks_that_sum_like_local());
+    // What travels dense has NCCL's order of sums.
+    const bool is_equal = ranks <= most_ranks_that_sum_like_local();
     HookOptions there = options;
     there.space = Space::device;
     const std::vector<Communicator> others = make_device_ranks(ranks);
-    spawn(make_local(ranks), [&](Communicator& comm) {
+    spawn_on_devices(make_local(ranks), [&](Communicator& comm) {
       Trainer on_host(comm, options);
       Trainer on_device(others[static_cast<std::size_t>(comm.rank())], there);
       for (unsigned step = 0; step < steps; ++step) {
@@ -99,20 +97,24 @@ class DeviceHook : public DeviceTest {
         if (change) change(comm.rank(), step, gradients);
         const auto expected = on_host.step(gradients);
         const auto found = on_device.step(gradients);
-        for (std::size_t p = 0; p < expected.size(); ++p)
-          ASSERT_EQ(found[p], expected[p]) << "step " << step << ", " << params()[p].name;
+        for (std::size_t p = 0; p < expected.size(); ++p) {
+          const ParamInfo info = params()[p];
+          ASSERT_TRUE(is_equal ? found[p] == expected[p] : are_close(found[p], expected[p], info.dtype))
+              << "step " << step << ", " << info.name;
+        }
         const StepReport a = on_host.hook().report();
         const StepReport b = on_device.hook().report();
         ASSERT_EQ(b.skipped, a.skipped) << "step " << step;
         ASSERT_EQ(b.dense_fallbacks, a.dense_fallbacks) << "step " << step;
         for (std::size_t p = 0; p < a.params.size(); ++p)
-          ASSERT_EQ(b.params[p].residual_norm, a.params[p].residual_norm) << "step " << step << ", parameter " << p;
+          ASSERT_NEAR(b.params[p].residual_norm, a.params[p].residual_norm, is_equal ? 0 : 1e-4) << step << ' ' << p;
       }
     });
   }
 };
 
 TEST_F(DeviceHook, GivesTheHostsUpdates) {
+  GRADWIRE_NEEDS_RANKS(4);
   for (const int ranks : {1, 2, 3, 4}) {
     SCOPED_TRACE(ranks);
     compare(ranks, options_of(Space::host), 3);
@@ -120,6 +122,7 @@ TEST_F(DeviceHook, GivesTheHostsUpdates) {
 }
 
 TEST_F(DeviceHook, DrivenByItsCaller) {
+  GRADWIRE_NEEDS_RANKS(2);
   HookOptions options = options_of(Space::host);
   options.library_thread = false;
   options.average = false;
@@ -127,6 +130,7 @@ TEST_F(DeviceHook, DrivenByItsCaller) {
 }
 
 TEST_F(DeviceHook, WithSchedulesAndOtherRules) {
+  GRADWIRE_NEEDS_RANKS(3);
   HookOptions options = options_of(Space::host);
   options.compressor = "quantize(bits=3,round=stochastic)+warmup(1)+decay(0.5)";
   compare(3, options, 4);
@@ -136,6 +140,7 @@ TEST_F(DeviceHook, WithSchedulesAndOtherRules) {
 }
 
 TEST_F(DeviceHook, SkipsOrSendsDenseWhatIsNotFinite) {
+  GRADWIRE_NEEDS_RANKS(3);
   const auto spoil = [](int rank, unsigned step, std::vector<Values>& gradients) {
     if (rank == 1 && step == 1) gradients[4].set(7, std::nanf(""));
   };
@@ -146,7 +151,8 @@ TEST_F(DeviceHook, SkipsOrSendsDenseWhatIsNotFinite) {
 }
 
 TEST_F(DeviceHook, FailsOnAllRanksWhereAGradientIsMissing) {
-  spawn(make_device_ranks(3), [](Communicator& comm) {
+  GRADWIRE_NEEDS_RANKS(3);
+  spawn_on_devices(make_device_ranks(3), [](Communicator& comm) {
     Trainer trainer(comm, options_of(Space::device));
     const std::size_t missing = comm.rank() == 2 ? 4 : ~std::size_t{0};
     try {
@@ -160,6 +166,7 @@ TEST_F(DeviceHook, FailsOnAllRanksWhereAGradientIsMissing) {
 }
 
 TEST_F(DeviceHook, WithLowRank) {
+  GRADWIRE_NEEDS_RANKS(3);
   const auto spoil = [](int rank, unsigned step, std::vector<Values>& gradients) {
     if (rank == 1 && step == 1) gradients[4].set(7, std::nanf(""));
   };
@@ -174,6 +181,7 @@ TEST_F(DeviceHook, WithLowRank) {
 
 /// A state saved on a device is taken up by hooks on both.
 TEST_F(DeviceHook, SavesWhatBothCanLoad) {
+  GRADWIRE_NEEDS_RANKS(2);
   const std::filesystem::path folder = std::filesystem::path(::testing::TempDir()) / fmt::format("gw{}", getpid());
   std::filesystem::create_directories(folder);
   for (const std::string spec : {"q4", "powersgd(rank=2)", "powersgd(rank=2,rounds=1)", "projection(rank=2)"}) {
@@ -186,7 +194,7 @@ TEST_F(DeviceHook, SavesWhatBothCanLoad) {
     const std::vector<Communicator> host = make_local(2);
     const std::vector<Communicator> first = make_device_ranks(2);
     const std::vector<Communicator> second = make_device_ranks(2);
-    spawn(first, [&](Communicator& comm) {
+    spawn_on_devices(first, [&](Communicator& comm) {
       const auto rank = static_cast<std::size_t>(comm.rank());
       Trainer saver(comm, options(Space::device));
       (void)saver.step(gradients_of(comm.rank(), 0));
@@ -224,7 +232,7 @@ TEST_F(DeviceHook, RefusesWhatRunsOnHostsOnly) {
 }
 
 TEST_F(DeviceHook, RefusesGradientsOfTheOtherKind) {
-  spawn(make_device_ranks(1), [](Communicator& comm) {
+  spawn_on_devices(make_device_ranks(1), [](Communicator& comm) {
     GradientHook hook(comm, params(), options_of(Space::device));
     const device::Stream stream;
     Values host(40, DType::f32);

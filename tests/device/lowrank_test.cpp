@@ -4,7 +4,6 @@
 
 #include "device/device_ranks.hpp"
 #include "device/device_support.hpp"
-#include "support/spawn.hpp"
 #ifdef GRADWIRE_DEVICE_MODEL
 #include "device_model/model.hpp"
 #endif
@@ -13,8 +12,6 @@
 
 namespace gradwire::testing {
 namespace {
-
-using test::spawn;
 
 struct Shape {
   std::vector<std::size_t> extents;
@@ -140,7 +137,7 @@ class Ranks {
       : host_(make_local(ranks, ranks_per_node)), device_(make_device_ranks(ranks, ranks_per_node)) {}
 
   void run(const std::function<void(const Communicator& host, const Communicator& device)>& each) const {
-    spawn(host_, [&](Communicator& comm) { each(comm, device_[static_cast<std::size_t>(comm.rank())]); });
+    spawn_on_devices(host_, [&](Communicator& comm) { each(comm, device_[static_cast<std::size_t>(comm.rank())]); });
   }
 
  private:
@@ -151,6 +148,7 @@ class Ranks {
 class DeviceLowRank : public DeviceTest, public ::testing::WithParamInterface<Case> {};
 
 TEST_P(DeviceLowRank, GivesTheHostsBits) {
+  GRADWIRE_NEEDS_RANKS(GetParam().ranks);
   const Ranks ranks(GetParam().ranks, GetParam().ranks_per_node);
   ranks.run([](const Communicator& host, const Communicator& comm) {
     Runs on_host(host, GetParam().spec, Space::host);
@@ -188,6 +186,7 @@ class DeviceLowRankRuns : public DeviceTest {};
 
 /// Nothing to find at first, later too many columns to find it with.
 TEST_F(DeviceLowRankRuns, DrawTheHostsDirections) {
+  GRADWIRE_NEEDS_RANKS(3);
   const auto inputs = [](std::uint64_t step) {
     std::vector<Values> all;
     for (const Shape& shape : kShapes)
@@ -204,6 +203,7 @@ TEST_F(DeviceLowRankRuns, DrawTheHostsDirections) {
 
 /// A rank's NaN is a verdict on all of them, names its parameter, and leaves the warm start as it was.
 TEST_F(DeviceLowRankRuns, LeaveNoTraceOfNaN) {
+  GRADWIRE_NEEDS_RANKS(3);
   for (const std::string spec : {"powersgd(rank=2)", "powersgd(rank=2,rounds=1)", "projection(rank=2,refresh=2)",
                                  "powersgd(rank=2,factors=q8)", "powersgd(rank=2,start=2)"}) {
     SCOPED_TRACE(spec);
@@ -223,6 +223,7 @@ TEST_F(DeviceLowRankRuns, LeaveNoTraceOfNaN) {
 }
 
 TEST_F(DeviceLowRankRuns, NameTheParameterOfNaN) {
+  GRADWIRE_NEEDS_RANKS(2);
   Ranks(2).run([](const Communicator&, const Communicator& comm) {
     Runs runs(comm, "powersgd(rank=2)", Space::device);
     const Buffer workspace(runs.operation().workspace_bytes(), Space::device);
@@ -272,6 +273,7 @@ TEST_F(DeviceLowRankRuns, NeitherWaitNorAllocateInSteadyState) {
 
 /// Warm starts of either memory go on in both; of another rank's columns too.
 TEST_F(DeviceLowRankRuns, GoOnFromWhatEitherHasKept) {
+  GRADWIRE_NEEDS_RANKS(3);
   for (const std::string spec : {"powersgd(rank=2)", "powersgd(rank=3,rounds=1)", "projection(rank=2,refresh=2)"}) {
     SCOPED_TRACE(spec);
     Ranks(2).run([&](const Communicator& local, const Communicator& comm) {

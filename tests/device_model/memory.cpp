@@ -79,7 +79,8 @@ cudaError_t cudaFree(void* data) {
   const std::lock_guard lock(device().mutex);
   return note(device().arena.release(data) ? cudaSuccess : cudaErrorInvalidValue);
 }
-cudaError_t cudaMallocAsync(void** data, std::size_t bytes, cudaStream_t stream) {
+cudaError_t cudaMallocFromPoolAsync(void** data, std::size_t bytes, cudaMemPool_t pool, cudaStream_t stream) {
+  if (pool == nullptr) return note(cudaErrorInvalidValue);
   if (stream == nullptr) return note(cudaErrorInvalidResourceHandle);
   const std::lock_guard lock(device().mutex);
   *data = device().arena.allocate(bytes);
@@ -91,8 +92,11 @@ cudaError_t cudaFreeAsync(void* data, cudaStream_t stream) {
   if (is_capturing(stream)) return cudaSuccess;  // a graph keeps its memory
   return note(device_model::enqueue_until(stream, [data] { return device().arena.release(data); }));
 }
-cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
-  *pool = nullptr;
+cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* properties) {
+  if (properties->allocType != cudaMemAllocationTypePinned || properties->location.type != cudaMemLocationTypeDevice)
+    return note(cudaErrorInvalidValue);
+  static int only = 0;  // pools have nothing of their own here
+  *pool = reinterpret_cast<cudaMemPool_t>(&only);
   return cudaSuccess;
 }
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }

@@ -8,7 +8,7 @@ library=$1 headers=$2
 shift 2
 
 # Private, and used by gradwire's other libraries.
-shared_between_libraries='log|environment'
+shared_between_libraries='log|environment|reach_device'
 
 exported=$(nm -D --defined-only "$library")
 demangled=$(c++filt <<<"$exported")

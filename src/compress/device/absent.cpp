@@ -7,7 +7,7 @@
 
 namespace gradwire::device {
 namespace {
-[[noreturn]] void refuse() { fail(Errc::unsupported, "{}", problem()); }
+[[noreturn]] void refuse() { fail(Errc::unsupported, "no device memory: {}", problem()); }
 }  // namespace
 
 void cast_encode(const kernels::CastEncode&, const FrameStart&, StreamRef) { refuse(); }

@@ -1,5 +1,3 @@
-#include <cmath>
-
 #include "compress/device/codecs.hpp"
 #include "compress/device/elements.hpp"
 #include "compress/device/launch.cuh"
@@ -7,8 +5,7 @@
 namespace gradwire::device {
 namespace {
 
-/// A thread a row part: 4 elements beside one another.
-[[nodiscard]] constexpr std::size_t row_parts(std::size_t count) noexcept { return (count + kRowPart - 1) / kRowPart; }
+// A thread a row part: 4 elements beside one another.
 
 __global__ void __launch_bounds__(kBlockThreads)
     encode_casts(const kernels::CastEncode job, const FrameStart start, std::size_t parts) {

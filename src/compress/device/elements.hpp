@@ -9,13 +9,6 @@
 /// \file What single threads do of the casts and the loops over elements: each has a row part, 4 elements.
 namespace gradwire::device {
 
-/// What is there of a row part.
-[[nodiscard]] constexpr std::size_t part_size(std::size_t count, std::size_t part) noexcept {
-  const std::size_t first = part * kRowPart;
-  if (first >= count) return 0;
-  return count - first < kRowPart ? count - first : kRowPart;
-}
-
 /// Row parts of a payload, with the zeros that fill its last 16 bytes.
 [[nodiscard]] constexpr std::size_t payload_parts(const kernels::CastEncode& job) noexcept {
   const std::size_t bytes = (job.x.count * size_of(job.to) + 15) / 16 * 16;
@@ -24,7 +17,7 @@ namespace gradwire::device {
 
 GRADWIRE_HD inline void cast_encode_part(const kernels::CastEncode& job, std::size_t part) {
   const std::size_t first = part * kRowPart;
-  const std::size_t n = part_size(job.x.count, part);
+  const std::size_t n = there_from(job.x.count, first);
   float values[kRowPart] = {};
   load_row(job.x.data, job.x.dtype, first, n, values);
   store_row(job.payload, job.to, first, kRowPart, values);
@@ -49,7 +42,7 @@ inline constexpr DType kNoDType = DType::u8;
 
 GRADWIRE_HD inline void cast_decode_part(const kernels::CastDecode& job, std::size_t part, bool is_ours) {
   const std::size_t first = part * kRowPart;
-  const std::size_t n = part_size(job.y.count, part);
+  const std::size_t n = there_from(job.y.count, first);
   if (n == 0) return;
   float values[kRowPart] = {kNaN, kNaN, kNaN, kNaN};
   if (is_ours) load_row(job.payload, job.from, first, n, values);
@@ -64,7 +57,7 @@ GRADWIRE_HD inline void cast_decode_part(const kernels::CastDecode& job, std::si
 
 GRADWIRE_HD inline void scale_add_part(const kernels::ScaleAdd& job, std::size_t part) {
   const std::size_t first = part * kRowPart;
-  const std::size_t n = part_size(job.x.count, part);
+  const std::size_t n = there_from(job.x.count, first);
   float values[kRowPart] = {};
   float addend[kRowPart] = {};
   load_row(job.x.data, job.x.dtype, first, n, values);
@@ -79,7 +72,7 @@ GRADWIRE_HD inline void scale_add_part(const kernels::ScaleAdd& job, std::size_t
 
 GRADWIRE_HD inline void scale_part(const Tensor& tensor, float factor, std::size_t part) {
   const std::size_t first = part * kRowPart;
-  const std::size_t n = part_size(tensor.count, part);
+  const std::size_t n = there_from(tensor.count, first);
   float values[kRowPart] = {};
   load_row(tensor.data, tensor.dtype, first, n, values);
   GRADWIRE_UNROLL
@@ -89,7 +82,7 @@ GRADWIRE_HD inline void scale_part(const Tensor& tensor, float factor, std::size
 
 [[nodiscard]] GRADWIRE_HD inline bool is_finite_part(const ConstTensor& x, std::size_t part) {
   float values[kRowPart] = {};
-  load_row(x.data, x.dtype, part * kRowPart, part_size(x.count, part), values);
+  load_row(x.data, x.dtype, part * kRowPart, there_from(x.count, part * kRowPart), values);
   bool all = true;
   GRADWIRE_UNROLL
   for (std::size_t c = 0; c < kRowPart; ++c) all = all && std::isfinite(values[c]);

@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "base/device.hpp"
 #include "compress/device/factor.hpp"
 #include "compress/device/factor_batch.hpp"
 #include "compress/device/launch.cuh"
@@ -199,7 +200,7 @@ void multiply(std::span<const kernels::MatrixTimes> jobs, ProductShape (*shape_o
     const ProductShape shape = shape_of(job);
     if (shape.blocks > 1) elems += shape.blocks * shape.count;
   }
-  const cuda::Memory scratch(elems * sizeof(float), stream);
+  const Scratch scratch(elems * sizeof(float), stream);
   auto* sums = reinterpret_cast<float*>(scratch.data());
   Launcher<AddJob> adders("add_blocks", add_blocks, 1, stream);
   for (const kernels::MatrixTimes& job : jobs) {

@@ -19,7 +19,7 @@ namespace gradwire::device {
 template <class... Parameters, class... Arguments>
 void launch_rows(const char* name, void (*kernel)(Parameters...), std::size_t threads, std::size_t rows,
                  StreamRef stream, Arguments&&... arguments) {
-  const unsigned most = cuda::most_blocks(kMostBlocks);
+  const unsigned most = cuda::most_blocks(kMostBlocks, kBlockThreads);
   const unsigned blocks = blocks_for(threads, most);
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(blocks, rows_for(rows, most / blocks));

@@ -3,14 +3,14 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <memory>
 
 #include "base/half.hpp"
 #include "base/host_device.hpp"
 
 #include "gradwire/types.hpp"
 
-/// \file How device threads read and write: as many bytes at once as they may. On hosts, where tests run what threads
-/// do, an element at a time.
+/// \file How device threads read and write: as many bytes at once as they may.
 namespace gradwire::device {
 
 /// Words are aligned: frames and planes start at multiples of 16 bytes, tiles at multiples of 4.
@@ -53,45 +53,87 @@ GRADWIRE_HD inline void store_element(void* data, DType dtype, std::size_t i, fl
 #endif
 }
 
+/// Elements that are read and written at once, where memory lies so.
 inline constexpr std::size_t kRowPart = 4;
+[[nodiscard]] constexpr std::size_t row_parts(std::size_t count) noexcept { return (count + kRowPart - 1) / kRowPart; }
+
+/// How many of `most` elements from `first` on a tensor of `count` has.
+[[nodiscard]] constexpr std::size_t there_from(std::size_t count, std::size_t first,
+                                               std::size_t most = kRowPart) noexcept {
+  if (first >= count) return 0;
+  return count - first < most ? count - first : most;
+}
+
+// Whether rows are read and written at once: on devices, and on the model, which sees whether they are aligned.
+#if defined(__CUDA_ARCH__) || defined(GRADWIRE_DEVICE_MODEL)
+#define GRADWIRE_ROWS_AT_ONCE 1
+#else
+#define GRADWIRE_ROWS_AT_ONCE 0
+#endif
+template <class Part>
+GRADWIRE_HD Part load_part(const void* at) {
+#ifdef __CUDA_ARCH__
+  return *static_cast<const Part*>(at);
+#else
+  Part part;
+  std::memcpy(&part, std::assume_aligned<alignof(Part)>(at), sizeof part);
+  return part;
+#endif
+}
+template <class Part>
+GRADWIRE_HD void store_part(void* at, const Part& part) {
+#ifdef __CUDA_ARCH__
+  *static_cast<Part*>(at) = part;
+#else
+  std::memcpy(std::assume_aligned<alignof(Part)>(at), &part, sizeof part);
+#endif
+}
+/// 16 bytes, and 8: nvcc makes one access of each.
+struct alignas(16) FourFloats {
+  float at[kRowPart];
+};
+struct alignas(8) FourHalves {
+  std::uint16_t at[kRowPart];
+};
 
 /// Elements beside one another, of which `n` of kRowPart are there: 16 or 8 bytes at once, where they lie so.
 GRADWIRE_HD inline void load_row(const void* data, DType dtype, std::size_t first, std::size_t n, float* out) {
-#ifdef __CUDA_ARCH__
   const auto* const at = static_cast<const std::byte*>(data) + first * size_of(dtype);
-  if (n == kRowPart && reinterpret_cast<std::uintptr_t>(at) % (kRowPart * size_of(dtype)) == 0) {
+  if (GRADWIRE_ROWS_AT_ONCE && n == kRowPart &&
+      reinterpret_cast<std::uintptr_t>(at) % (kRowPart * size_of(dtype)) == 0) {
     if (dtype == DType::f32) {
-      const float4 four = *reinterpret_cast<const float4*>(at);
-      out[0] = four.x, out[1] = four.y, out[2] = four.z, out[3] = four.w;
-    } else {
-      const ushort4 four = *reinterpret_cast<const ushort4*>(at);
-      const std::uint16_t bits[] = {four.x, four.y, four.z, four.w};
+      const FourFloats four = load_part<FourFloats>(at);
       GRADWIRE_UNROLL
-      for (std::size_t c = 0; c < kRowPart; ++c) out[c] = load_element(bits, dtype, c);
+      for (std::size_t c = 0; c < kRowPart; ++c) out[c] = four.at[c];
+    } else {
+      const FourHalves four = load_part<FourHalves>(at);
+      GRADWIRE_UNROLL
+      for (std::size_t c = 0; c < kRowPart; ++c) out[c] = load_element(four.at, dtype, c);
     }
     return;
   }
-#endif
   GRADWIRE_UNROLL
   for (std::size_t c = 0; c < kRowPart; ++c)
     if (c < n) out[c] = load_element(data, dtype, first + c);
 }
 /// And back, rounded to nearest even; values beyond the dtype's range become its largest.
 GRADWIRE_HD inline void store_row(void* data, DType dtype, std::size_t first, std::size_t n, const float* values) {
-#ifdef __CUDA_ARCH__
   auto* const at = static_cast<std::byte*>(data) + first * size_of(dtype);
-  if (n == kRowPart && reinterpret_cast<std::uintptr_t>(at) % (kRowPart * size_of(dtype)) == 0) {
+  if (GRADWIRE_ROWS_AT_ONCE && n == kRowPart &&
+      reinterpret_cast<std::uintptr_t>(at) % (kRowPart * size_of(dtype)) == 0) {
     if (dtype == DType::f32) {
-      *reinterpret_cast<float4*>(at) = make_float4(values[0], values[1], values[2], values[3]);
-    } else {
-      std::uint16_t bits[kRowPart];
+      FourFloats four;
       GRADWIRE_UNROLL
-      for (std::size_t c = 0; c < kRowPart; ++c) store_element(bits, dtype, c, saturate(values[c], dtype));
-      *reinterpret_cast<ushort4*>(at) = make_ushort4(bits[0], bits[1], bits[2], bits[3]);
+      for (std::size_t c = 0; c < kRowPart; ++c) four.at[c] = values[c];
+      store_part(at, four);
+    } else {
+      FourHalves four;
+      GRADWIRE_UNROLL
+      for (std::size_t c = 0; c < kRowPart; ++c) store_element(four.at, dtype, c, saturate(values[c], dtype));
+      store_part(at, four);
     }
     return;
   }
-#endif
   GRADWIRE_UNROLL
   for (std::size_t c = 0; c < kRowPart; ++c)
     if (c < n) store_element(data, dtype, first + c, saturate(values[c], dtype));

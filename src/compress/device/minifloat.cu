@@ -1,3 +1,4 @@
+#include "base/device.hpp"
 #include "compress/device/codecs.hpp"
 #include "compress/device/launch.cuh"
 #include "compress/device/minifloat_tile.hpp"
@@ -182,7 +183,7 @@ void launch_encode(const kernels::MinifloatEncode& job, const FrameStart& start,
       const std::size_t threads = layout.blocks() * (job.params.block / kTiles * kAcross);
       return launch("encode_blocks", encode_blocks<Kind>, threads, stream, job, start);
     }
-    const cuda::Memory scratch(layout.blocks() * sizeof(MinifloatUnit), stream);
+    const Scratch scratch(layout.blocks() * sizeof(MinifloatUnit), stream);
     auto* const units = reinterpret_cast<MinifloatUnit*>(scratch.data());
     launch("find_units", find_units, layout.blocks() * kWarp, stream, job, units, start);
     launch("pack_blocks", pack_blocks<Kind>, tiles, stream, job, units, tiles);

@@ -18,9 +18,7 @@ struct NaturalTile {
   [[nodiscard]] static constexpr std::size_t count(std::size_t elements) noexcept { return (elements + 15) / 16 * 4; }
   /// Elements that are there.
   [[nodiscard]] static constexpr std::size_t size(std::size_t elements, std::size_t index) noexcept {
-    const std::size_t first = index * kElems;
-    if (first >= elements) return 0;
-    return elements - first < kElems ? elements - first : kElems;
+    return there_from(elements, index * kElems, kElems);
   }
 };
 

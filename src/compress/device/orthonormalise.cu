@@ -1,3 +1,4 @@
+#include "base/device.hpp"
 #include "compress/device/factor.hpp"
 #include "compress/device/factor_batch.hpp"
 #include "compress/device/launch.cuh"
@@ -151,7 +152,7 @@ __global__ void __launch_bounds__(kThreads) orthonormalise_factors(const Batch<F
 
 void launch_batch(const Batch<FactorJob>& batch, StreamRef stream) {
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(std::min(batch.count, cuda::most_blocks(kMostBlocks)));
+  config.gridDim = dim3(std::min(batch.count, cuda::most_blocks(kMostBlocks, kThreads)));
   config.blockDim = dim3(kThreads);
   config.stream = cuda::native(stream);
   cuda::check(cudaLaunchKernelEx(&config, orthonormalise_factors, batch), "orthonormalise_factors");
@@ -162,7 +163,7 @@ void launch_batch(const Batch<FactorJob>& batch, StreamRef stream) {
 void orthonormalise(std::span<const kernels::OrthonormaliseJob> jobs, StreamRef stream) {
   std::size_t doubles = 0;
   for (const auto& [factor, key] : jobs) doubles += qr::Scratch::doubles(factor.length, factor.rank);
-  const cuda::Memory scratch(doubles * sizeof(double), stream);
+  const Scratch scratch(doubles * sizeof(double), stream);
   auto* next = reinterpret_cast<double*>(scratch.data());
   Batch<FactorJob> batch;
   for (const kernels::OrthonormaliseJob& job : jobs) {

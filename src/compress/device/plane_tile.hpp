@@ -52,9 +52,7 @@ struct TileValues {
 /// Elements of the tile's row that are there.
 template <class Layout>
 [[nodiscard]] constexpr std::size_t row_size(const Layout& layout, const PlaneTile& tile, std::size_t row) noexcept {
-  const std::size_t first = tile.element(row, 0);
-  if (first >= layout.count) return 0;
-  return layout.count - first < PlaneTile::kColumns ? layout.count - first : PlaneTile::kColumns;
+  return there_from(layout.count, tile.element(row, 0), PlaneTile::kColumns);
 }
 
 template <class Layout>

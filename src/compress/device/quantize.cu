@@ -1,3 +1,4 @@
+#include "base/device.hpp"
 #include "compress/device/codecs.hpp"
 #include "compress/device/launch.cuh"
 #include "compress/device/quantize_tile.hpp"
@@ -190,7 +191,7 @@ void quantize_encode(const kernels::QuantizeEncode& job, const FrameStart& start
   if (has_whole_tiles(job.params) && !trits)
     return launch_rows("encode_buckets", encode_buckets, tile_threads(job), run.frames, stream, job, start, run);
   const QuantizeLayout layout{job.params, job.x.count};
-  const cuda::Memory scratch(run.frames * layout.buckets() * sizeof(BucketScale), stream);
+  const Scratch scratch(run.frames * layout.buckets() * sizeof(BucketScale), stream);
   auto* const scales = reinterpret_cast<BucketScale*>(scratch.data());
   launch_rows("find_scales", find_scales, layout.buckets() * kWarp, run.frames, stream, job, scales, start, run);
   if (trits) {

@@ -76,7 +76,7 @@ struct IntoTensor {
   Write write;
 
   __device__ void put(std::size_t first, float* values) const {
-    const std::size_t n = part_size(y.count, first);
+    const std::size_t n = there_from(y.count, first);
     float sums[kRowPart] = {};
     if (write == Write::add) load_row(y.data, y.dtype, first, n, sums);
     GRADWIRE_UNROLL
@@ -91,7 +91,7 @@ struct IntoResidual {
   float* residual;
 
   __device__ void put(std::size_t first, float* values) const {
-    const std::size_t n = part_size(x.count, first);
+    const std::size_t n = there_from(x.count, first);
     float sums[kRowPart] = {};
     load_row(x.data, x.dtype, first, n, sums);
     GRADWIRE_UNROLL

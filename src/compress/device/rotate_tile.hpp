@@ -53,17 +53,11 @@ GRADWIRE_HD inline void store_signs(const Rotation& rotation, const kernels::Sig
 /// in few banks.
 [[nodiscard]] constexpr std::size_t place_in_chunk(std::size_t i) noexcept { return i + i / 32; }
 
-/// Elements of the tensor among kRowPart ones.
-[[nodiscard]] constexpr std::size_t part_size(std::size_t count, std::size_t first) noexcept {
-  if (first >= count) return 0;
-  return count - first < kRowPart ? count - first : kRowPart;
-}
-
 /// x D / sqrt(size) of kRowPart elements, into a chunk. `factor` is 1 / sqrt(size).
 GRADWIRE_HD inline void load_signed(const ConstTensor& x, const kernels::SignKey& signs, float factor,
                                     std::size_t first, float* chunk, std::size_t at) {
   float values[kRowPart] = {};
-  load_row(x.data, x.dtype, first, part_size(x.count, first), values);
+  load_row(x.data, x.dtype, first, there_from(x.count, first), values);
   const std::uint32_t negative = rotation::sign_word(signs, first) >> first % 32;
   GRADWIRE_UNROLL
   for (std::size_t i = 0; i < kRowPart; ++i) {

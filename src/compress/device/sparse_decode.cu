@@ -96,14 +96,11 @@ __global__ void __launch_bounds__(kBlockThreads)
   SparseLayout layout;
   const bool is_sound = find_layout(job, expected, reading, layout);
   if (is_sound && job.write == Write::add) return;
-  const float value = is_sound ? 0 : std::numeric_limits<float>::quiet_NaN();
+  const float value = is_sound ? 0 : kNaN;
   float row[kRowPart];
   for (float& each : row) each = value;
-  const std::size_t rows = (job.y.count + kRowPart - 1) / kRowPart;
-  for (std::size_t r = thread_index(); r < rows; r += thread_count()) {
-    const std::size_t left = job.y.count - r * kRowPart;
-    store_row(job.y.data, job.y.dtype, r * kRowPart, left < kRowPart ? left : kRowPart, row);
-  }
+  for (std::size_t r = thread_index(); r < row_parts(job.y.count); r += thread_count())
+    store_row(job.y.data, job.y.dtype, r * kRowPart, there_from(job.y.count, r * kRowPart), row);
 }
 
 __global__ void __launch_bounds__(kBlockThreads)
@@ -133,7 +130,7 @@ void sparse_decode(const SparseDecode& job, const FrameStart& expected, const Re
   const std::size_t before = carver.take<std::uint64_t>(groups);
   const std::size_t places = carver.take<std::uint32_t>(shape.most);
   const std::size_t values = carver.take<float>(coded);
-  const cuda::Memory scratch(carver.bytes(), stream);
+  const Scratch scratch(carver.bytes(), stream);
   const auto at = [&](std::size_t offset) { return static_cast<void*>(scratch.data() + offset); };
   auto* const flags = static_cast<std::uint32_t*>(at(flags_at));
   Reading reading{flags, flags + 1, static_cast<std::uint64_t*>(at(before)), static_cast<std::uint32_t*>(at(places))};
@@ -147,7 +144,7 @@ void sparse_decode(const SparseDecode& job, const FrameStart& expected, const Re
   launch("count_groups", count_groups, groups * kWarp, stream, job, expected, reading);
   launch("rank_groups", rank_groups, kBlockThreads, stream, job, expected, reading);
   launch("read_places", read_places, readers, stream, job, expected, reading);
-  launch("clear_output", clear_output, (shape.count + kRowPart - 1) / kRowPart, stream, job, expected, reading);
+  launch("clear_output", clear_output, row_parts(shape.count), stream, job, expected, reading);
   const std::size_t entries = shape.block == 0 ? shape.most : shape.most * shape.block;
   launch("scatter_entries", scatter_entries, entries, stream, job, expected, reading);
 }

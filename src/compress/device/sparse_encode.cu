@@ -1,3 +1,4 @@
+#include "base/device.hpp"
 #include "compress/device/carver.hpp"
 #include "compress/device/launch.cuh"
 #include "compress/device/sparse_select.cuh"
@@ -52,7 +53,7 @@ void sparse_encode(const SparseEncode& job, const FrameStart& start, const CodeV
   const std::size_t sample = carver.take<float>(job.rule.guess.sample);
   const std::size_t of_sample = carver.take<SelectState>(job.rule.guess.sample == 0 ? 0 : 1);
   const std::size_t values_at = carver.take<float>(coded);
-  const cuda::Memory scratch(carver.bytes(), stream);
+  const Scratch scratch(carver.bytes(), stream);
   const auto at = [&](std::size_t offset) { return static_cast<void*>(scratch.data() + offset); };
   const Selection selection{static_cast<SelectState*>(at(state)), static_cast<std::uint64_t*>(at(tiles)),
                             static_cast<float*>(at(norms)),       static_cast<std::uint32_t*>(at(places)),

@@ -27,9 +27,7 @@ struct TritTile {
   }
   /// Elements of the row that are there.
   [[nodiscard]] constexpr std::size_t size(const QuantizeLayout& layout, std::size_t row) const noexcept {
-    const std::size_t first = element(row);
-    if (first >= layout.count) return 0;
-    return layout.count - first < kColumns ? layout.count - first : kColumns;
+    return there_from(layout.count, element(row), kColumns);
   }
   /// Where its word lies in the payload.
   [[nodiscard]] constexpr std::size_t word_offset(const QuantizeLayout& layout) const noexcept {

@@ -6,10 +6,13 @@
 #include <map>
 #include <mutex>
 #include <tuple>
+#include <utility>
 
 #include "base/device.hpp"
 #include "compress/sparse/guess.hpp"
 #include "compress/step_cache.hpp"
+
+#include "gradwire/buffer.hpp"
 
 namespace gradwire::sparse {
 
@@ -18,37 +21,28 @@ class AdaptiveThreshold::Cache : public StepCache<std::tuple<std::uint64_t, Para
  public:
   using Piece = std::tuple<std::uint64_t, ParamId, std::size_t>;
 
-  Cache() = default;
-  Cache(const Cache&) = delete;
-  Cache& operator=(const Cache&) = delete;
-  ~Cache() override { forget_devices(); }
-
-  /// Where a device has a piece's threshold: at first what the host knows.
-  [[nodiscard]] device::StepThreshold* on_device(const Piece& piece) {
+  /// Where the calling thread's device has a piece's threshold: at first what the host knows, for which it waits.
+  [[nodiscard]] device::StepThreshold* slot_on_device(const Piece& piece) {
     const std::scoped_lock lock(mutex_);
-    if (const auto found = on_device_.find(piece); found != on_device_.end()) return found->second;
-    if (on_device_.size() >= kMostPieces) forget_devices();
+    const std::pair place(device::current(), piece);
+    if (const auto found = slots_.find(place); found != slots_.end()) return threshold_in(found->second);
+    if (slots_.size() >= kMostPieces) slots_.clear();
     device::StepThreshold known{};
     if (const auto entry = learned(piece)) known = {entry->step, entry->value, 0};
-    const device::Stream stream;
-    auto* const slot = reinterpret_cast<device::StepThreshold*>(device::allocate(sizeof known));
-    on_device_.emplace(piece, slot);
-    device::copy(slot, &known, sizeof known, stream.ref());
-    device::wait(stream.ref());
-    return slot;
+    Buffer slot(sizeof known, Space::device);
+    device::copy_now(slot.data(), &known, sizeof known);
+    return threshold_in(slots_.emplace(place, std::move(slot)).first->second);
   }
 
   [[nodiscard]] std::string save() const override {
     const std::scoped_lock lock(mutex_);
-    if (on_device_.empty()) return StepCache::save();
+    if (slots_.empty()) return StepCache::save();
     StepCache<Piece, std::uint32_t> all;
     all.restore(StepCache::save());
-    const device::Stream stream;
-    for (const auto& [piece, slot] : on_device_) {
+    for (const auto& [place, slot] : slots_) {
       device::StepThreshold known{};
-      device::copy(&known, slot, sizeof known, stream.ref());
-      device::wait(stream.ref());
-      if (known.magnitude != 0) all.store(piece, known.step, known.magnitude);
+      device::copy_now(&known, slot.data(), sizeof known);
+      if (known.magnitude != 0) all.store(place.second, known.step, known.magnitude);
     }
     return all.save();
   }
@@ -56,17 +50,16 @@ class AdaptiveThreshold::Cache : public StepCache<std::tuple<std::uint64_t, Para
   void restore(std::string_view saved) override {
     StepCache::restore(saved);
     const std::scoped_lock lock(mutex_);
-    forget_devices();
+    slots_.clear();
   }
 
  private:
-  void forget_devices() noexcept {
-    for (const auto& [piece, slot] : on_device_) device::release(reinterpret_cast<std::byte*>(slot));
-    on_device_.clear();
+  [[nodiscard]] static device::StepThreshold* threshold_in(const Buffer& slot) noexcept {
+    return reinterpret_cast<device::StepThreshold*>(slot.data());
   }
 
   mutable std::mutex mutex_;
-  std::map<Piece, device::StepThreshold*> on_device_;
+  std::map<std::pair<int, Piece>, Buffer> slots_;  // by device and piece
 };
 
 AdaptiveThreshold::AdaptiveThreshold(const Density& density, std::uint32_t refresh)
@@ -113,7 +106,7 @@ std::optional<device::SparseRule> AdaptiveThreshold::device_rule(std::size_t cou
   device::SparseRule rule{device::SparseRule::Kind::largest, k};
   if (k == 0) return rule;
   rule.guesses = true;
-  rule.guess.memory = cache_->on_device({key.seed, key.param, count});
+  rule.guess.memory = cache_->slot_on_device({key.seed, key.param, count});
   rule.guess.step = key.step;
   rule.guess.refresh = refresh_;
   return rule;
