@@ -9,7 +9,8 @@ function(gradwire_cuda_sources target)
     return()
   endif()
   target_compile_options(${target} PRIVATE
-    "$<$<COMPILE_LANGUAGE:CUDA>:--fmad=false;--expt-relaxed-constexpr;-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Werror>")
+    "$<$<COMPILE_LANGUAGE:CUDA>:--fmad=false;--expt-relaxed-constexpr;-Xcompiler=-Wall,-Wextra>"
+    "$<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${GRADWIRE_WERROR}>>:-Werror=all-warnings;-Xcompiler=-Werror>")
 endfunction()
 
 if(GRADWIRE_CUDA STREQUAL "MODEL")
@@ -40,7 +41,11 @@ if(GRADWIRE_CCACHE_PROGRAM AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)
   set(CMAKE_CUDA_COMPILER_LAUNCHER ${GRADWIRE_CCACHE_PROGRAM})
 endif()
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
-  set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100-real 120)  # and PTX of the last
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90)  # and PTX of the last
+  execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --version OUTPUT_VARIABLE nvcc ERROR_QUIET)
+  if(nvcc MATCHES "release ([0-9.]+)" AND NOT CMAKE_MATCH_1 VERSION_LESS 12.8)
+    set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100-real 120)
+  endif()
 endif()
 enable_language(CUDA)
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12)

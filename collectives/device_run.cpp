@@ -16,6 +16,11 @@ void require_space(const Operation& op, std::span<const ItemBuffers> buffers, By
   for (const ItemBuffers& each : buffers) {
     require_there(each.tensor.space, each.tensor.data, "a tensor");
     require_there(each.residual.space, each.residual.data, "a residual");
+    for (const Tensor& tensor : {each.tensor, each.residual}) {
+      require(!op.on_device() || reinterpret_cast<std::uintptr_t>(tensor.data) % size_of(tensor.dtype) == 0,
+              "{}: memory at {}, which is no multiple of its elements' {} bytes", name(op.entry), tensor.data,
+              size_of(tensor.dtype));
+    }
   }
   require(stream.is_host() != op.on_device(), "{}: made for {} memory, given {}", name(op.entry), name(op.space),
           stream.is_host() ? "the host's stream" : "a stream of a device");
@@ -24,6 +29,7 @@ void require_space(const Operation& op, std::span<const ItemBuffers> buffers, By
 DeviceRun::DeviceRun(std::size_t items) : non_finite_(std::max<std::size_t>(items, 1) * sizeof(std::uint32_t)) {}
 
 void DeviceRun::begin(Operation& op, Bytes workspace) {
+  on_ = device::current();
   if (workspace.data != workspace_) ops::zero({workspace.data, workspace.size, DType::u8, Space::device}, op.stream);
   workspace_ = workspace.data;
   is_marked_ = false;

@@ -237,6 +237,7 @@ bool Run::poll() {
   const std::lock_guard lock(mutex_);
   if (failure_) std::rethrow_exception(failure_);
   if (state_ != State::running) return true;
+  const device::Scope scope(device_ ? device_->device() : -1);
   try {
     if (!pipeline_->advance() || (device_ && !device_->done(op_)) || !verdicts_agree()) {
       if (Clock::now() >= op_.deadline) fail(Errc::timeout, "{} ms passed in {}", timeout_.count(), describe_step());

@@ -130,8 +130,9 @@ void check_device(const Row& row, std::span<const BucketItem> items) {
   if (const std::string why = device::problem(); !why.empty()) fail(Errc::unsupported, "no device memory: {}", why);
   if (!row.on_device) fail(Errc::unsupported, "algorithm '{}' runs on host memory only", row.info.name);
   for (const BucketItem& item : items) {
-    if (item.compressor.traits().on_device) continue;
-    fail(Errc::unsupported, "{}: {} codes host memory only", item.name, item.compressor.spec());
+    if (!item.compressor.traits().on_device)
+      fail(Errc::unsupported, "{}: {} codes host memory only", item.name, item.compressor.spec());
+    item.compressor.check_device(item.count);
   }
 }
 

@@ -163,6 +163,7 @@ class GRADWIRE_API StepMemory {
 ///     const IntegerCoder* integer_coder() const noexcept;
 ///     const LowRank* low_rank() const noexcept;
 ///     const SumEncoder* sum_encoder() const noexcept;
+///     void check_device(std::size_t count) const;
 ///     void add_memories(std::vector<StepMemory*>&) const;
 template <class C>
 concept CompressorImpl = requires(const C& c, std::size_t n, DType dtype, ConstTensor x, Tensor y, Bytes out,
@@ -225,6 +226,8 @@ class GRADWIRE_API Compressor {
   [[nodiscard]] const IntegerCoder* integer_coder() const noexcept { return self_->integer_coder(); }
   [[nodiscard]] const LowRank* low_rank() const noexcept { return self_->low_rank(); }
   [[nodiscard]] const SumEncoder* sum_encoder() const noexcept { return self_->sum_encoder(); }
+  /// Throws Errc::unsupported where encode() would, of `count` elements in device memory.
+  void check_device(std::size_t count) const { self_->check_device(count); }
   /// Of this compressor and of those it is made of, in an order that its spec decides. Copies share them.
   [[nodiscard]] std::vector<StepMemory*> step_memories() const {
     std::vector<StepMemory*> all;
@@ -245,6 +248,7 @@ class GRADWIRE_API Compressor {
     [[nodiscard]] virtual const IntegerCoder* integer_coder() const noexcept = 0;
     [[nodiscard]] virtual const LowRank* low_rank() const noexcept = 0;
     [[nodiscard]] virtual const SumEncoder* sum_encoder() const noexcept = 0;
+    virtual void check_device(std::size_t) const = 0;
     virtual void add_memories(std::vector<StepMemory*>&) const = 0;
   };
   template <class C>
@@ -277,6 +281,9 @@ class GRADWIRE_API Compressor {
     [[nodiscard]] const SumEncoder* sum_encoder() const noexcept override {
       if constexpr (requires { impl.sum_encoder(); }) return impl.sum_encoder();
       return nullptr;
+    }
+    void check_device(std::size_t count) const override {
+      if constexpr (requires { impl.check_device(count); }) impl.check_device(count);
     }
     void add_memories(std::vector<StepMemory*>& all) const override {
       if constexpr (requires { impl.add_memories(all); }) impl.add_memories(all);

@@ -13,6 +13,19 @@ namespace gradwire::device {
 /// The calling thread's device, by number; 0 in a build without CUDA. A new thread's is 0 until it takes another.
 [[nodiscard]] int current();
 void use(int device);
+/// Makes a device the calling thread's for as long as it lives; -1: as it is.
+class Scope {
+ public:
+  explicit Scope(int device) : previous_(device < 0 ? -1 : current()) {
+    if (previous_ >= 0 && previous_ != device) use(device);
+  }
+  Scope(const Scope&) = delete;
+  Scope& operator=(const Scope&) = delete;
+  ~Scope();
+
+ private:
+  int previous_;
+};
 /// The calling thread's device: "NVIDIA H100 80GB HBM3, 132 SMs, CUDA 13.0", or problem().
 [[nodiscard]] std::string describe();
 

@@ -25,6 +25,9 @@ int current() {
   return device;
 }
 void use(int device) { check(cudaSetDevice(device), "cudaSetDevice"); }
+Scope::~Scope() {
+  if (previous_ >= 0) (void)cudaSetDevice(previous_);
+}
 
 std::string describe() {
   if (std::string why = problem(); !why.empty()) return why;

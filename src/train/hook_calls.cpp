@@ -21,6 +21,7 @@ void GradientHook::Impl::shut_down() noexcept {
   if (in_mid_step) comm_.transport().abort("the hook was destroyed in mid-step");
   changed_.notify_all();
   if (thread_.joinable()) thread_.join();
+  if (in_mid_step) engine_->let_go(std::chrono::seconds(5));
   claim_.reset();  // a Work that is kept longer must not keep the communicator from others
 }
 

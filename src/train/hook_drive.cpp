@@ -27,10 +27,7 @@ GradientHook::Impl::Impl(Communicator comm, std::vector<ParamInfo> params, HookO
   begin_step();
   if (!options_.library_thread) return;
   const bool on_device = options_.space == Space::device;
-  thread_ = std::thread([this, on_device, device = on_device ? device::current() : 0] {
-    if (on_device) device::use(device);
-    run();
-  });
+  thread_ = std::thread([this, device = on_device ? std::optional(device::current()) : std::nullopt] { run(device); });
 }
 
 void GradientHook::Impl::register_with_the_others() {
@@ -132,7 +129,16 @@ void GradientHook::Impl::fail_hook(std::exception_ptr failure) {
   changed_.notify_all();
 }
 
-void GradientHook::Impl::run() {
+void GradientHook::Impl::run(std::optional<int> device) {
+  try {
+    if (device) device::use(*device);
+    drive_until_stopped();
+  } catch (...) {  // a device's error, seen while there was nothing to drive
+    fail_hook(std::current_exception());
+  }
+}
+
+void GradientHook::Impl::drive_until_stopped() {
   Backoff backoff;
   for (;;) {
     {

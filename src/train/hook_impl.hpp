@@ -98,7 +98,9 @@ class GradientHook::Impl final : public Completion {
   /// Ranks are out of step: every call from now on gives this error.
   void fail_hook(std::exception_ptr failure);
 
-  void run();
+  /// The hook's own thread, on this device.
+  void run(std::optional<int> device);
+  void drive_until_stopped();
 
   Communicator comm_;
   const std::vector<ParamInfo> params_;

@@ -37,6 +37,9 @@ void check_gradient(const ParamInfo& param, std::size_t count, const Tensor& gra
   require(gradient.data != nullptr, "ready: parameter '{}' has no memory", param.name);
   require(gradient.space == space, "ready: parameter '{}' is in {} memory, the hook was made for {} memory", param.name,
           name(gradient.space), name(space));
+  require(space == Space::host || reinterpret_cast<std::uintptr_t>(gradient.data) % size_of(gradient.dtype) == 0,
+          "ready: parameter '{}' is at {}, which is no multiple of its elements' {} bytes", param.name, gradient.data,
+          size_of(gradient.dtype));
   require(stream.is_host() == (space == Space::host), "ready: parameter '{}' is in {} memory, but its stream is {}",
           param.name, name(space),
           stream.is_host() ? "the host's (a default stream is StreamRef(cudaStreamLegacy) or cudaStreamPerThread)"

@@ -101,6 +101,9 @@ class StepEngine {
   void set_saved_plan(const SavedPlan& saved);
   void set_step(std::uint64_t step, std::uint64_t skipped_steps, std::uint64_t dense_fallbacks);
 
+  /// Destroyed in mid-step, after an abort: waits until the device is done with the gradients, or so long.
+  void let_go(std::chrono::milliseconds patience) const noexcept;
+
   /// The operations in flight and what they wait for; empty where there are none.
   [[nodiscard]] std::string describe() const;
 

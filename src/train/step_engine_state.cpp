@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/backoff.hpp"
 #include "compress/vector_ops.hpp"
 #include "train/step_engine.hpp"
 
@@ -15,6 +16,17 @@ std::size_t StepEngine::state_bytes() const noexcept {
 
 void StepEngine::settle() const {
   if (stream_) device::wait(stream_->ref());
+}
+
+void StepEngine::let_go(std::chrono::milliseconds patience) const noexcept {
+  if (!updated_) return;
+  try {
+    updated_->record(stream());
+    const Clock::time_point end = Clock::now() + patience;
+    for (Backoff backoff; !updated_->done() && Clock::now() < end; backoff.pause()) {
+    }
+  } catch (const std::exception&) {  // a device that fails does nothing more
+  }
 }
 
 double StepEngine::residual_norm(std::size_t param) const {

@@ -12,6 +12,10 @@ class Fifo {
   [[nodiscard]] bool empty() const noexcept { return head_ == items_.size(); }
   /// There has to be one.
   [[nodiscard]] T& front() noexcept { return items_[head_]; }
+  void clear() noexcept {
+    items_.clear();
+    head_ = 0;
+  }
   void push(T item) {
     if (items_.size() == items_.capacity() && head_ > 0) {  // room at the front comes before more memory
       items_.erase(items_.begin(), items_.begin() + static_cast<std::ptrdiff_t>(head_));

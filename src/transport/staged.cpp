@@ -25,6 +25,12 @@ class StagedOperation;
 /// Operations that are not posted yet, in the order in which they were given.
 using Lane = Fifo<std::shared_ptr<StagedOperation>>;
 
+/// Streams of a device on which copies run.
+struct Copies {
+  device::Stream outward;  ///< to the host
+  device::Stream inward;
+};
+
 /// What one rank's operations share.
 struct Staging {
   explicit Staging(std::shared_ptr<Transport> transport)
@@ -32,10 +38,22 @@ struct Staging {
   const std::shared_ptr<Transport> inner;
   const bool direct;  ///< messages go to it in device memory
   std::mutex mutex;
-  device::Stream outward;  ///< copies to the host
-  device::Stream inward;
   std::map<Slot, Lane> exchanges;
   Lane sums;
+
+  /// Of the calling thread's device; made when something of that device comes first, so that ranks which use none
+  /// leave it alone. With the lock held.
+  [[nodiscard]] Copies& copies() {
+    std::unique_ptr<Copies>& found = copies_[device::current()];
+    if (!found) found = std::make_unique<Copies>();
+    return *found;
+  }
+  /// Posts what is next in every lane, whichever of them is waited for: ranks may wait in different orders. With the
+  /// lock held.
+  void post();
+
+ private:
+  std::map<int, std::unique_ptr<Copies>> copies_;
 };
 
 /// One exchange or all-reduce: copied out, posted, copied in.
@@ -45,13 +63,14 @@ class StagedOperation final : public Completion {
     if (stage_ != Stage::done) pinned_.abandon();  // the backend or the device may still use it
   }
 
-  void begin(std::shared_ptr<Staging> staging, Lane& lane, Slot slot, StreamRef stream) {
+  /// `copies`: null where it is all host memory.
+  void begin(std::shared_ptr<Staging> staging, Copies* copies, Slot slot, StreamRef stream) {
     if (stage_ != Stage::done) {  // its Work was dropped
       pinned_.abandon();
       pinned_ = {};
     }
     staging_ = std::move(staging);
-    lane_ = &lane;
+    copies_ = copies;
     slot_ = slot;
     stage_ = Stage::copying_out;
     failure_ = nullptr;
@@ -60,7 +79,12 @@ class StagedOperation final : public Completion {
     inward_.clear();
     tensor_.reset();
     work_ = {};
-    if (!stream.is_host()) ready_.record(stream);
+    if (copies == nullptr) return;
+    if (const int device = device::current(); !ready_ || device_ != device) {  // an event is a device's
+      ready_.emplace();
+      device_ = device;
+    }
+    ready_->record(stream);
   }
 
   void take_exchange(std::span<const Send> sends, std::span<const Recv> recvs) {
@@ -94,7 +118,7 @@ class StagedOperation final : public Completion {
 
   /// With the lock held, for what is next in its queue: true once it is posted, or failed.
   [[nodiscard]] bool post() {
-    if (!ready_.done()) return false;
+    if (copies_ != nullptr && !ready_->done()) return false;
     try {
       work_ = tensor_ ? staging_->inner->all_reduce_sum(*tensor_, slot_, StreamRef::host())
                       : staging_->inner->exchange(sends_, recvs_, slot_, StreamRef::host());
@@ -107,7 +131,7 @@ class StagedOperation final : public Completion {
 
   bool poll() override {
     const std::lock_guard lock(staging_->mutex);
-    while (!lane_->empty() && lane_->front()->post()) (void)lane_->pop();
+    staging_->post();
     return advance();
   }
 
@@ -130,12 +154,11 @@ class StagedOperation final : public Completion {
     if (stage_ == Stage::copying_out) return false;
     if (stage_ == Stage::travelling) {
       if (!work_.done()) return false;
-      const StreamRef inward = staging_->inward.ref();
-      for (const auto& [to, from] : inward_) device::copy(to.data, from, to.size, inward);
-      if (!inward_.empty()) ready_.record(inward);
+      for (const auto& [to, from] : inward_) device::copy(to.data, from, to.size, copies_->inward.ref());
+      if (!inward_.empty()) ready_->record(copies_->inward.ref());
       stage_ = Stage::copying_in;
     }
-    if (stage_ == Stage::copying_in && (inward_.empty() || ready_.done())) stage_ = Stage::done;
+    if (stage_ == Stage::copying_in && (inward_.empty() || ready_->done())) stage_ = Stage::done;
     return stage_ == Stage::done;
   }
 
@@ -151,8 +174,8 @@ class StagedOperation final : public Completion {
   /// What is on the caller's stream comes first.
   ConstBytes copy_out(ConstBytes from) {
     std::byte* const place = take(from.size);
-    const StreamRef outward = staging_->outward.ref();
-    ready_.before(outward);
+    const StreamRef outward = copies_->outward.ref();
+    ready_->before(outward);
     device::copy(place, from.data, from.size, outward);
     return {place, from.size, Space::host};
   }
@@ -163,16 +186,18 @@ class StagedOperation final : public Completion {
   }
   /// Receive buffers may be read by what is on the caller's stream, so nothing is received before it is done.
   void finish_copies() {
-    const StreamRef outward = staging_->outward.ref();
-    ready_.before(outward);
-    ready_.record(outward);
+    if (copies_ == nullptr) return;
+    const StreamRef outward = copies_->outward.ref();
+    ready_->before(outward);
+    ready_->record(outward);
   }
 
   std::shared_ptr<Staging> staging_;
-  Lane* lane_ = nullptr;
+  Copies* copies_ = nullptr;
   Slot slot_{};
   Stage stage_ = Stage::done;
-  device::Event ready_;
+  std::optional<device::Event> ready_;
+  int device_ = 0;  // of ready_
   device::Pinned pinned_;
   std::size_t used_ = 0;
   std::vector<Send> sends_;
@@ -183,12 +208,27 @@ class StagedOperation final : public Completion {
   std::exception_ptr failure_;
 };
 
+void Staging::post() {
+  const auto advance = [](Lane& lane) {
+    while (!lane.empty() && lane.front()->post()) (void)lane.pop();
+  };
+  for (auto& [slot, lane] : exchanges) advance(lane);
+  advance(sums);
+}
+
 class Staged final : public Transport {
  public:
   explicit Staged(std::shared_ptr<Transport> inner)
       : staging_(std::make_shared<Staging>(std::move(inner))), info_(staging_->inner->info()) {
     if (!info_.detail.empty()) info_.detail += ", ";
     info_.detail += staging_->direct ? "device memory as it is" : "device memory through pinned buffers";
+  }
+
+  /// What was never posted goes with the last rank's handle, and does not hold what it would have gone through.
+  ~Staged() override {
+    const std::lock_guard lock(staging_->mutex);
+    for (auto& [slot, lane] : staging_->exchanges) lane.clear();
+    staging_->sums.clear();
   }
 
   [[nodiscard]] const TransportInfo& info() const noexcept override { return info_; }
@@ -216,7 +256,13 @@ class Staged final : public Transport {
   void announce(std::span<const Agreement> operation, Slot slot, Deadline deadline) override {
     staging_->inner->announce(operation, slot, deadline);
   }
-  void progress() override { staging_->inner->progress(); }
+  void progress() override {
+    {
+      const std::lock_guard lock(staging_->mutex);
+      staging_->post();
+    }
+    staging_->inner->progress();
+  }
   void abort(std::string_view why) noexcept override { staging_->inner->abort(why); }
 
  private:
@@ -225,7 +271,7 @@ class Staged final : public Transport {
   Work start(Lane& lane, Slot slot, StreamRef stream, bool is_device, const Take& take) {
     require(!is_device || !stream.is_host(), "device memory needs a stream of the device, not StreamRef::host()");
     std::shared_ptr<StagedOperation> operation = pool_.acquire();
-    operation->begin(staging_, lane, slot, stream);
+    operation->begin(staging_, is_device ? &staging_->copies() : nullptr, slot, stream);
     take(*operation);
     lane.push(operation);
     return Work(std::move(operation));

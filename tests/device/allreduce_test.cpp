@@ -128,6 +128,30 @@ TEST_F(DeviceRuns, TakeARefusal) {
   });
 }
 
+/// Exchanges in two slots, which ranks wait for in different orders.
+TEST_F(DeviceRuns, PostWhatNobodyWaitsForYet) {
+  GRADWIRE_NEEDS_RANKS(2);
+  spawn_on_devices(make_device_ranks(2), [](Communicator& comm) {
+    constexpr std::size_t kBytes = 4096;
+    const device::Stream stream;
+    const int peer = 1 - comm.rank();
+    const std::vector<std::byte> bytes(kBytes, static_cast<std::byte>(comm.rank() + 1));
+    const OnDevice out(bytes.data(), kBytes, stream.ref());
+    const OnDevice in[2] = {OnDevice(kBytes), OnDevice(kBytes)};
+    std::vector<Work> works;
+    for (std::uint32_t slot = 0; slot < 2; ++slot) {
+      const Send send{out.bytes(), peer};
+      const Recv recv{in[slot].bytes(), peer};
+      works.push_back(comm.transport().exchange({&send, 1}, {&recv, 1}, Slot{slot}, stream.ref()));
+    }
+    const Deadline deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    works[comm.rank() == 0 ? 0 : 1].wait(deadline);
+    works[comm.rank() == 0 ? 1 : 0].wait(deadline);
+    for (const OnDevice& each : in)
+      EXPECT_EQ(each.read(stream.ref()), std::vector<std::byte>(kBytes, static_cast<std::byte>(peer + 1)));
+  });
+}
+
 TEST_F(DeviceRuns, AreAllOnOneKindOfMemory) {
   spawn_on_devices(make_device_ranks(1), [](Communicator& comm) {
     const std::vector<BucketItem> items{{ParamId{7}, 100, DType::f32, make_compressor("q4")}};

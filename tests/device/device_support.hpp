@@ -61,7 +61,7 @@ class OnDevice {
 /// Whether two tensors in memory are the same up to the rounding of sums in another order; NaN is NaN.
 [[nodiscard]] inline bool are_close(const std::vector<std::byte>& a, const std::vector<std::byte>& b, DType dtype) {
   if (a.size() != b.size()) return false;
-  const double unit = dtype == DType::f32 ? 0x1p-20 : dtype == DType::f16 ? 0x1p-9 : 0x1p-6;
+  const double unit = dtype == DType::f32 ? 0x1p-20 : dtype == DType::f16 ? 0x1p-7 : 0x1p-4;
   for (std::size_t i = 0; i < a.size() / size_of(dtype); ++i) {
     const double x = load_f32(a.data(), dtype, i);
     const double y = load_f32(b.data(), dtype, i);

@@ -228,6 +228,7 @@ TEST_F(DeviceHook, RefusesWhatRunsOnHostsOnly) {
   EXPECT_EQ(code([](HookOptions& o) { o.rule = "ef(storage=bf16)"; }), Errc::unsupported);
   EXPECT_EQ(code([](HookOptions& o) { o.compressor = "powersgd(rank=2,factors=q4|zstd)"; }), Errc::unsupported);
   EXPECT_EQ(code([](HookOptions& o) { o.compressor = "q4|zstd"; }), Errc::unsupported);
+  EXPECT_EQ(code([](HookOptions& o) { o.compressor = "block_topk(0.1)|q4"; }), Errc::unsupported);
   EXPECT_EQ(code([](HookOptions& o) { o.planning.policy = "lgreco"; }), Errc::unsupported);
 }
 
@@ -247,6 +248,7 @@ TEST_F(DeviceHook, RefusesGradientsOfTheOtherKind) {
     };
     EXPECT_EQ(code(host.tensor(), StreamRef::host()), Errc::invalid_argument);
     EXPECT_EQ(code(there.tensor(40), StreamRef::host()), Errc::invalid_argument);
+    EXPECT_EQ(code({there.data() + 2, 40, DType::f32, Space::device}, stream.ref()), Errc::invalid_argument);
     EXPECT_EQ(code(there.tensor(40), stream.ref()), Errc::ok);
   });
 }

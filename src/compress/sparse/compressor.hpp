@@ -19,6 +19,7 @@ class SparseCompressor final : public Sparsifier {
   [[nodiscard]] CompressorTraits traits() const noexcept;
   [[nodiscard]] std::size_t max_frame_size(std::size_t count, DType dtype) const;
   std::size_t encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key, StreamRef stream) const;
+  void check_device(std::size_t count) const { (void)device_shape(count); }
   std::size_t decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const;
   [[nodiscard]] double error_bound(std::size_t count) const;
   [[nodiscard]] const Sparsifier* sparsifier() const noexcept { return this; }
