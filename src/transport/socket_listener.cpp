@@ -6,11 +6,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/fail.hpp"
 #include "transport/socket_mesh.hpp"
@@ -33,22 +37,50 @@ std::uint64_t host_identity() {
   return hash;
 }
 
-/// Addresses that other machines may reach; those of interfaces that are up.
+/// Of an interface that leads to no other machine, most often: nothing is plugged in, or each machine has the same.
+bool is_unlikely(const ifaddrs& interface, std::uint32_t address) {
+  const bool link_local = (ntohl(address) & 0xffff0000U) == 0xa9fe0000U;  // 169.254.0.0/16
+  return (interface.ifa_flags & IFF_RUNNING) == 0 || link_local ||
+         std::string_view(interface.ifa_name).starts_with("docker");
+}
+
+/// Addresses that other machines may reach, of interfaces that are up; the unlikely ones last.
 void list_addresses(SocketCard& card) {
+  const char* const given = std::getenv("NCCL_SOCKET_IFNAME");
+  const std::string_view selection = given == nullptr ? "" : given;
   ifaddrs* all = nullptr;
   check(getifaddrs(&all), "getifaddrs");
-  std::size_t count = 0;
-  for (const ifaddrs* each = all; each != nullptr && count < SocketCard::kMaxAddresses; each = each->ifa_next) {
+  const std::unique_ptr<ifaddrs, decltype(&freeifaddrs)> owner(all, &freeifaddrs);
+  std::vector<std::uint32_t> likely;
+  std::vector<std::uint32_t> unlikely;
+  for (const ifaddrs* each = all; each != nullptr; each = each->ifa_next) {
     if (each->ifa_addr == nullptr || each->ifa_addr->sa_family != AF_INET) continue;
     if ((each->ifa_flags & IFF_UP) == 0 || (each->ifa_flags & IFF_LOOPBACK) != 0) continue;
+    if (!takes_interface(selection, each->ifa_name)) continue;
     sockaddr_in address;
     std::memcpy(&address, each->ifa_addr, sizeof address);
-    card.addresses[count++] = address.sin_addr.s_addr;
+    (is_unlikely(*each, address.sin_addr.s_addr) ? unlikely : likely).push_back(address.sin_addr.s_addr);
   }
-  freeifaddrs(all);
+  likely.insert(likely.end(), unlikely.begin(), unlikely.end());
+  std::copy_n(likely.begin(), std::min(likely.size(), card.addresses.size()), card.addresses.begin());
 }
 
 }  // namespace
+
+bool takes_interface(std::string_view selection, std::string_view name) {
+  if (selection.empty()) return true;
+  const bool takes_others = selection.starts_with('^');
+  if (takes_others) selection.remove_prefix(1);
+  const bool whole = selection.starts_with('=');
+  if (whole) selection.remove_prefix(1);
+  bool is_listed = false;
+  while (!selection.empty()) {
+    const std::string_view item = selection.substr(0, selection.find(','));
+    if (!item.empty()) is_listed = is_listed || (whole ? name == item : name.starts_with(item));
+    selection.remove_prefix(std::min(selection.size(), item.size() + 1));
+  }
+  return is_listed != takes_others;
+}
 
 SocketListener::SocketListener() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
   check(socket_, "socket");

@@ -2,6 +2,7 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <type_traits>
 
 #include "gradwire/transport.hpp"
@@ -11,14 +12,18 @@ namespace gradwire {
 /// Where a rank listens: what the others have to know to connect to it. Bytes of it are added up, so it has no padding.
 struct SocketCard {
   static constexpr std::size_t kMaxAddresses = 14;
-  std::array<std::uint32_t, kMaxAddresses> addresses{};  ///< IPv4, in network order; 0 ends the list
+  std::array<std::uint32_t, kMaxAddresses> addresses{};  ///< IPv4, in network order, likely ones first; 0 ends the list
   std::uint32_t port = 0;
   std::uint32_t secret = 0;  ///< a connection that does not know it is no rank's
   std::uint64_t host = 0;    ///< the same for ranks of one machine
 };
 static_assert(std::has_unique_object_representations_v<SocketCard>);
 
-/// An open port on all interfaces.
+/// Whether `selection`, of the form of NCCL_SOCKET_IFNAME, takes an interface: a list of prefixes of names, "eth,ib";
+/// '^' before it takes all others, '=' (after a '^') makes them whole names. An empty one takes all.
+[[nodiscard]] bool takes_interface(std::string_view selection, std::string_view name);
+
+/// An open port on all interfaces. Its card has the addresses of those that NCCL_SOCKET_IFNAME takes.
 class SocketListener {
  public:
   SocketListener();

@@ -59,7 +59,9 @@ class SocketPeer {
   std::size_t read_ = 0;  // of the header and the body that come in
 };
 
-/// Connections to all other ranks, by rank; the own place is not open. Throws Errc::timeout.
+/// Connections to all other ranks, by rank; the own place is not open. Each has been answered by the rank that was
+/// meant: an address may lead to another machine or rank. Throws Errc::timeout at the deadline, Errc::transport where
+/// no address of a rank leads to it.
 [[nodiscard]] std::vector<SocketPeer> connect_peers(const SocketListener& listener, int rank,
                                                     std::span<const SocketCard> cards, Deadline deadline);
 
