@@ -30,14 +30,12 @@ void NcclEndpoint::start() {
   nccl_helpers::start([self = shared_from_this()] { self->help(); });
 }
 
+/// Freeing memory waits for the device, where kernels may wait for other ranks: what has become too small stays until
+/// the communicator is gone. Each piece has twice the size of the one before it at least.
 std::byte* NcclEndpoint::scratch(std::size_t bytes) {
-  if (bytes > scratch_bytes_) {
-    scratch_.reset();
-    scratch_bytes_ = 0;
-    scratch_ = std::make_unique<device::Scratch>(bytes, stream());
-    scratch_bytes_ = bytes;
-  }
-  return scratch_->data();
+  const std::size_t largest = scratch_.empty() ? 0 : scratch_.back().size();
+  if (bytes > largest) scratch_.emplace_back(std::max(bytes, 2 * largest), Space::device);
+  return scratch_.back().data();
 }
 
 void NcclEndpoint::post(const std::shared_ptr<NcclOperation>& operation) noexcept {
@@ -169,6 +167,7 @@ void NcclEndpoint::help() {
 }
 
 void NcclEndpoint::take_down(std::unique_lock<std::mutex>& lock) noexcept {
+  const std::vector<Buffer> scratch = std::move(scratch_);  // freed after the communicator
   NcclComm comm = std::move(options_.comm);
   const bool clean = !failure_;
   lock.unlock();

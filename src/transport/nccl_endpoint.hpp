@@ -13,6 +13,8 @@
 #include "transport/nccl_operation.hpp"
 #include "transport/nccl_session.hpp"
 
+#include "gradwire/buffer.hpp"
+
 namespace gradwire {
 
 struct NcclEndpointOptions {
@@ -77,8 +79,7 @@ class NcclEndpoint : public std::enable_shared_from_this<NcclEndpoint> {
   bool whole_ = true;
   device::Stream stream_;
   device::Stream copy_stream_;
-  std::unique_ptr<device::Scratch> scratch_;
-  std::size_t scratch_bytes_ = 0;
+  std::vector<Buffer> scratch_;  // not of a pool: peers may reach it directly
   std::deque<std::shared_ptr<NcclOperation>> queue_;
   bool launching_ = false;  // NCCL has not finished the call that launches the front of the queue
   std::vector<std::shared_ptr<NcclOperation>> running_;  // in the order of their launch

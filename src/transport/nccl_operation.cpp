@@ -308,7 +308,7 @@ bool NcclOperation::poll() {
 
 void NcclOperation::before(StreamRef stream) {
   if (stream.is_host()) return;
-  const Deadline deadline = deadline_after(environment().timeout);
+  const Deadline deadline = deadline_after(environment().timeout);  // an exchange has none of its own
   for (Backoff backoff;; backoff.pause()) {
     {
       const std::lock_guard lock(endpoint_->mutex());
@@ -321,7 +321,10 @@ void NcclOperation::before(StreamRef stream) {
         return (staged_ ? copied_ : device_done_).before(stream);
       }
     }
-    if (std::chrono::steady_clock::now() >= deadline) fail(Errc::timeout, "deadline passed in {}", describe());
+    if (std::chrono::steady_clock::now() >= deadline) {
+      fail(Errc::timeout, "GRADWIRE_TIMEOUT_MS ({} ms) passed before it could be ordered before a stream: {}",
+           environment().timeout.count(), describe());
+    }
   }
 }
 

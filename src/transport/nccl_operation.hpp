@@ -38,8 +38,9 @@ class NcclOperation final : public Completion {
   NcclOperation() = default;
   ~NcclOperation() override;
   bool poll() override;
-  /// Waits on the host until the operation has been handed to the device, which takes time at the first use of a
-  /// connection only; with staged messages until those have arrived.
+  /// Waits on the host until the operation has been handed to the device, for GRADWIRE_TIMEOUT_MS at most: it takes
+  /// time at the first use of a connection, and where the device has as many operations as it may have; with messages
+  /// in host memory or staged ones, until those have arrived.
   void before(StreamRef stream) override;
   [[nodiscard]] std::string describe() const override;
 

@@ -18,17 +18,23 @@ cudaError_t note(cudaError_t status) {
 }
 
 bool is_device(const void* data) { return device().arena.contains(data); }
-bool is_pinned(const void* data, std::size_t bytes) {
+bool lies_in(const std::map<const std::byte*, std::size_t>& pieces, const void* data, std::size_t bytes) {
   const auto* const first = static_cast<const std::byte*>(data);
-  auto after = device().pinned.upper_bound(first);
-  if (after == device().pinned.begin()) return false;
+  auto after = pieces.upper_bound(first);
+  if (after == pieces.begin()) return false;
   --after;
   return static_cast<std::size_t>(first - after->first) + bytes <= after->second;
 }
+bool is_pinned(const void* data, std::size_t bytes) { return lies_in(device().pinned, data, bytes); }
 
 bool is_capturing(cudaStream_t stream) { return stream != nullptr && stream->capture != nullptr; }
 
 }  // namespace
+
+bool device_model::is_open_to_peers(const void* data) {
+  const std::lock_guard lock(device().mutex);
+  return is_device(data) && !lies_in(device().pooled, data, 1);
+}
 
 cudaError_t cudaGetLastError() { return std::exchange(t_last, cudaSuccess); }
 const char* cudaGetErrorName(cudaError_t error) { return cudaGetErrorString(error); }
@@ -84,13 +90,17 @@ cudaError_t cudaMallocFromPoolAsync(void** data, std::size_t bytes, cudaMemPool_
   if (stream == nullptr) return note(cudaErrorInvalidResourceHandle);
   const std::lock_guard lock(device().mutex);
   *data = device().arena.allocate(bytes);
+  if (*data != nullptr) device().pooled[static_cast<std::byte*>(*data)] = bytes;
   return note(*data == nullptr ? cudaErrorMemoryAllocation : cudaSuccess);
 }
 cudaError_t cudaFreeAsync(void* data, cudaStream_t stream) {
   if (data == nullptr) return cudaSuccess;
   const std::lock_guard lock(device().mutex);
   if (is_capturing(stream)) return cudaSuccess;  // a graph keeps its memory
-  return note(device_model::enqueue_until(stream, [data] { return device().arena.release(data); }));
+  return note(device_model::enqueue_until(stream, [data] {
+    device().pooled.erase(static_cast<std::byte*>(data));
+    return device().arena.release(data);
+  }));
 }
 cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* properties) {
   if (properties->allocType != cudaMemAllocationTypePinned || properties->location.type != cudaMemLocationTypeDevice)

@@ -24,6 +24,10 @@ cudaError_t enqueue(cudaStream_t stream, std::function<void()> action);
 /// asks for, or waits for, what comes after it.
 cudaError_t enqueue_until(cudaStream_t stream, std::function<bool()> action);
 
+/// Whether other devices may reach it, which is so for what cudaMalloc gives. A pool's memory is its own device's alone
+/// until cudaMemPoolSetAccess, which the model does not have.
+[[nodiscard]] bool is_open_to_peers(const void* data);
+
 /// Runs `thread` for all threads of all blocks, a block after another. Called by what is in a stream.
 struct Grid {
   unsigned blocks[3];

@@ -11,6 +11,7 @@ namespace nccl_model {
 namespace {
 
 using device_model::device;
+using device_model::is_open_to_peers;
 using Lock = std::lock_guard<std::recursive_mutex>;
 
 struct Globals {
@@ -94,18 +95,14 @@ ncclResult_t launch(const std::shared_ptr<Kernel>& kernel) {
   return ncclSuccess;
 }
 
-bool is_on_device(const void* data) {
-  cudaPointerAttributes attributes{};
-  return cudaPointerGetAttributes(&attributes, data) == cudaSuccess && attributes.type == cudaMemoryTypeDevice;
-}
-
 ncclResult_t add_message(const Message& message, ncclComm_t handle, cudaStream_t stream) {
   Comm& comm = *handle->state;
   const void* const data = message.is_send ? static_cast<const void*>(message.from) : message.to;
   const Lock lock(device().mutex);
   if (comm.clique == nullptr) return refuse(comm, ncclInvalidUsage, "a call while the communicator is in progress");
-  if (message.peer < 0 || message.peer >= comm.clique->ranks || message.peer == comm.rank || !is_on_device(data)) {
-    return t_group.error = refuse(comm, ncclInvalidArgument, "not a peer's rank, or not device memory");
+  if (message.peer < 0 || message.peer >= comm.clique->ranks || message.peer == comm.rank || !is_open_to_peers(data)) {
+    return t_group.error =
+               refuse(comm, ncclInvalidArgument, "not a peer's rank, or not device memory that peers may reach");
   }
   auto& kernels = t_group.kernels;
   const auto same = [&](const auto& kernel) { return kernel->comm == handle->state && !kernel->is_reduction; };
@@ -326,7 +323,9 @@ ncclResult_t ncclRecv(void* data, std::size_t count, ncclDataType_t type, int pe
 ncclResult_t ncclAllReduce(const void* from, void* to, std::size_t count, ncclDataType_t type, ncclRedOp_t,
                            ncclComm_t comm, cudaStream_t stream) {
   return in_group([&] {
-    if (!is_on_device(from) || !is_on_device(to)) return t_group.error = ncclInvalidArgument;
+    if (!is_open_to_peers(from) || !is_open_to_peers(to)) {
+      return t_group.error = refuse(*comm->state, ncclInvalidArgument, "not device memory that peers may reach");
+    }
     const auto kernel = std::make_shared<Kernel>();
     kernel->comm = comm->state;
     kernel->stream = stream;

@@ -31,6 +31,7 @@ struct Device {
   std::recursive_mutex mutex;
   Arena arena;
   std::map<const std::byte*, std::size_t> pinned;
+  std::map<const std::byte*, std::size_t> pooled;  ///< memory in a stream's order, which peers do not reach
   Counters counters;
   int captures = 0;  ///< streams that are being captured
 };
