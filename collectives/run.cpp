@@ -3,6 +3,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <map>
 
 #include "base/deadline.hpp"
@@ -271,6 +272,10 @@ std::span<Run::VerdictMessage> Run::verdict_messages() const noexcept {
   return {reinterpret_cast<VerdictMessage*>(verdict_memory_.data()), static_cast<std::size_t>(op_.size())};
 }
 
+std::size_t Run::verdict_bytes() const noexcept {
+  return device_ ? sizeof(VerdictMessage) : offsetof(VerdictMessage, number);
+}
+
 /// Posts the first exchanges here and not when first polled: backends match some of them by the order of starts.
 void Run::first_step() noexcept {
   try {
@@ -288,7 +293,7 @@ bool Run::verdicts_agree() {
   if (!exchanging_verdicts_) exchanging_verdicts_ = exchange_verdicts();
   if (!exchanging_verdicts_->done()) return false;
   exchanging_verdicts_.reset();
-  check_in_step();
+  if (device_) check_in_step();
   const VerdictMessage* first = nullptr;
   for (const VerdictMessage& each : verdict_messages()) {
     if (each.code != 0 && (first == nullptr || each < *first)) first = &each;
@@ -322,8 +327,8 @@ Work Run::exchange_verdicts() {
   for (int peer = 0; peer < op_.size(); ++peer) {
     if (peer == op_.rank()) continue;
     auto* const theirs = reinterpret_cast<std::byte*>(&verdict_messages()[static_cast<std::size_t>(peer)]);
-    sends_.push_back({{reinterpret_cast<const std::byte*>(&mine), sizeof mine}, peer});
-    recvs_.push_back({{theirs, sizeof mine}, peer});
+    sends_.push_back({{reinterpret_cast<const std::byte*>(&mine), verdict_bytes()}, peer});
+    recvs_.push_back({{theirs, verdict_bytes()}, peer});
   }
   return op_.exchange(sends_, recvs_);
 }

@@ -51,7 +51,8 @@ class Run final : public Completion {
     std::uint32_t rank = 0;
     std::uint32_t param = 0;
     std::uint32_t code = 0;
-    std::uint32_t number = 0;  ///< of the run in its slot, as in envelopes, which messages of devices lack
+    // Sent on devices only, whose messages lack envelopes that say these.
+    std::uint32_t number = 0;
     std::uint64_t fingerprint = 0;
     auto operator<=>(const VerdictMessage&) const = default;
   };
@@ -59,6 +60,7 @@ class Run final : public Completion {
   [[nodiscard]] std::string describe_operation() const;
   [[nodiscard]] std::string describe_step() const;
   [[nodiscard]] std::span<VerdictMessage> verdict_messages() const noexcept;
+  [[nodiscard]] std::size_t verdict_bytes() const noexcept;
   void agree_first(std::uint64_t step);
   void first_step() noexcept;
   void check_in_step() const;

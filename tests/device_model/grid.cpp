@@ -90,8 +90,10 @@ class Block {
   std::vector<Warp> warps_;
   std::vector<unsigned> order_;
   std::mt19937 random_{20};
+#ifdef DEVICE_MODEL_ASAN
   const void* host_stack_ = nullptr;
   std::size_t host_stack_bytes_ = 0;
+#endif
   const std::function<void()>* body_ = nullptr;
   unsigned size_ = 0;
   unsigned current_ = 0;
