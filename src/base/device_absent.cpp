@@ -32,13 +32,13 @@ Scratch::~Scratch() = default;
 Event::Event() { refuse(); }
 Event::~Event() = default;
 void Event::record(StreamRef) { refuse(); }
-bool Event::done() const { return true; }
+bool Event::done() const { return event_ == nullptr; }
 void Event::before(StreamRef) const { refuse(); }
 
 Stream::Stream() { refuse(); }
 Stream::~Stream() = default;
 
 Range::Range(const char* name) noexcept : is_named_(name != nullptr) {}
-Range::~Range() = default;
+Range::~Range() { static_cast<void>(is_named_); }
 
 }  // namespace gradwire::device
