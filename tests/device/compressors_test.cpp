@@ -106,6 +106,7 @@ TEST_F(CompressorTraitsOnDevice, AreTrue) {
       is_taken = false;
     }
     EXPECT_EQ(is_taken, compressor.traits().on_device) << spec;
+    device::wait(stream.ref());  // before memory goes
   }
 }
 
