@@ -23,19 +23,4 @@ void check(cudaError_t status, std::string_view what);
 /// device's multiprocessors' worth of threads.
 [[nodiscard]] unsigned most_blocks(unsigned most, unsigned threads);
 
-/// Makes `device` the calling thread's current one for as long as it lives.
-class DeviceScope {
- public:
-  explicit DeviceScope(int device) {
-    check(cudaGetDevice(&previous_), "cudaGetDevice");
-    if (device != previous_) check(cudaSetDevice(device), "cudaSetDevice");
-  }
-  DeviceScope(const DeviceScope&) = delete;
-  DeviceScope& operator=(const DeviceScope&) = delete;
-  ~DeviceScope() { (void)cudaSetDevice(previous_); }
-
- private:
-  int previous_ = 0;
-};
-
 }  // namespace gradwire::cuda

@@ -1,7 +1,9 @@
 #pragma once
+#include <optional>
 #include <string>
 #include <string_view>
 
+#include "compress/device/jobs.hpp"
 #include "compress/frame.hpp"
 #include "compress/rotate_kernels.hpp"
 #include "compress/spec.hpp"
@@ -80,6 +82,12 @@ class RotateCompressor {
   void finish_span(ConstTensor x, const Spot& spot, std::byte* factors, float* residual) const;
   std::size_t encode_on_device(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key, StreamRef stream) const;
   std::size_t decode_on_device(ConstBytes in, Tensor y, Write write, StreamRef stream) const;
+  struct WholeSpans {
+    device::FrameRun run;
+    QuantizeParams params;
+    device::FrameStart start;
+  };
+  [[nodiscard]] std::optional<WholeSpans> whole_spans(std::size_t count) const;
   void encode_spans(const float* values, std::size_t count, std::byte* frames, const RandomKey& key,
                     StreamRef stream) const;
   void decode_spans(const std::byte* frames, std::size_t count, float* values, StreamRef stream) const;

@@ -20,20 +20,25 @@ void require_fixed_size(const Compressor& inner, std::string_view spec) {
 
 }  // namespace
 
-/// Codes of `quantize` are made for all whole spans at once; other inner compressors take a call a span.
+/// Frames of `quantize` are made and read for all whole spans at once; other inner compressors take a call a span.
+std::optional<RotateCompressor::WholeSpans> RotateCompressor::whole_spans(std::size_t count) const {
+  if (inner_header_.codec != frame::Codec::quantize || count < layout_.span) return std::nullopt;
+  const frame::Identity identity{inner_header_.codec, inner_header_.options};
+  const std::size_t bytes = inner_.max_frame_size(layout_.span, DType::f32);
+  return WholeSpans{{count / layout_.span, layout_.span, bytes},
+                    QuantizeParams::from_options(identity.options),
+                    frame::device_frame(identity, layout_.span, DType::f32, bytes).start};
+}
+
 void RotateCompressor::encode_spans(const float* values, std::size_t count, std::byte* frames, const RandomKey& key,
                                     StreamRef stream) const {
   const std::size_t bytes = inner_.max_frame_size(layout_.span, DType::f32);
   std::size_t first = 0;
-  if (inner_header_.codec == frame::Codec::quantize && count >= layout_.span) {
-    const device::FrameRun run{count / layout_.span, layout_.span, bytes};
-    const QuantizeParams params = QuantizeParams::from_options(inner_header_.options);
-    const frame::OnDevice made =
-        frame::device_frame({inner_header_.codec, inner_header_.options}, layout_.span, DType::f32, bytes);
+  if (const std::optional<WholeSpans> whole = whole_spans(count)) {
     device::quantize_encode(
-        {params, {values, layout_.span, DType::f32, Space::device}, frames + frame::kHeaderBytes, nullptr, key},
-        made.start, run, stream);
-    first = run.frames * layout_.span;
+        {whole->params, {values, layout_.span, DType::f32, Space::device}, frames + frame::kHeaderBytes, nullptr, key},
+        whole->start, whole->run, stream);
+    first = whole->run.frames * layout_.span;
   }
   for (; first < count; first += layout_.span) {
     const std::size_t padded = layout_.padded(std::min(layout_.span, count - first));
@@ -46,15 +51,11 @@ void RotateCompressor::encode_spans(const float* values, std::size_t count, std:
 void RotateCompressor::decode_spans(const std::byte* frames, std::size_t count, float* values, StreamRef stream) const {
   const std::size_t bytes = inner_.max_frame_size(layout_.span, DType::f32);
   std::size_t first = 0;
-  if (inner_header_.codec == frame::Codec::quantize && count >= layout_.span) {
-    const device::FrameRun run{count / layout_.span, layout_.span, bytes};
-    const QuantizeParams params = QuantizeParams::from_options(inner_header_.options);
-    const frame::OnDevice found =
-        frame::device_frame({inner_header_.codec, inner_header_.options}, layout_.span, DType::f32, bytes);
+  if (const std::optional<WholeSpans> whole = whole_spans(count)) {
     device::quantize_decode(
-        {params, frames + frame::kHeaderBytes, {values, layout_.span, DType::f32, Space::device}, Write::assign},
-        found.start, run, stream);
-    first = run.frames * layout_.span;
+        {whole->params, frames + frame::kHeaderBytes, {values, layout_.span, DType::f32, Space::device}, Write::assign},
+        whole->start, whole->run, stream);
+    first = whole->run.frames * layout_.span;
   }
   for (; first < count; first += layout_.span) {
     const std::size_t padded = layout_.padded(std::min(layout_.span, count - first));

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/deadline.hpp"
+#include "base/device.hpp"
 #include "base/env.hpp"
 #include "base/fail.hpp"
 #include "transport/nccl_endpoint.hpp"
@@ -55,7 +56,7 @@ class NcclTransport final : public Transport {
   /// Begun and posted under one lock, so that the order on the host channel is the order on the device.
   template <class Set>
   Work start(NcclOperation::Kind kind, Slot slot, StreamRef stream, Set&& set) {
-    const cuda::DeviceScope scope(endpoint_->device());
+    const device::Scope scope(endpoint_->device());
     std::shared_ptr<NcclOperation> operation = pool_.acquire();
     const std::lock_guard lock(endpoint_->mutex());
     try {
@@ -249,7 +250,7 @@ Communicator make_nccl(const Communicator& host, const NcclOptions& options) {
   const Deadline deadline = deadline_after(environment().timeout);
   std::shared_ptr<void> claim = host.claim(kUser);
   const int device = agree_on_start(host, options, deadline);
-  const cuda::DeviceScope scope(device);
+  const device::Scope scope(device);
   if (options.comm != nullptr) check_given(options, host.rank(), host.size());
   Group group = group_of(host, options.between_nodes);
   NcclComm comm = or_abort(host, [&] { return connect(host, options, group, deadline); });
@@ -269,7 +270,7 @@ Communicator make_nccl(const NcclUniqueId& unique_id, int rank, int size, const 
   require(options.comm == nullptr, "make_nccl: NcclOptions::comm and a unique id exclude each other");
   const Deadline deadline = deadline_after(environment().timeout);
   const int device = pick_device(options);
-  const cuda::DeviceScope scope(device);
+  const device::Scope scope(device);
   ncclUniqueId id;
   std::memcpy(&id, unique_id.data(), sizeof id);
   return make_over_sockets(nccl_connect(id, rank, size, {deadline, nullptr}), device, options, deadline);
@@ -279,7 +280,7 @@ Communicator make_nccl(const NcclOptions& options) {
   require(options.comm != nullptr, "make_nccl: without another communicator or a unique id it takes NcclOptions::comm");
   const Deadline deadline = deadline_after(environment().timeout);
   const int device = pick_device(options);
-  const cuda::DeviceScope scope(device);
+  const device::Scope scope(device);
   NcclComm comm = nccl_split(static_cast<ncclComm_t>(options.comm), 0, {deadline, nullptr});
   return make_over_sockets(std::move(comm), device, options, deadline);
 }

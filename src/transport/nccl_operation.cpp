@@ -150,7 +150,7 @@ void NcclOperation::compare_envelopes() {
 }
 
 bool NcclOperation::launch() {
-  const cuda::DeviceScope scope(endpoint_->device());
+  const device::Scope scope(endpoint_->device());
   if (has_ready_) ready_.before(endpoint_->stream());
   if (staged_) copy_out();
   if (kind_ == Kind::all_reduce) return staged_ || tensor_.count == 0 || endpoint_->alone() || launch_all_reduce();
@@ -211,7 +211,7 @@ bool NcclOperation::launch_pairs() {
 }
 
 void NcclOperation::launched() {
-  const cuda::DeviceScope scope(endpoint_->device());
+  const device::Scope scope(endpoint_->device());
   if (in_scratch_) {
     const std::size_t pairs = (tensor_.count + 1) / 2;
     device::copy(tensor_.data, endpoint_->scratch(pairs * sizeof(std::uint32_t)), tensor_.bytes(), endpoint_->stream());
@@ -262,7 +262,7 @@ bool NcclOperation::post_staged() {
 }
 
 void NcclOperation::copy_back() {
-  const cuda::DeviceScope scope(endpoint_->device());
+  const device::Scope scope(endpoint_->device());
   const auto copy = [this](void* to, const std::byte* from, std::size_t bytes) {
     if (bytes > 0) device::copy(to, from, bytes, endpoint_->copy_stream());
   };
@@ -317,7 +317,7 @@ void NcclOperation::before(StreamRef stream) {
       if (stage_ == Stage::ended) return;
       const bool in_streams = stage_ == Stage::copying || (stage_ == Stage::running && !staged_);
       if (in_streams && host_work_.done()) {
-        const cuda::DeviceScope scope(endpoint_->device());
+        const device::Scope scope(endpoint_->device());
         return (staged_ ? copied_ : device_done_).before(stream);
       }
     }

@@ -33,10 +33,8 @@ struct Copies {
 
 /// What one rank's operations share.
 struct Staging {
-  explicit Staging(std::shared_ptr<Transport> transport)
-      : inner(std::move(transport)), direct(inner->reaches(Space::device)) {}
+  explicit Staging(std::shared_ptr<Transport> transport) : inner(std::move(transport)) {}
   const std::shared_ptr<Transport> inner;
-  const bool direct;  ///< messages go to it in device memory
   std::mutex mutex;
   std::map<Slot, Lane> exchanges;
   Lane sums;
@@ -89,7 +87,7 @@ class StagedOperation final : public Completion {
 
   void take_exchange(std::span<const Send> sends, std::span<const Recv> recvs) {
     std::size_t bytes = 0;
-    const auto is_staged = [&](Space space) { return space == Space::device && !staging_->direct; };
+    const auto is_staged = [](Space space) { return space == Space::device; };
     for (const Send& send : sends) bytes += is_staged(send.bytes.space) ? room_for(send.bytes.size) : 0;
     for (const Recv& recv : recvs) bytes += is_staged(recv.bytes.space) ? room_for(recv.bytes.size) : 0;
     reserve(bytes);
@@ -221,7 +219,7 @@ class Staged final : public Transport {
   explicit Staged(std::shared_ptr<Transport> inner)
       : staging_(std::make_shared<Staging>(std::move(inner))), info_(staging_->inner->info()) {
     if (!info_.detail.empty()) info_.detail += ", ";
-    info_.detail += staging_->direct ? "device memory as it is" : "device memory through pinned buffers";
+    info_.detail += "device memory through pinned buffers";
   }
 
   /// What was never posted goes with the last rank's handle, and does not hold what it would have gone through.

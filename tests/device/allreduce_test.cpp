@@ -2,7 +2,9 @@
 // suites test.
 #include "gradwire/allreduce.hpp"
 
+#include <atomic>
 #include <functional>
+#include <mutex>
 
 #include "device/allreduce_runs.hpp"
 #include "device/device_ranks.hpp"
@@ -46,7 +48,7 @@ std::vector<Case> cases() {
   for (const int ranks : {3, 4, 7}) all.push_back({"hierarchical", "q4", ranks, 2});
   for (const std::string_view spec : {"topk(0.05)", "topk(0.1)|q4", "randomk(0.1)", "block_topk(0.2)|f16",
                                       "topk(0.1,select=sampled)", "adaptive_threshold(0.1)"})
-    all.push_back({"gather_sum", std::string(spec), 3});
+    for (const int ranks : {1, 2, 3, 7}) all.push_back({"gather_sum", std::string(spec), ranks});
   return all;
 }
 
@@ -150,6 +152,49 @@ TEST_F(DeviceRuns, PostWhatNobodyWaitsForYet) {
     for (const OnDevice& each : in)
       EXPECT_EQ(each.read(stream.ref()), std::vector<std::byte>(kBytes, static_cast<std::byte>(peer + 1)));
   });
+}
+
+/// What a rank that gave up has in flight may still be used: it stays.
+void keep(Buffer buffer) {
+  static std::mutex mutex;
+  static auto* const kept = new std::vector<Buffer>;
+  const std::lock_guard lock(mutex);
+  kept->push_back(std::move(buffer));
+}
+
+/// A rank that does not come to a second run: the others end at their deadline, or when the first of them has aborted.
+void expect_deadline(const std::string& algorithm, int ranks) {
+  SCOPED_TRACE(fmt::format("{} of {} ranks", algorithm, ranks));
+  std::atomic<int> timeouts = 0;
+  spawn_on_devices(make_device_ranks(ranks), [&](Communicator& comm) {
+    constexpr std::size_t kCount = 5000;
+    const std::vector<BucketItem> items{
+        {ParamId{7}, kCount, DType::f32, make_compressor(algorithm == "dense" ? "none" : "q4")}};
+    AllreduceOptions options = options_of({algorithm, "", ranks});
+    options.timeout = std::chrono::seconds(2);
+    PersistentAllreduce operation(comm, items, Slot{1}, options);
+    const device::Stream stream;
+    Buffer x(kCount * sizeof(float), Space::device);
+    Buffer workspace(operation.workspace_bytes(), Space::device);
+    x.fill_zero();
+    const std::vector<ItemBuffers> buffers{{x.tensor(kCount), {}}};
+    operation.start(buffers, workspace.bytes(), 0, stream.ref()).wait();
+    if (comm.rank() != ranks - 1) {
+      const Errc code = code_of([&] { operation.start(buffers, workspace.bytes(), 1, stream.ref()).wait(); });
+      EXPECT_TRUE(code == Errc::timeout || code == Errc::aborted) << static_cast<int>(code);
+      EXPECT_FALSE(operation.in_step());
+      timeouts += code == Errc::timeout ? 1 : 0;
+    }
+    keep(std::move(x));
+    keep(std::move(workspace));
+  });
+  EXPECT_GE(timeouts, 1);
+}
+
+TEST_F(DeviceRuns, EndAtTheirDeadline) {
+  GRADWIRE_NEEDS_RANKS(7);
+  for (const int ranks : {2, 3, 7}) expect_deadline("scatter_reduce", ranks);
+  for (const std::string algorithm : {"ring", "gather_sum", "dense"}) expect_deadline(algorithm, 3);
 }
 
 TEST_F(DeviceRuns, AreAllOnOneKindOfMemory) {

@@ -114,8 +114,8 @@ class DeviceHook : public DeviceTest {
 };
 
 TEST_F(DeviceHook, GivesTheHostsUpdates) {
-  GRADWIRE_NEEDS_RANKS(4);
-  for (const int ranks : {1, 2, 3, 4}) {
+  GRADWIRE_NEEDS_RANKS(7);
+  for (const int ranks : {1, 2, 3, 4, 7}) {
     SCOPED_TRACE(ranks);
     compare(ranks, options_of(Space::host), 3);
   }

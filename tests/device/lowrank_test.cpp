@@ -170,6 +170,7 @@ std::vector<Case> cases() {
           "projection(rank=4,refresh=2,factors=bf16)"})
       all.push_back({std::string(spec), ranks});
   }
+  all.push_back({"powersgd(rank=2)", 7});
   all.push_back({"powersgd(rank=2)", 4, 2});
   return all;
 }

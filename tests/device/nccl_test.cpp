@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "base/cuda.hpp"
+#include "base/device.hpp"
 #include "base/half.hpp"
 #include "device/nccl_suite.hpp"
 
@@ -21,7 +22,7 @@ class Nccl : public testing::DeviceTest, public ::testing::WithParamInterface<Nc
   }
   void run(const std::function<void(Communicator&)>& body) {
     spawn(GetParam().make(), [&](Communicator& comm) {
-      const cuda::DeviceScope scope(nccl_device(comm.rank()));
+      const device::Scope scope(nccl_device(comm.rank()));
       body(comm);
     });
   }

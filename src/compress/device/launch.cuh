@@ -9,6 +9,9 @@
 
 namespace gradwire::device {
 
+inline constexpr unsigned kWarp = 32;
+inline constexpr unsigned kAllLanes = 0xffff'ffff;
+
 [[nodiscard]] __device__ inline std::size_t thread_index() {
   return std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
 }

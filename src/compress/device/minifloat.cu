@@ -6,8 +6,6 @@
 namespace gradwire::device {
 namespace {
 
-constexpr unsigned kAllLanes = 0xffff'ffff;
-constexpr unsigned kWarp = 32;
 constexpr unsigned kAcross = PlaneTile::kAcross;
 constexpr unsigned kMostBlocksOfOne = kBlockThreads / kAcross;  // frame's blocks of a thread block
 

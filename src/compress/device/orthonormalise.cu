@@ -9,8 +9,6 @@
 namespace gradwire::device {
 namespace {
 
-constexpr unsigned kAllLanes = 0xffff'ffff;
-constexpr unsigned kWarp = 32;
 constexpr unsigned kSums = 4;  // computed at a time
 constexpr unsigned kThreads = kSums * qr::kSumLanes;
 

@@ -9,8 +9,7 @@
 namespace gradwire::device {
 namespace {
 
-constexpr unsigned kAllLanes = 0xffff'ffff;
-constexpr unsigned kWarp = kBucketLanes;
+static_assert(kBucketLanes == kWarp);
 constexpr unsigned kMostBuckets = kBlockThreads / 4;  // of a block: the least bucket of whole tiles has 4
 
 /// The frame's first bytes, and levels of `learned`, which come first in the payload.

@@ -5,8 +5,6 @@
 namespace gradwire::device {
 namespace {
 
-constexpr unsigned kAllLanes = 0xffff'ffff;
-constexpr unsigned kWarp = 32;
 constexpr unsigned kColumns = 16;  // partial sums of a block
 /// Elements that a thread block transforms at a time: 16 a thread, or the largest block.
 constexpr std::size_t kChunk = 4096;

@@ -7,9 +7,6 @@
 /// \file Prefix sums over threads, and over the tiles of a tensor.
 namespace gradwire::device {
 
-inline constexpr unsigned kAllLanes = 0xffff'ffff;
-inline constexpr unsigned kWarp = 32;
-
 /// Shared memory of exclusive_sum().
 struct BlockSums {
   std::uint64_t warps[kBlockThreads / kWarp];
