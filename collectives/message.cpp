@@ -197,7 +197,8 @@ bool adds_in_one_pass(const Operation& op, std::span<const Piece> pieces, std::s
   return op.on_device() && std::all_of(pieces.begin(), pieces.end(), [&](const Piece& piece) {
            const BucketItem& item = op.items[piece.item];
            const SumEncoder* const encoder = item.compressor.sum_encoder();
-           return item.dtype == DType::f32 && encoder != nullptr && encoder->max_frames(piece.count) >= messages;
+           return item.dtype == DType::f32 && encoder != nullptr &&
+                  encoder->max_frames(piece.count) >= std::max<std::size_t>(messages, 1);
          });
 }
 

@@ -16,9 +16,9 @@ namespace gradwire {
 /// so that a step which fails leaves no trace. Starts as zeros.
 class GRADWIRE_API StateVector {
  public:
-  /// In device memory, values are f32 and what changes them is put on a stream. `storage`: "f32", or the spec of a
-  /// compressor with frames of a fixed size ("f16", "bf16", "q8") in which the values are kept; what that loses is
-  /// lost. Throws Errc::invalid_argument for any other, Errc::unsupported for any but f32 in device memory.
+  /// In device memory, what changes the values is put on a stream. `storage`: "f32", or the spec of a compressor with
+  /// frames of a fixed size ("f16", "bf16", "q8") in which the values are kept; what that loses is lost. Throws
+  /// Errc::invalid_argument for any other, Errc::unsupported in device memory for those that do not go there.
   StateVector(std::size_t count, std::string_view storage, Space space);
 
   [[nodiscard]] std::size_t count() const noexcept { return count_; }
@@ -34,18 +34,21 @@ class GRADWIRE_API StateVector {
   [[nodiscard]] Tensor current_tensor() const noexcept { return current_.tensor(count_); }
   [[nodiscard]] Tensor pending_tensor() const noexcept { return pending_.tensor(count_); }
 
-  /// y (host) = the values in force, or y += them; of device memory assign only, and the host waits.
-  void read(float* y, Write write = Write::assign) const;
-  /// Prepares these values; host memory only. For f32, `values` may be pending().
-  void prepare(const float* values);
+  /// y (f32, in the same space) = the values in force, or y += them.
+  void read(Tensor y, Write write, StreamRef stream = StreamRef::host()) const;
+  /// y[count()] (host) = the values in force; of device memory, the host waits.
+  void read(float* y) const;
+  /// Prepares these values: f32, in the same space, and pending_tensor() if need be.
+  void prepare(ConstTensor values, StreamRef stream = StreamRef::host());
   void commit() noexcept { std::swap(current_, pending_); }
-  /// Replaces the values in force, between steps; host memory only.
-  void assign(const float* values);
+  /// Replaces the values in force, between steps; as prepare() has it.
+  void assign(ConstTensor values, StreamRef stream = StreamRef::host());
   /// Replaces the values in force by what stored() gave; the host waits. Throws Errc::bad_state, and changes nothing,
   /// for bytes that are no values of this count and storage.
   void restore(std::string_view stored);
-  /// Multiplies the values in force, between steps. `scratch`: count() floats, not used where values are f32.
-  void scale(float factor, float* scratch, StreamRef stream = StreamRef::host());
+  /// Multiplies the values in force, between steps. `scratch`: f32, in the same space, of count() elements or more;
+  /// not used where values are f32.
+  void scale(float factor, Tensor scratch, StreamRef stream = StreamRef::host());
 
   /// The values in force, as they are stored; of device memory, the host waits for the copy.
   [[nodiscard]] std::string stored() const;
@@ -54,7 +57,8 @@ class GRADWIRE_API StateVector {
 
  private:
   [[nodiscard]] static float* floats(const Buffer& buffer) noexcept { return reinterpret_cast<float*>(buffer.data()); }
-  void write(const float* values, const Buffer& buffer) const;
+  [[nodiscard]] std::string zeros() const;
+  void write(ConstTensor values, const Buffer& buffer, StreamRef stream) const;
 
   std::size_t count_;
   std::unique_ptr<const Compressor> codec_;  // null: f32
@@ -122,7 +126,8 @@ class GRADWIRE_API FeedbackRule {
 
 /// A rule by its text spec: "none", "ef", "ef(storage=bf16)", "ef21", "ef21_sgdm(0.1)", "econtrol(0.01)", "dgc(0.9)",
 /// "diana(0.1)", "onebit_adam(1000)", ...; list_rules() has all, with options. Throws Errc::invalid_argument naming
-/// what is wrong, Errc::unsupported for rules other than none and ef in device memory.
+/// what is wrong, Errc::unsupported for what device memory cannot have (dgc's `clip`, storage of codecs that are for
+/// hosts only).
 [[nodiscard]] GRADWIRE_API std::unique_ptr<FeedbackRule> make_rule(std::string_view spec, const RuleContext& context);
 
 /// One row of `gradwire info --rules`.

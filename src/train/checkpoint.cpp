@@ -45,7 +45,7 @@ void share_out(SavedVector& vector, std::size_t count, std::span<const SavedStat
   std::vector<float> mine(count);
   for (std::size_t i = 0; i < count; ++i) mine[i] = static_cast<float>(total[i] / ranks);
   StateVector values(count, vector.storage, Space::host);
-  values.assign(mine.data());
+  values.assign({mine.data(), mine.size()});
   vector.bytes = values.stored();
 }
 

@@ -32,8 +32,6 @@ std::unique_ptr<FeedbackRule> make_rule(std::string_view text, const RuleContext
   for (const rules::Entry& entry : registry()) {
     names.push_back(entry.info.name);
     if (entry.info.name != spec.name) continue;
-    if (context.space == Space::device && !entry.on_device)
-      fail(Errc::unsupported, "rule '{}' keeps its state in host memory only", spec.name);
     OptionReader options = entry.main_option.empty() ? OptionReader(spec) : OptionReader(spec, {entry.main_option});
     std::unique_ptr<FeedbackRule> rule = entry.make(options, context);
     options.finish();

@@ -33,23 +33,39 @@ StateVector::StateVector(std::size_t count, std::string_view storage, Space spac
   current_.fill_zero();
   pending_.fill_zero();
   if (is_f32()) return;
-  if (space == Space::device) fail(Errc::unsupported, "storage {}: state in device memory is kept as f32", storage);
-  const std::vector<float> zeros(count);
-  assign(zeros.data());
+  if (space == Space::device) {
+    if (!codec_->traits().on_device)
+      fail(Errc::unsupported, "storage {}: its values can be kept in host memory only", storage);
+    codec_->check_device(count);
+  }
+  restore(zeros());
 }
 
-void StateVector::read(float* y, Write write) const {
-  if (space() == Space::device) {
-    require(write == Write::assign, "values in device memory are read, not added");
-    return device::copy_now(y, current_.data(), current_.size());
-  }
+/// As they are stored.
+std::string StateVector::zeros() const {
+  std::string frame(current_.size(), '\0');
+  const std::vector<float> values(count_);
+  (void)codec_->encode({values.data(), count_}, {reinterpret_cast<std::byte*>(frame.data()), frame.size()}, {}, {});
+  return frame;
+}
+
+void StateVector::read(Tensor y, Write write, StreamRef stream) const {
+  require(y.count == count_ && y.dtype == DType::f32 && y.space == space(), "{} values in {} memory, read as {}[{}]",
+          count_, name(space()), name(y.dtype), y.count);
   if (codec_) {
-    codec_->decode(current_.bytes(), {y, count_}, write);
+    codec_->decode(current_.bytes(), y, write, stream);
   } else if (write == Write::add) {
-    ops::add(current(), y, count_);
-  } else if (count_ > 0) {
-    std::memcpy(y, current(), count_ * sizeof(float));
+    ops::add(current_tensor(), y, stream);
+  } else {
+    ops::copy(current_tensor(), y, stream);
   }
+}
+
+void StateVector::read(float* y) const {
+  if (space() == Space::host) return read({y, count_}, Write::assign);
+  if (!codec_) return device::copy_now(y, current_.data(), current_.size());
+  const std::string frame = stored();
+  codec_->decode({reinterpret_cast<const std::byte*>(frame.data()), frame.size()}, {y, count_}, Write::assign);
 }
 
 std::string StateVector::stored() const {
@@ -60,17 +76,19 @@ std::string StateVector::stored() const {
   return host;
 }
 
-void StateVector::write(const float* values, const Buffer& buffer) const {
-  require(space() == Space::host, "values in device memory are prepared there, in pending_tensor()");
+void StateVector::write(ConstTensor values, const Buffer& buffer, StreamRef stream) const {
+  require(values.count == count_ && values.dtype == DType::f32 && values.space == space(),
+          "{} values in {} memory, given {}[{}] in {} memory", count_, name(space()), name(values.dtype), values.count,
+          name(values.space));
   if (codec_) {
-    codec_->encode({values, count_}, buffer.bytes(), {}, {});
-  } else if (values != floats(buffer) && count_ > 0) {
-    std::memcpy(buffer.data(), values, count_ * sizeof(float));
+    codec_->encode(values, buffer.bytes(), {}, {}, stream);
+  } else if (values.data != floats(buffer)) {
+    ops::copy(values, buffer.tensor(count_), stream);
   }
 }
 
-void StateVector::prepare(const float* values) { write(values, pending_); }
-void StateVector::assign(const float* values) { write(values, current_); }
+void StateVector::prepare(ConstTensor values, StreamRef stream) { write(values, pending_, stream); }
+void StateVector::assign(ConstTensor values, StreamRef stream) { write(values, current_, stream); }
 
 void StateVector::restore(std::string_view stored) {
   const Bytes place = current_.bytes();
@@ -90,11 +108,12 @@ void StateVector::restore(std::string_view stored) {
   if (!stored.empty()) std::memcpy(place.data, stored.data(), stored.size());
 }
 
-void StateVector::scale(float factor, float* scratch, StreamRef stream) {
+void StateVector::scale(float factor, Tensor scratch, StreamRef stream) {
   if (is_f32()) return ops::scale(current_tensor(), factor, stream);
-  read(scratch);
-  for (std::size_t i = 0; i < count_; ++i) scratch[i] *= factor;
-  assign(scratch);
+  const Tensor values = scratch.slice(0, count_);
+  read(values, Write::assign, stream);
+  ops::scale(values, factor, stream);
+  assign(values, stream);
 }
 
 }  // namespace gradwire

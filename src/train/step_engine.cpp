@@ -38,7 +38,8 @@ void StepEngine::add_param(const ParamInfo& info, ParamPlan plan) {
   for (const NamedState& state : param.rule->state()) {
     if (state.kind != StateKind::residual) continue;
     param.residuals.push_back(state.values);
-    if (!state.values->is_f32()) state_scratch_.resize(std::max(state_scratch_.size(), plan.count));
+    if (!state.values->is_f32() && state_scratch_.size() < plan.count * sizeof(float))
+      state_scratch_ = Buffer(plan.count * sizeof(float), options_.space);
   }
   param.travels.info = info;
   param.travels.staged = !param.plain && (info.dtype != DType::f32 || may_be_sent_again);
@@ -310,7 +311,7 @@ void StepEngine::commit() {
     if (!schedule.drops_residual()) continue;
     const bool reset = schedule.reset_every > 0 && step_ % schedule.reset_every == 0;
     for (StateVector* const residual : param.residuals) {
-      residual->scale(reset ? 0 : schedule.decay, state_scratch_.data(), stream());
+      residual->scale(reset ? 0 : schedule.decay, state_scratch(), stream());
       scaled = true;
     }
   }

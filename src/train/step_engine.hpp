@@ -151,6 +151,9 @@ class StepEngine {
   void commit();
   /// Between steps, as what a device does to state is not waited for else: the host reads state without a stream.
   void settle() const;
+  [[nodiscard]] Tensor state_scratch() const noexcept {
+    return state_scratch_.tensor(state_scratch_.size() / sizeof(float));
+  }
   [[nodiscard]] StreamRef stream() const noexcept { return stream_ ? stream_->ref() : StreamRef::host(); }
   [[nodiscard]] Bytes arena(const Bucket& bucket) const noexcept;
   [[nodiscard]] Bytes workspace(const Bucket& bucket) const noexcept;
@@ -176,8 +179,8 @@ class StepEngine {
   std::exception_ptr agreed_failure_;
   std::pair<bool, std::size_t> agreed_failure_order_;  // whether it is Errc::non_finite, and its bucket
   StepReport totals_;
-  std::vector<float> state_scratch_;  // for values that are not stored as f32
-  std::vector<double> owed_;          // PlanAgenda::end_step
+  Buffer state_scratch_;      // f32, for values that are not stored as that
+  std::vector<double> owed_;  // PlanAgenda::end_step
   Clock::time_point step_began_;
   Clock::time_point busy_since_;
   double busy_us_ = 0;  // of the step: buckets were in flight

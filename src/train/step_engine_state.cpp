@@ -40,12 +40,10 @@ double StepEngine::residual_norm(std::size_t param) const {
 }
 
 void StepEngine::rescale(float factor) {
-  std::vector<float> scratch;
   for (Param& param : params_) {
-    scratch.resize(std::max(scratch.size(), param.travels.plan.count));
     for (const NamedState& state : param.rule->state()) {
       if (state.degree == 0) continue;
-      state.values->scale(std::pow(factor, static_cast<float>(state.degree)), scratch.data(), stream());
+      state.values->scale(std::pow(factor, static_cast<float>(state.degree)), state_scratch(), stream());
     }
   }
   settle();
@@ -61,12 +59,10 @@ std::size_t StepEngine::index_of(std::string_view name) const noexcept {
 double StepEngine::owed(const Param& param) {
   double squares = 0;
   for (const StateVector* const residual : param.residuals) {
-    const float* values = residual->current();
-    if (values == nullptr) {
-      residual->read(state_scratch_.data());
-      values = state_scratch_.data();
-    }
-    squares += ops::sum_squares(values, residual->count());
+    const bool is_f32 = residual->is_f32();
+    const Tensor values = is_f32 ? residual->current_tensor() : state_scratch().slice(0, residual->count());
+    if (!is_f32) residual->read(values, Write::assign);
+    squares += ops::sum_squares(static_cast<const float*>(values.data), values.count);
   }
   return std::sqrt(squares);
 }

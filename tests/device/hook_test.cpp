@@ -129,14 +129,49 @@ TEST_F(DeviceHook, DrivenByItsCaller) {
   compare(2, options, 2);
 }
 
-TEST_F(DeviceHook, WithSchedulesAndOtherRules) {
+TEST_F(DeviceHook, WithSchedules) {
   GRADWIRE_NEEDS_RANKS(3);
   HookOptions options = options_of(Space::host);
   options.compressor = "quantize(bits=3,round=stochastic)+warmup(1)+decay(0.5)";
   compare(3, options, 4);
-  options.compressor = "f16";
-  options.rule = "none";
-  compare(3, options, 2);
+  options.rule = "econtrol(0.2,storage=bf16)";
+  compare(3, options, 4);
+}
+
+struct Way {
+  std::string compressor;
+  std::string rule;
+};
+/// Each rule, with state in each storage that it may have; dgc where much, little and (in dense steps) all is sent.
+const std::vector<Way>& ways() {
+  static const std::vector<Way> all = {{"f16", "none"},
+                                       {"q4", "ef(storage=bf16)"},
+                                       {"q2", "ef(storage=q8)"},
+                                       {"topk(0.1)", "ef21"},
+                                       {"q2", "ef21_sgdm(0.2)"},
+                                       {"q2", "econtrol(0.1)"},
+                                       {"topk(0.1)", "econtrol(0.1,storage=f16)"},
+                                       {"quantize(bits=4,round=stochastic)", "diana(0.1)"},
+                                       {"topk(0.1)", "dgc(0.9)"},
+                                       {"topk(0.1)+warmup(2)", "dgc(0.9,nesterov=yes,storage=q8)"},
+                                       {"q4", "dgc(0.9,masking=no)"},
+                                       {"sign", "onebit_adam(2)"}};
+  return all;
+}
+
+TEST_F(DeviceHook, WithEveryRule) {
+  GRADWIRE_NEEDS_RANKS(2);
+  const auto spoil = [](int rank, unsigned step, std::vector<Values>& gradients) {
+    if (rank == 1 && step == 1) gradients[4].set(7, std::nanf(""));
+  };
+  for (const Way& way : ways()) {
+    SCOPED_TRACE(way.rule);
+    HookOptions options = options_of(Space::host);
+    options.compressor = way.compressor;
+    options.rule = way.rule;
+    compare(1, options, 5);
+    compare(2, options, 5, spoil);
+  }
 }
 
 TEST_F(DeviceHook, SkipsOrSendsDenseWhatIsNotFinite) {
@@ -184,12 +219,16 @@ TEST_F(DeviceHook, SavesWhatBothCanLoad) {
   GRADWIRE_NEEDS_RANKS(2);
   const std::filesystem::path folder = std::filesystem::path(::testing::TempDir()) / fmt::format("gw{}", getpid());
   std::filesystem::create_directories(folder);
-  for (const std::string spec : {"q4", "powersgd(rank=2)", "powersgd(rank=2,rounds=1)", "projection(rank=2)"}) {
-    SCOPED_TRACE(spec);
+  std::vector<Way> all = ways();
+  for (const char* const spec : {"q4", "powersgd(rank=2)", "powersgd(rank=2,rounds=1)", "projection(rank=2)"})
+    all.push_back({spec, "ef"});
+  for (const Way& way : all) {
+    SCOPED_TRACE(way.compressor + ", " + way.rule);
     const auto options = [&](Space space) {
-      HookOptions all = options_of(space);
-      all.compressor = spec;
-      return all;
+      HookOptions made = options_of(space);
+      made.compressor = way.compressor;
+      made.rule = way.rule;
+      return made;
     };
     const std::vector<Communicator> host = make_local(2);
     const std::vector<Communicator> first = make_device_ranks(2);
@@ -224,8 +263,8 @@ TEST_F(DeviceHook, RefusesWhatRunsOnHostsOnly) {
     return Errc::ok;
   };
   EXPECT_EQ(code([](HookOptions&) {}), Errc::ok);
-  EXPECT_EQ(code([](HookOptions& o) { o.rule = "ef21"; }), Errc::unsupported);
-  EXPECT_EQ(code([](HookOptions& o) { o.rule = "ef(storage=bf16)"; }), Errc::unsupported);
+  EXPECT_EQ(code([](HookOptions& o) { o.rule = "ef(storage=quantize(bits=4,levels=learned))"; }), Errc::unsupported);
+  EXPECT_EQ(code([](HookOptions& o) { o.rule = "dgc(0.9,clip=1)"; }), Errc::unsupported);
   EXPECT_EQ(code([](HookOptions& o) { o.compressor = "powersgd(rank=2,factors=q4|zstd)"; }), Errc::unsupported);
   EXPECT_EQ(code([](HookOptions& o) { o.compressor = "q4|zstd"; }), Errc::unsupported);
   EXPECT_EQ(code([](HookOptions& o) { o.compressor = "block_topk(0.1)|q4"; }), Errc::unsupported);

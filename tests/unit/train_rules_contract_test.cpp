@@ -283,20 +283,20 @@ TEST(StateVector, KeepsPreparesAndScales) {
       return all;
     };
     EXPECT_EQ(read(), Floats(kCount)) << storage;
-    vector.prepare(values.data());
+    vector.prepare({values.data(), kCount});
     EXPECT_EQ(read(), Floats(kCount)) << "only prepared";
     vector.commit();
     const Floats stored = read();
     expect_near(stored, Doubles(values.begin(), values.end()), storage == "f32" ? 0 : 0x1p-7, storage);
     Floats sum = stored;
-    vector.read(sum.data(), Write::add);
+    vector.read({sum.data(), kCount}, Write::add);
     for (std::size_t i = 0; i < kCount; ++i) ASSERT_EQ(sum[i], 2 * stored[i]) << storage;
-    vector.scale(0.5F, scratch.data());
+    vector.scale(0.5F, {scratch.data(), kCount});
     for (std::size_t i = 0; i < kCount; ++i) sum[i] = 0.5F * stored[i];
     EXPECT_EQ(read(), sum) << "powers of two lose nothing in " << storage;
-    vector.scale(0, scratch.data());
+    vector.scale(0, {scratch.data(), kCount});
     EXPECT_EQ(read(), Floats(kCount)) << storage;
-    vector.assign(values.data());
+    vector.assign({values.data(), kCount});
     EXPECT_EQ(read(), stored) << storage;
   }
 }

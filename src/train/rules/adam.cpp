@@ -1,7 +1,6 @@
 // 1-bit Adam (Tang et al. 2021, arXiv 2102.02888; DeepSpeed's runtime/fp16/onebit/adam.py): Adam until the variance has
 // settled, then momentum SGD under that variance, with momenta on the wire. The update is Adam's direction.
 #include <algorithm>
-#include <cmath>
 
 #include "compress/vector_ops.hpp"
 #include "train/rules/rules.hpp"
@@ -27,28 +26,21 @@ class Moments {
     const auto learned = static_cast<std::uint64_t>(*steps_.current());
     return learned < options_.freeze ? options_.freeze - learned : 0;  // more: loaded from a run that froze later
   }
-  [[nodiscard]] const float* m() const noexcept { return m_.current(); }
-  [[nodiscard]] const float* v() const noexcept { return v_.current(); }
+  [[nodiscard]] Tensor m() const noexcept { return m_.current_tensor(); }
+  [[nodiscard]] Tensor v() const noexcept { return v_.current_tensor(); }
 
   /// m = b1 m + (1 - b1) g; update = m / (sqrt(v) + eps). While v learns, first v = b2 v + (1 - b2) g^2.
-  void absorb_gradient(float* g) {
-    const float b1 = options_.beta1;
-    const float b2 = options_.beta2;
+  void absorb_gradient(Tensor g, StreamRef stream) {
     const bool learns = steps_left() > 0;
-    each(
-        m_.count(), m_.pending(), [b1](float m, float g_i) { return b1 * m + (1 - b1) * g_i; }, m(), g);
-    if (learns) {
-      each(
-          v_.count(), v_.pending(), [b2](float old, float g_i) { return b2 * old + (1 - b2) * (g_i * g_i); }, v(), g);
-    }
-    direction(m_.pending(), learns ? v_.pending() : v(), g);
+    each(m_.pending_tensor(), Blend{options_.beta1, 1 - options_.beta1}, stream, m(), g);
+    if (learns) each(v_.pending_tensor(), SecondMoment{options_.beta2}, stream, v(), g);
+    each(g, AdamDirection{options_.epsilon}, stream, m_.pending_tensor(), learns ? v_.pending_tensor() : v());
     *steps_.pending() = *steps_.current() + (learns ? 1.0F : 0.0F);
   }
   /// m = momentum; update = m / (sqrt(v) + eps). A code of one bit cannot say 0: both are 0 where v is.
-  void absorb_momentum(float* momentum) {
-    each(
-        m_.count(), m_.pending(), [](float m, float v_i) { return v_i == 0 ? 0.0F : m; }, momentum, v());
-    direction(m_.pending(), v(), momentum);
+  void absorb_momentum(Tensor momentum, StreamRef stream) {
+    each(m_.pending_tensor(), WhereUsed{}, stream, momentum, v());
+    each(momentum, AdamDirection{options_.epsilon}, stream, m_.pending_tensor(), v());
     *steps_.pending() = *steps_.current();
   }
   void commit() noexcept {
@@ -58,12 +50,6 @@ class Moments {
   }
 
  private:
-  void direction(const float* m, const float* v, float* update) const {
-    const float epsilon = options_.epsilon;
-    each(
-        m_.count(), update, [epsilon](float m_i, float v_i) { return m_i / (std::sqrt(v_i) + epsilon); }, m, v);
-  }
-
   const AdamOptions options_;
   StateVector& m_;
   StateVector& v_;
@@ -83,21 +69,16 @@ class OneBitAdam final : public RuleOf<4> {
         ranks_(static_cast<float>(context.ranks)),
         moments_(options, vector(1), vector(2), vector(3)) {}
 
-  void compensate(ConstTensor gradient, float scale, Tensor input, StreamRef) override {
-    if (dense_steps_left() > 0) return ops::scale_add(gradient, scale, owed().current(), floats(input));
-    const float share = beta1_ / ranks_;
-    const float rate = 1 - beta1_;
-    ops::scale_add(gradient, scale, nullptr, floats(input));
-    each(
-        count_, floats(input), [share, rate](float g, float m, float e) { return share * m + rate * g + e; },
-        floats(input), moments_.m(), owed().current());
+  void compensate(ConstTensor gradient, float scale, Tensor input, StreamRef stream) override {
+    if (dense_steps_left() > 0) return ops::scale_add(gradient, scale, owed().current_tensor(), input, stream);
+    ops::scale_add(gradient, scale, {}, input, stream);
+    each(input, MomentumShare{beta1_ / ranks_, 1 - beta1_}, stream, input, moments_.m(), owed().current_tensor());
   }
-  [[nodiscard]] Tensor residual(Tensor) noexcept override { return {owed().pending(), count_}; }
-  void absorb(Tensor result, Tensor, StreamRef) override {
-    if (dense_steps_left() > 0) return moments_.absorb_gradient(floats(result));
-    moments_.absorb_momentum(floats(result));
-    each(
-        count_, owed().pending(), [](float r, float v) { return v == 0 ? 0.0F : r; }, owed().pending(), moments_.v());
+  [[nodiscard]] Tensor residual(Tensor) noexcept override { return owed().pending_tensor(); }
+  void absorb(Tensor result, Tensor, StreamRef stream) override {
+    if (dense_steps_left() > 0) return moments_.absorb_gradient(result, stream);
+    moments_.absorb_momentum(result, stream);
+    each(owed().pending_tensor(), WhereUsed{}, stream, owed().pending_tensor(), moments_.v());
   }
   void commit() noexcept override {
     owed().commit();
@@ -121,11 +102,11 @@ class DenseAdam final : public RuleOf<3> {
                           {"variance", StateKind::replicated, 2},
                           {"variance steps", StateKind::replicated, 0, true}}}),
         moments_(options, vector(0), vector(1), vector(2)) {}
-  void compensate(ConstTensor gradient, float scale, Tensor input, StreamRef) override {
-    ops::scale_add(gradient, scale, nullptr, floats(input));
+  void compensate(ConstTensor gradient, float scale, Tensor input, StreamRef stream) override {
+    ops::scale_add(gradient, scale, {}, input, stream);
   }
   [[nodiscard]] Tensor residual(Tensor) noexcept override { return {}; }
-  void absorb(Tensor result, Tensor, StreamRef) override { moments_.absorb_gradient(floats(result)); }
+  void absorb(Tensor result, Tensor, StreamRef stream) override { moments_.absorb_gradient(result, stream); }
   void commit() noexcept override { moments_.commit(); }
 
  private:

@@ -15,21 +15,17 @@ class Ef21 final : public RuleOf<2> {
  public:
   explicit Ef21(const RuleContext& context)
       : RuleOf(context, {{{"estimate", StateKind::share}, {"mean estimate", StateKind::replicated}}}) {}
-  void compensate(ConstTensor gradient, float scale, Tensor input, StreamRef) override {
-    float* const g = mean().pending();  // free until absorb
-    ops::scale_add(gradient, scale, nullptr, g);
-    each(
-        count_, floats(input), [](float g_i, float h_i) { return g_i - h_i; }, g, own().current());
+  void compensate(ConstTensor gradient, float scale, Tensor input, StreamRef stream) override {
+    const Tensor g = mean().pending_tensor();  // free until absorb
+    ops::scale_add(gradient, scale, {}, g, stream);
+    each(input, Difference{}, stream, g, own().current_tensor());
   }
-  [[nodiscard]] Tensor residual(Tensor) noexcept override { return {own().pending(), count_}; }
-  void absorb(Tensor result, Tensor, StreamRef) override {
-    float* const g = mean().pending();
-    each(
-        count_, own().pending(), [](float g_i, float r) { return g_i - r; }, g, own().pending());
-    each(
-        count_, g, [](float h, float sum) { return h + sum; }, mean().current(), floats(result));
-    each(
-        count_, floats(result), [](float h) { return h; }, g);
+  [[nodiscard]] Tensor residual(Tensor) noexcept override { return own().pending_tensor(); }
+  void absorb(Tensor result, Tensor, StreamRef stream) override {
+    const Tensor g = mean().pending_tensor();
+    each(own().pending_tensor(), Difference{}, stream, g, own().pending_tensor());
+    each(g, Sum{}, stream, mean().current_tensor(), result);
+    ops::copy(g, result, stream);
   }
 
  private:
@@ -45,22 +41,16 @@ class Ef21Momentum final : public RuleOf<3> {
                           {"estimate", StateKind::share},
                           {"mean estimate", StateKind::replicated}}}),
         eta_(eta) {}
-  void compensate(ConstTensor gradient, float scale, Tensor input, StreamRef) override {
-    ops::scale_add(gradient, scale, nullptr, floats(input));
-    const float eta = eta_;
-    each(
-        count_, momentum().pending(), [eta](float v, float g) { return (1 - eta) * v + eta * g; }, momentum().current(),
-        floats(input));
-    each(
-        count_, floats(input), [](float v, float h) { return v - h; }, momentum().pending(), own().current());
+  void compensate(ConstTensor gradient, float scale, Tensor input, StreamRef stream) override {
+    ops::scale_add(gradient, scale, {}, input, stream);
+    each(momentum().pending_tensor(), Blend{1 - eta_, eta_}, stream, momentum().current_tensor(), input);
+    each(input, Difference{}, stream, momentum().pending_tensor(), own().current_tensor());
   }
-  [[nodiscard]] Tensor residual(Tensor) noexcept override { return {own().pending(), count_}; }
-  void absorb(Tensor result, Tensor, StreamRef) override {
-    each(
-        count_, own().pending(), [](float v, float r) { return v - r; }, momentum().pending(), own().pending());
-    each(
-        count_, floats(result), [](float h, float sum) { return h + sum; }, mean().current(), floats(result));
-    mean().prepare(floats(result));
+  [[nodiscard]] Tensor residual(Tensor) noexcept override { return own().pending_tensor(); }
+  void absorb(Tensor result, Tensor, StreamRef stream) override {
+    each(own().pending_tensor(), Difference{}, stream, momentum().pending_tensor(), own().pending_tensor());
+    each(result, Sum{}, stream, mean().current_tensor(), result);
+    mean().prepare(result, stream);
   }
 
  private:
@@ -75,16 +65,13 @@ class Averaged final : public RuleOf<1> {
  public:
   Averaged(const RuleContext& context, float eta)
       : RuleOf(context, {{{"momentum", StateKind::replicated}}}), eta_(eta) {}
-  void compensate(ConstTensor gradient, float scale, Tensor input, StreamRef) override {
-    ops::scale_add(gradient, scale, nullptr, floats(input));
+  void compensate(ConstTensor gradient, float scale, Tensor input, StreamRef stream) override {
+    ops::scale_add(gradient, scale, {}, input, stream);
   }
   [[nodiscard]] Tensor residual(Tensor) noexcept override { return {}; }
-  void absorb(Tensor result, Tensor, StreamRef) override {
-    const float eta = eta_;
-    each(
-        count_, floats(result), [eta](float v, float g) { return (1 - eta) * v + eta * g; }, vector(0).current(),
-        floats(result));
-    vector(0).prepare(floats(result));
+  void absorb(Tensor result, Tensor, StreamRef stream) override {
+    each(result, Blend{1 - eta_, eta_}, stream, vector(0).current_tensor(), result);
+    vector(0).prepare(result, stream);
   }
 
  private:
@@ -102,32 +89,26 @@ class EControl final : public RuleOf<3> {
                  {"mean estimate", StateKind::replicated}}},
                storage),
         eta_(eta) {}
-  void compensate(ConstTensor gradient, float scale, Tensor input, StreamRef) override {
-    const float eta = eta_;
-    owed().read(own().pending());
-    ops::scale_add(gradient, scale, nullptr, floats(input));
-    each(
-        count_, own().pending(), [eta](float e, float g) { return eta * e + g; }, own().pending(), floats(input));
-    each(
-        count_, floats(input), [](float y, float h) { return y - h; }, own().pending(), own().current());
+  void compensate(ConstTensor gradient, float scale, Tensor input, StreamRef stream) override {
+    const Tensor y = own().pending_tensor();
+    owed().read(y, Write::assign, stream);
+    ops::scale_add(gradient, scale, {}, input, stream);
+    each(y, ScaledSum{eta_}, stream, y, input);
+    each(input, Difference{}, stream, y, own().current_tensor());
   }
   [[nodiscard]] bool needs_scratch() const noexcept override { return !vector(0).is_f32(); }
   [[nodiscard]] Tensor residual(Tensor scratch) noexcept override {
-    return needs_scratch() ? scratch : Tensor{owed().pending(), count_};
+    return needs_scratch() ? scratch : owed().pending_tensor();
   }
-  void absorb(Tensor result, Tensor scratch, StreamRef) override {
-    const float eta = eta_;
-    float* const r = floats(residual(scratch));
-    float* const e = mean().pending();  // free until its own turn
-    each(
-        count_, own().pending(), [](float y, float r_i) { return y - r_i; }, own().pending(), r);
-    owed().read(e);
-    each(
-        count_, r, [eta](float e_i, float r_i) { return (1 - eta) * e_i + r_i; }, e, r);
-    owed().prepare(r);
-    each(
-        count_, floats(result), [](float h, float sum) { return h + sum; }, mean().current(), floats(result));
-    mean().prepare(floats(result));
+  void absorb(Tensor result, Tensor scratch, StreamRef stream) override {
+    const Tensor r = residual(scratch);
+    const Tensor e = mean().pending_tensor();  // free until its own turn
+    each(own().pending_tensor(), Difference{}, stream, own().pending_tensor(), r);
+    owed().read(e, Write::assign, stream);
+    each(r, ScaledSum{1 - eta_}, stream, e, r);
+    owed().prepare(r, stream);
+    each(result, Sum{}, stream, mean().current_tensor(), result);
+    mean().prepare(result, stream);
   }
 
  private:
@@ -142,24 +123,18 @@ class Diana final : public RuleOf<2> {
  public:
   Diana(const RuleContext& context, float alpha)
       : RuleOf(context, {{{"estimate", StateKind::share}, {"mean estimate", StateKind::replicated}}}), alpha_(alpha) {}
-  void compensate(ConstTensor gradient, float scale, Tensor input, StreamRef) override {
-    ops::scale_add(gradient, scale, nullptr, floats(input));
-    each(
-        count_, floats(input), [](float g, float h) { return g - h; }, floats(input), own().current());
-    mean().prepare(floats(input));  // x: free until absorb
+  void compensate(ConstTensor gradient, float scale, Tensor input, StreamRef stream) override {
+    ops::scale_add(gradient, scale, {}, input, stream);
+    each(input, Difference{}, stream, input, own().current_tensor());
+    mean().prepare(input, stream);  // x: free until absorb
   }
-  [[nodiscard]] Tensor residual(Tensor) noexcept override { return {own().pending(), count_}; }
-  void absorb(Tensor result, Tensor, StreamRef) override {
-    const float alpha = alpha_;
-    float* const x = mean().pending();
-    each(
-        count_, x, [](float x_i, float r) { return x_i - r; }, x, own().pending());
-    each(
-        count_, own().pending(), [alpha](float h, float c) { return h + alpha * c; }, own().current(), x);
-    each(
-        count_, x, [alpha](float h, float sum) { return h + alpha * sum; }, mean().current(), floats(result));
-    each(
-        count_, floats(result), [](float h, float sum) { return h + sum; }, mean().current(), floats(result));
+  [[nodiscard]] Tensor residual(Tensor) noexcept override { return own().pending_tensor(); }
+  void absorb(Tensor result, Tensor, StreamRef stream) override {
+    const Tensor x = mean().pending_tensor();
+    each(x, Difference{}, stream, x, own().pending_tensor());
+    each(own().pending_tensor(), ScaledSum{alpha_}, stream, x, own().current_tensor());
+    each(x, ScaledSum{alpha_}, stream, result, mean().current_tensor());
+    each(result, Sum{}, stream, mean().current_tensor(), result);
   }
 
  private:
@@ -194,7 +169,7 @@ std::vector<Entry> estimate_entries() {
        [](OptionReader& options, const RuleContext& context) -> std::unique_ptr<FeedbackRule> {
          const auto eta = static_cast<float>(options.real("eta", 0.01, 0, 1));
          const std::string_view storage = options.spec("storage", "f32");
-         if (context.dense) check_storage(storage);
+         if (context.dense) check_storage(storage, context.space);
          if (context.dense) return without_loss(context);
          return std::make_unique<EControl>(context, eta, storage);
        }},

@@ -23,14 +23,14 @@ class ErrorFeedback final : public RuleOf<1> {
   void compensate(ConstTensor gradient, float scale, Tensor input, StreamRef stream) override {
     const Tensor owed = needs_scratch() ? Tensor{} : vector(0).current_tensor();
     ops::scale_add(gradient, scale, owed, input, stream);
-    if (needs_scratch()) vector(0).read(floats(input), Write::add);
+    if (needs_scratch()) vector(0).read(input, Write::add, stream);
   }
   [[nodiscard]] bool needs_scratch() const noexcept override { return !vector(0).is_f32(); }
   [[nodiscard]] Tensor residual(Tensor scratch) noexcept override {
     return needs_scratch() ? scratch : vector(0).pending_tensor();
   }
-  void absorb(Tensor, Tensor scratch, StreamRef) override {
-    if (needs_scratch()) vector(0).prepare(floats(scratch));
+  void absorb(Tensor, Tensor scratch, StreamRef stream) override {
+    if (needs_scratch()) vector(0).prepare(scratch, stream);
   }
 };
 
@@ -42,18 +42,16 @@ std::vector<Entry> residual_entries() {
        {},
        [](OptionReader&, const RuleContext& context) -> std::unique_ptr<FeedbackRule> {
          return std::make_unique<None>(context);
-       },
-       true},
+       }},
       {{"ef", "ef", "storage=f32|f16|bf16|q8", "x = g + e; e = r; update = result",
         "EF14: Seide et al. 2014; Karimireddy et al. 2019 (arXiv 1901.09847)"},
        "storage",
        [](OptionReader& options, const RuleContext& context) -> std::unique_ptr<FeedbackRule> {
          const std::string_view storage = options.spec("storage", "f32");
-         if (context.dense) check_storage(storage);
+         if (context.dense) check_storage(storage, context.space);
          if (context.dense) return std::make_unique<None>(context);
          return std::make_unique<ErrorFeedback>(context, storage);
-       },
-       true},
+       }},
   };
 }
 

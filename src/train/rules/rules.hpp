@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "compress/spec.hpp"
+#include "train/rules/each.hpp"
 
 #include "gradwire/feedback.hpp"
 
@@ -14,7 +15,6 @@ struct Entry {
   RuleInfo info;
   std::string_view main_option;  ///< may come first without its name; empty: none
   std::unique_ptr<FeedbackRule> (*make)(OptionReader& options, const RuleContext& context);
-  bool on_device = false;  ///< keeps to vector_ops, which run on a device too
 };
 
 // What each file brings: a new rule is a row in one of these.
@@ -48,13 +48,15 @@ class RuleOf : public FeedbackRule {
     const char* name;
     StateKind kind;
     int degree = 1;          ///< NamedState::degree
-    bool is_number = false;  ///< one element, not one for each of the parameter's
+    bool is_number = false;  ///< one element, in host memory, not one for each of the parameter's
   };
   /// The first vector is kept in `storage`, the others in f32.
   RuleOf(const RuleContext& context, std::array<Name, N> names, std::string_view storage = "f32")
       : count_(context.count), names_(names) {
     for (std::size_t i = 0; i < N; ++i) {
-      vectors_.emplace_back(names[i].is_number ? 1 : count_, i == 0 ? storage : "f32", context.space);
+      const Name& name = names[i];
+      vectors_.emplace_back(name.is_number ? 1 : count_, i == 0 ? storage : "f32",
+                            name.is_number ? Space::host : context.space);
     }
   }
   [[nodiscard]] StateVector& vector(std::size_t i) noexcept { return vectors_[i]; }
@@ -68,15 +70,6 @@ class RuleOf : public FeedbackRule {
 };
 
 /// For rules that keep nothing in it: refused all the same where it is wrong.
-inline void check_storage(std::string_view storage) { (void)StateVector(0, storage, Space::host); }
-
-[[nodiscard]] inline float* floats(const Tensor& tensor) noexcept { return static_cast<float*>(tensor.data); }
-
-/// out[i] = f(in[i]...); `out` may be one of the inputs. Each operation is rounded on its own (-ffp-contract=off), so
-/// that all ranks find the same bits.
-template <class F, class... In>
-void each(std::size_t count, float* out, F f, const In*... in) {
-  for (std::size_t i = 0; i < count; ++i) out[i] = f(in[i]...);
-}
+inline void check_storage(std::string_view storage, Space space) { (void)StateVector(0, storage, space); }
 
 }  // namespace gradwire::rules
