@@ -1,5 +1,6 @@
 #include "learner.hpp"
 
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 #include <torch/csrc/autograd/utils/lambda_post_hook.h>
 #include <torch/csrc/autograd/variable.h>
@@ -27,12 +28,16 @@ torch::Tensor view_of(const std::vector<std::uint8_t>& bytes, torch::IntArrayRef
   return torch::from_blob(const_cast<std::uint8_t*>(bytes.data()), shape, torch::kUInt8);
 }
 
-Batch make_batch(const Split& split, const std::vector<std::int64_t>& indices) {
+/// libtorch computes on the legacy default stream unless told otherwise. The name that CUDA's headers give it: a
+/// libtorch for hosts comes without them.
+void* legacy_stream() { return reinterpret_cast<void*>(std::uintptr_t{1}); }
+
+Batch make_batch(const Split& split, const std::vector<std::int64_t>& indices, torch::Device device) {
   const torch::Tensor chosen = torch::tensor(indices, torch::kInt64);
   const torch::Tensor pixels = view_of(split.pixels, {split.size(), 1, Dataset::kSide, Dataset::kSide});
   const torch::Tensor labels = view_of(split.labels, {split.size()});
-  const torch::Tensor values = pixels.index_select(0, chosen).to(torch::kFloat32);
-  return {(values / 255.0 - kMean) / kDeviation, labels.index_select(0, chosen).to(torch::kInt64)};
+  const torch::Tensor values = pixels.index_select(0, chosen).to(device).to(torch::kFloat32);
+  return {(values / 255.0 - kMean) / kDeviation, labels.index_select(0, chosen).to(device).to(torch::kInt64)};
 }
 
 /// Ranks are the parallelism. libtorch does not pass its own setting on to OpenBLAS, whose function is looked up
@@ -50,12 +55,31 @@ torch::optim::SGDOptions sgd(const Optimizer& optimizer) {
   return torch::optim::SGDOptions(kUnset).momentum(optimizer.momentum).weight_decay(weight_decay);
 }
 
+/// On the calling thread's device where it is to be on one; in front of an optimiser, which keeps its parameters.
+Network make_network(std::uint64_t seed, torch::Device device) {
+  Network network(seed);
+  network.to(device);
+  return network;
+}
+
+torch::Device device_of(Place place) { return place == Place::cuda ? torch::kCUDA : torch::kCPU; }
+
 }  // namespace
+
+int cuda_devices() { return static_cast<int>(torch::cuda::device_count()); }
+
+void use_cuda_device(int device) {
+  const c10::impl::VirtualGuardImpl guard(c10::DeviceType::CUDA);
+  guard.setDevice(c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(device)));
+}
 
 class Learner::Impl {
  public:
-  Impl(std::uint64_t seed, const Optimizer& optimizer)
-      : network_(seed), settings_(optimizer), optimizer_(network_.parameters(), sgd(optimizer)) {
+  Impl(std::uint64_t seed, const Optimizer& optimizer, torch::Device device)
+      : device_(device),
+        network_(make_network(seed, device)),
+        settings_(optimizer),
+        optimizer_(network_.parameters(), sgd(optimizer)) {
     use_one_thread();
     for (const torch::Tensor& parameter : network_.parameters()) tap(parameter);
   }
@@ -67,6 +91,10 @@ class Learner::Impl {
       all.push_back({named.key(), {sizes.begin(), sizes.end()}});
     }
     return all;
+  }
+
+  [[nodiscard]] Batch batch(const Split& split, const std::vector<std::int64_t>& indices) const {
+    return make_batch(split, indices, device_);
   }
 
   double backward(const Batch& batch, const std::function<void(const Gradient&)>& ready) {
@@ -91,7 +119,7 @@ class Learner::Impl {
   [[nodiscard]] std::uint64_t fingerprint() const {
     std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a over the floats' bits
     for (const torch::Tensor& parameter : network_.parameters()) {
-      const torch::Tensor bits = parameter.detach().contiguous().view(torch::kInt32);
+      const torch::Tensor bits = parameter.detach().cpu().contiguous().view(torch::kInt32);
       const auto* const words = bits.data_ptr<std::int32_t>();
       for (std::int64_t i = 0; i < bits.numel(); ++i) {
         hash = (hash ^ static_cast<std::uint32_t>(words[i])) * 0x100000001b3;
@@ -110,9 +138,10 @@ class Learner::Impl {
   /// Gives the parameter a gradient that stays where it is, and listens to the node that adds to it: a hook after that
   /// node sees the finished sum, where a hook on the tensor would see a summand.
   void tap(const torch::Tensor& parameter) {
-    const torch::Tensor gradient = torch::zeros(parameter.sizes(), torch::kFloat32);
+    const torch::Tensor gradient = torch::zeros(parameter.sizes(), parameter.options().requires_grad(false));
     parameter.mutable_grad() = gradient;
-    const Gradient view{taps_.size(), gradient.data_ptr<float>(), static_cast<std::size_t>(gradient.numel())};
+    const Gradient view{taps_.size(), gradient.data_ptr<float>(), static_cast<std::size_t>(gradient.numel()),
+                        device_.is_cuda() ? legacy_stream() : nullptr};
     const auto listen = [this, view, parameter](const variable_list& outputs, const variable_list&) {
       require(parameter.grad().data_ptr<float>() == view.data, "libtorch moved the gradient of parameter {}",
               view.parameter);
@@ -134,6 +163,7 @@ class Learner::Impl {
     }
   }
 
+  const torch::Device device_;
   Network network_;
   Optimizer settings_;
   torch::optim::SGD optimizer_;
@@ -141,20 +171,21 @@ class Learner::Impl {
   const std::function<void(const Gradient&)>* ready_ = nullptr;  // of the backward under way
 };
 
-Learner::Learner(std::uint64_t seed, const Optimizer& optimizer) : impl_(std::make_unique<Impl>(seed, optimizer)) {}
+Learner::Learner(std::uint64_t seed, const Optimizer& optimizer, Place place)
+    : impl_(std::make_unique<Impl>(seed, optimizer, device_of(place))) {}
 Learner::~Learner() = default;
 
 std::vector<Learner::Parameter> Learner::parameters() const { return impl_->parameters(); }
 
 double Learner::backward(const Split& split, const std::vector<std::int64_t>& indices,
                          const std::function<void(const Gradient&)>& ready) {
-  return impl_->backward(make_batch(split, indices), ready);
+  return impl_->backward(impl_->batch(split, indices), ready);
 }
 
 void Learner::update(double learning_rate) { impl_->update(learning_rate); }
 
 std::int64_t Learner::count_correct(const Split& split, const std::vector<std::int64_t>& indices) {
-  return impl_->count_correct(make_batch(split, indices));
+  return impl_->count_correct(impl_->batch(split, indices));
 }
 
 std::uint64_t Learner::fingerprint() const { return impl_->fingerprint(); }

@@ -10,6 +10,14 @@
 
 namespace demo {
 
+/// Devices that libtorch can compute on; 0 where it is built for hosts only.
+[[nodiscard]] int cuda_devices();
+/// Makes it the calling thread's, for libtorch and gradwire alike.
+void use_cuda_device(int device);
+
+/// Where a network is.
+enum class Place { host, cuda };
+
 /// The network and its optimiser. libtorch stays behind this header, in C++17: as C++20, clang 14
 /// cannot compile libtorch 1.13.
 class Learner {
@@ -18,14 +26,16 @@ class Learner {
     std::string name;
     std::vector<std::size_t> shape;
   };
-  /// Memory of the gradient of parameters()[parameter]: the same in every step.
+  /// Memory of the gradient of parameters()[parameter]: the same in every step, where the network is.
   struct Gradient {
     std::size_t parameter;
     float* data;
     std::size_t count;
+    void* stream;  ///< of CUDA, in whose order it is written; null on the host
   };
 
-  Learner(std::uint64_t seed, const Optimizer& optimizer);
+  /// On the host, or on the calling thread's device.
+  Learner(std::uint64_t seed, const Optimizer& optimizer, Place place);
   Learner(const Learner&) = delete;
   Learner& operator=(const Learner&) = delete;
   ~Learner();

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <future>
 
+#include "devices.hpp"
 #include "fail.hpp"
 #include "options.hpp"
 #include "ranks.hpp"
@@ -46,7 +47,7 @@ int train(const Options& options) {
     if (is_first && !options.json.empty()) {
       demo::require(std::ofstream(options.json, std::ios::app).is_open(), "cannot write {}", options.json);
     }
-    const Summary summary = demo::train(comm, dataset.get(), options);
+    const Summary summary = demo::train(demo::take_devices(comm, options), dataset.get(), options);
     if (is_first) publish(summary, options);
   });
 }

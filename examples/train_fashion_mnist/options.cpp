@@ -42,6 +42,10 @@ po::options_description describe(Options& o) {
       "ef21_sgdm and onebit_adam bring the momentum: onebit_adam(freeze=STEPS) makes the optimiser Adam");
   add("algorithm", po::value(&o.algorithm)->value_name("NAME")->default_value(o.algorithm),
       "allreduce algorithm; auto: the library chooses, and dense with --compressor dense");
+  add("device", po::value<std::string>()->value_name("cpu|cuda")->default_value("cpu"),
+      "where the network is, with its gradients and what gradwire keeps of them; ranks of a node take its devices by "
+      "turns. cuda needs a libtorch and a gradwire that are built with CUDA");
+  add("nccl", po::bool_switch(&o.nccl), "with --device cuda: a device for each rank, and NCCL between them");
   add("ranks", po::value<int>()->value_name("N"),
       "threads that train together, default 4; under mpirun that decides, and N may only repeat it");
   add("epochs", po::value(&o.epochs)->value_name("N")->default_value(o.epochs), "passes over the training images");
@@ -98,6 +102,8 @@ po::variables_map read(int argc, const char* const* argv, const po::options_desc
 }
 
 void check(const Options& o) {
+  require(o.cuda || !o.nccl, "--nccl: it is for --device cuda");
+  require(!o.cuda || o.record.empty(), "--record: with --device cuda gradients are not in host memory");
   require(!o.ranks || *o.ranks >= 1, "--ranks {}: expected at least 1", o.ranks.value_or(0));
   require(o.epochs >= 1, "--epochs {}: expected at least 1", o.epochs);
   require(o.batch >= 1, "--batch {}: expected at least 1", o.batch);
@@ -142,6 +148,9 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
     return std::nullopt;
   }
   if (values.count("ranks") > 0) options.ranks = values["ranks"].as<int>();
+  const auto& device = values["device"].as<std::string>();
+  require(device == "cpu" || device == "cuda", "--device {}: expected cpu or cuda", device);
+  options.cuda = device == "cuda";
   const auto seed = values["seed"].as<std::int64_t>();
   require(seed >= 0, "--seed {}: expected 0 or more", seed);
   options.seed = static_cast<std::uint64_t>(seed);
@@ -164,6 +173,7 @@ gradwire::HookOptions hook_options(const Options& options, std::int64_t steps_pe
   hook.rule = options.feedback;
   hook.algorithm = options.is_dense() && options.algorithm == "auto" ? "dense" : options.algorithm;
   hook.seed = options.seed;
+  hook.space = options.cuda ? gradwire::Space::device : gradwire::Space::host;
   hook.bucket_bytes = 1u << 20;  // the hidden layer closes one, and travels while backward is in the convolutions
   hook.planning.policy = options.policy;
   hook.planning.candidates = options.candidates;

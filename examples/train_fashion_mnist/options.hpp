@@ -15,6 +15,8 @@ struct Options {
   std::string compressor = "q4";  ///< a gradwire spec, or "dense"
   std::string feedback;           ///< never empty after parsing: a rule
   std::string algorithm = "auto";
+  bool cuda = false;         ///< the network, its gradients and the hook's memory are on a device
+  bool nccl = false;         ///< ranks have a device each, and NCCL moves what is on it
   std::optional<int> ranks;  ///< as asked for; under an MPI launcher it may only repeat what that says
   int epochs = 6;
   int batch = 64;  ///< images per rank and step

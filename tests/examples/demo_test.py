@@ -1,4 +1,4 @@
-"""Runs train_fashion_mnist. Usage: demo_test.py PROGRAM missing_data|compare|training|momentum|planning; 77 means skipped."""
+"""Runs train_fashion_mnist. Usage: demo_test.py PROGRAM NAME, of one of the functions at its end; 77 means skipped."""
 import gzip
 import json
 import pathlib
@@ -62,6 +62,28 @@ def cut_dataset(folder):
     for prefix, items in (("train", 512), ("t10k", 256)):
         cut(f"{prefix}-images-idx3-ubyte.gz", items, folder)
         cut(f"{prefix}-labels-idx1-ubyte.gz", items, folder)
+
+
+def devices(program, folder):
+    """Where there is a device, and a libtorch that has it, training there gives what it gives on the host."""
+    for arguments, problem in ((("--device", "tpu"), "--device tpu: expected cpu or cuda"),
+                               (("--nccl",), "--nccl: it is for --device cuda"),
+                               (("--device", "cuda", "--record", folder), "--record: with --device cuda")):
+        result = run(program, *arguments)
+        assert result.returncode != 0 and problem in result.stderr, (arguments, result.stderr)
+
+    cut_dataset(folder)
+    figures = folder / "figures.json"
+    losses = {}
+    for device in ("cpu", "cuda"):
+        result = run(program, "--ranks", 2, "--epochs", 2, "--batch", 32, "--data", folder, "--json", figures, "--quiet",
+                     "--device", device)
+        if device == "cuda" and "libtorch finds no CUDA device, or is built without CUDA" in result.stderr:
+            assert result.returncode != 0
+            return
+        assert result.returncode == 0, result.stderr
+        losses[device] = json.loads(figures.read_text())["loss"]
+    assert abs(losses["cuda"] - losses["cpu"]) < 0.02 * losses["cpu"], losses
 
 
 def momentum(program, folder):
@@ -136,5 +158,5 @@ def planning(program, folder):
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
         tests = {"missing_data": missing_data, "compare": compare, "training": training, "momentum": momentum,
-                 "planning": planning}
+                 "planning": planning, "devices": devices}
         tests[sys.argv[2]](sys.argv[1], pathlib.Path(temporary))
