@@ -82,15 +82,10 @@ class RotateCompressor {
   void finish_span(ConstTensor x, const Spot& spot, std::byte* factors, float* residual) const;
   std::size_t encode_on_device(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key, StreamRef stream) const;
   std::size_t decode_on_device(ConstBytes in, Tensor y, Write write, StreamRef stream) const;
-  struct WholeSpans {
-    device::FrameRun run;
-    QuantizeParams params;
-    device::FrameStart start;
-  };
-  [[nodiscard]] std::optional<WholeSpans> whole_spans(std::size_t count) const;
-  void encode_spans(const float* values, std::size_t count, std::byte* frames, const RandomKey& key,
+  [[nodiscard]] std::optional<device::RotatedSpans> whole_spans(std::size_t count) const;
+  void encode_spans(const device::Rotation& rotation, const float* values, std::byte* frames, const RandomKey& key,
                     StreamRef stream) const;
-  void decode_spans(const std::byte* frames, std::size_t count, float* values, StreamRef stream) const;
+  void decode_spans(const device::Rotation& rotation, const std::byte* frames, float* values, StreamRef stream) const;
   void check_inner_frames(ConstBytes frames, std::size_t count) const;
   [[nodiscard]] double inner_bound(std::size_t padded) const;
 

@@ -34,6 +34,14 @@ void rotate_residual(const Rotation&, const float*, ConstTensor, float*, const s
                      StreamRef) {
   refuse();
 }
+void rotate_quantize_encode(const Rotation&, ConstTensor, const kernels::SignKey&, const RotatedSpans&, std::byte*,
+                            const RandomKey&, float*, std::byte*, const FrameStart&, StreamRef) {
+  refuse();
+}
+void rotate_quantize_decode(const Rotation&, const RotatedSpans&, const std::byte*, Tensor, Write, const std::byte*,
+                            const FrameStart&, StreamRef) {
+  refuse();
+}
 void move(ConstTensor, Tensor, Write, StreamRef) { refuse(); }
 void scale_add(const kernels::ScaleAdd&, StreamRef) { refuse(); }
 void scale(Tensor, float, StreamRef) { refuse(); }

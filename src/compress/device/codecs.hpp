@@ -59,6 +59,16 @@ void rotate_decode(const Rotation& rotation, const float* q, Tensor y, Write wri
 void rotate_residual(const Rotation& rotation, const float* q, ConstTensor x, float* residual, const std::byte* payload,
                      const FrameStart& start, StreamRef stream);
 
+/// rotate_forward() without factors, encoding of all whole spans, and rotate_residual() of them unless residual is
+/// null, at once. `frames`: the first of theirs, with its first 16 bytes. Throws Errc::unsupported unless
+/// can_rotate_and_quantize().
+void rotate_quantize_encode(const Rotation& rotation, ConstTensor x, const kernels::SignKey& signs,
+                            const RotatedSpans& spans, std::byte* frames, const RandomKey& key, float* residual,
+                            std::byte* payload, const FrameStart& start, StreamRef stream);
+/// Decoding of all whole spans, and rotate_decode() of them.
+void rotate_quantize_decode(const Rotation& rotation, const RotatedSpans& spans, const std::byte* frames, Tensor y,
+                            Write write, const std::byte* payload, const FrameStart& expected, StreamRef stream);
+
 // What has no frame: the loops of vector_ops.
 
 /// Any dtypes; `to` is what `from` is, or its sum with it.

@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "compress/device/frame_start.hpp"
 #include "compress/kernels.hpp"
 
 /// \file What kernels on devices do and those on hosts do not.
@@ -34,9 +35,26 @@ struct FrameRun {
 /// factors.
 struct Rotation {
   std::size_t count = 0;
-  std::size_t block =
-      0;  ///< elements of a transform; those of the last one are followed by zeros, up to fewer than that
+  /// Elements of a transform; those of the last one are followed by zeros, up to fewer than that.
+  std::size_t block = 0;
   bool has_factors = false;
+  /// A multiple of `block`: what is before that element was done by rotate_quantize_encode() or its counterpart.
+  std::size_t begin = 0;
 };
+
+/// Whole spans of a rotation: each one frame of `quantize`.
+struct RotatedSpans {
+  FrameRun run;
+  QuantizeParams params;
+  FrameStart start;  ///< of each of the frames
+};
+inline constexpr std::size_t kRotationChunk = 4096;  ///< elements in a thread block's shared memory
+
+/// Whether a kernel rotates and quantises them at once: blocks and buckets within chunks, buckets of whole tiles, and
+/// norms that are found without a sum over them.
+[[nodiscard]] constexpr bool can_rotate_and_quantize(const Rotation& rotation, const RotatedSpans& spans) noexcept {
+  return rotation.block <= kRotationChunk && spans.run.elements % kRotationChunk == 0 &&
+         kRotationChunk % spans.params.bucket == 0 && can_quantize_sum(spans.params);
+}
 
 }  // namespace gradwire::device

@@ -51,8 +51,8 @@ using QuantizeTile = PlaneTile;
 /// Codes and residuals of a tile whose values are there; `scale_of(row)` is that of the row's bucket. Residuals may
 /// take the place of x.
 template <class ScaleOf>
-GRADWIRE_HD void pack_tile(const kernels::QuantizeEncode& job, const QuantizeTile& tile, const TileValues& values,
-                           ScaleOf scale_of) {
+GRADWIRE_HD TileCodes pack_tile(const kernels::QuantizeEncode& job, const QuantizeTile& tile, const TileValues& values,
+                                ScaleOf scale_of) {
   const QuantizeLayout layout{job.params, job.x.count};
   TileRandom random(job.key, job.key.first_element + tile.element(0, 0));
   TileCodes codes{};
@@ -63,6 +63,7 @@ GRADWIRE_HD void pack_tile(const kernels::QuantizeEncode& job, const QuantizeTil
     codes.row[row] = encode_row(job, tile.element(row, 0), n, values.at[row], scale_of(row), random);
   }
   store_codes(layout, tile, codes, job.payload);
+  return codes;
 }
 
 /// A tile whose buckets' scales are known. `scales`: of all buckets.

@@ -1,39 +1,10 @@
 #include "compress/device/codecs.hpp"
-#include "compress/device/launch.cuh"
-#include "compress/device/rotate_tile.hpp"
+#include "compress/device/rotate.cuh"
 
 namespace gradwire::device {
 namespace {
 
 constexpr unsigned kColumns = 16;  // partial sums of a block
-/// Elements that a thread block transforms at a time: 16 a thread, or the largest block.
-constexpr std::size_t kChunk = 4096;
-static_assert(kChunk / kBlockThreads == 16 && kernels::kMaxRotation % kChunk == 0);
-
-template <unsigned levels>
-__device__ void transform_pass(float* chunk, std::size_t n, std::size_t half) {
-  for (std::size_t item = threadIdx.x; item < n >> levels; item += kBlockThreads)
-    transform_item<levels>(chunk, item, half);
-  __syncthreads();
-}
-
-/// H of each block of a chunk of n elements that are all there.
-__device__ void transform(float* chunk, std::size_t n, std::size_t size) {
-  __syncthreads();
-  std::size_t half = 1;
-  auto left = static_cast<unsigned>(std::countr_zero(size));
-  while (left != 0) {
-    const unsigned levels = levels_of_pass(left);
-    switch (levels) {
-      case 1: transform_pass<1>(chunk, n, half); break;
-      case 2: transform_pass<2>(chunk, n, half); break;
-      case 3: transform_pass<3>(chunk, n, half); break;
-      default: transform_pass<4>(chunk, n, half); break;
-    }
-    half <<= levels;
-    left -= levels;
-  }
-}
 
 /// Calls visit(first element of the part's chunk, its elements) for the chunks of this thread block.
 template <std::size_t chunk_elems, class Visit>
@@ -55,54 +26,15 @@ __global__ void __launch_bounds__(kBlockThreads)
     store_signs(rotation, signs, payload);
   }
   visit_chunks<chunk_elems>(part, [&](std::size_t first, std::size_t n) {
-    for (std::size_t i = threadIdx.x * kRowPart; i < n; i += kBlockThreads * kRowPart)
-      load_signed(x, signs, factor, part.first + first + i, chunk, i);
+    load_chunk(x, signs, factor, part.first + first, n, chunk);
     transform(chunk, n, part.size);
     for (std::size_t i = threadIdx.x * kRowPart; i < n; i += kBlockThreads * kRowPart) {
       float values[kRowPart];
       GRADWIRE_UNROLL
       for (std::size_t c = 0; c < kRowPart; ++c) values[c] = chunk[place_in_chunk(i + c)];
-      store_row(y, DType::f32, part.first + first + i, kRowPart, values);
+      store_row(y, DType::f32, part.first - rotation.begin + first + i, kRowPart, values);
     }
   });
-}
-
-/// Decoded values, into y.
-struct IntoTensor {
-  static constexpr bool kNegates = false;
-  Tensor y;
-  Write write;
-
-  __device__ void put(std::size_t first, float* values) const {
-    const std::size_t n = there_from(y.count, first);
-    float sums[kRowPart] = {};
-    if (write == Write::add) load_row(y.data, y.dtype, first, n, sums);
-    GRADWIRE_UNROLL
-    for (std::size_t i = 0; i < kRowPart; ++i) sums[i] = write == Write::add ? sums[i] + values[i] : values[i];
-    store_row(y.data, y.dtype, first, n, sums);
-  }
-};
-/// Negated ones, added to x.
-struct IntoResidual {
-  static constexpr bool kNegates = true;
-  ConstTensor x;
-  float* residual;
-
-  __device__ void put(std::size_t first, float* values) const {
-    const std::size_t n = there_from(x.count, first);
-    float sums[kRowPart] = {};
-    load_row(x.data, x.dtype, first, n, sums);
-    GRADWIRE_UNROLL
-    for (std::size_t i = 0; i < kRowPart; ++i) sums[i] += values[i];
-    store_row(residual, DType::f32, first, n, sums);
-  }
-};
-
-/// 1 / sqrt(size) times the block's factor.
-[[nodiscard]] __device__ float decode_factor(const Rotation& rotation, float factor, const std::byte* payload,
-                                             std::size_t element) {
-  if (!rotation.has_factors) return factor;
-  return factor * load_element(payload + kSignBytes, DType::f32, element / rotation.block);
 }
 
 template <std::size_t chunk_elems, class Into>
@@ -116,16 +48,12 @@ __global__ void __launch_bounds__(kBlockThreads)
     for (std::size_t i = threadIdx.x * kRowPart; i < n; i += kBlockThreads * kRowPart) {
       const float unit = is_ours ? decode_factor(rotation, factor, payload, part.first + first + i) : kNaN;
       float values[kRowPart];
-      load_row(q, DType::f32, part.first + first + i, kRowPart, values);
+      load_row(q, DType::f32, part.first - rotation.begin + first + i, kRowPart, values);
       GRADWIRE_UNROLL
       for (std::size_t c = 0; c < kRowPart; ++c) chunk[place_in_chunk(i + c)] = values[c] * unit;
     }
     transform(chunk, n, part.size);
-    for (std::size_t i = threadIdx.x * kRowPart; i < n; i += kBlockThreads * kRowPart) {
-      float values[kRowPart];
-      take_signed(signs, Into::kNegates, part.first + first + i, chunk, i, values);
-      into.put(part.first + first + i, values);
-    }
+    put_chunk(signs, into, part.first + first, n, chunk);
   });
 }
 

@@ -23,7 +23,7 @@ struct RotationPart {
   return size < kernels::kMinRotation ? kernels::kMinRotation : size;
 }
 [[nodiscard]] constexpr RotationPart whole_blocks(const Rotation& rotation) noexcept {
-  return {0, rotation.count - rotation.count % rotation.block, rotation.block};
+  return {rotation.begin, rotation.count - rotation.count % rotation.block - rotation.begin, rotation.block};
 }
 /// Without elements where there is no shorter block.
 [[nodiscard]] constexpr RotationPart last_block(const Rotation& rotation) noexcept {
