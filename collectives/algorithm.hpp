@@ -26,8 +26,8 @@ class Algorithm {
   [[nodiscard]] virtual int segments() const noexcept = 0;
   /// The same on every rank.
   [[nodiscard]] virtual std::size_t workspace_bytes() const noexcept = 0;
-  /// Runs one stage without blocking (but for the first of `integer_sum`, see there) and returns what the segment's
-  /// next stage must wait for; the last stage of a segment returns a complete Work.
+  /// Runs one stage without blocking (but for the first of `integer_sum` where ranges are not in stream order) and
+  /// returns what the segment's next stage must wait for; the last stage of a segment returns a complete Work.
   [[nodiscard]] virtual Work run_stage(int stage, int segment) = 0;
 
   /// Whether a verdict of any rank reaches all of them with the messages; else they exchange verdicts after each run.

@@ -306,6 +306,9 @@ bool Run::verdicts_agree() {
 void Run::check_in_step() const {
   for (std::size_t rank = 0; rank < verdict_messages().size(); ++rank) {
     const VerdictMessage& theirs = verdict_messages()[rank];
+    if (compares_steps_ && theirs.step != op_.step)
+      fail(Errc::rank_mismatch, "rank {} is at step {} in slot {}, this rank at step {}", rank, theirs.step,
+           static_cast<std::uint32_t>(op_.slot), op_.step);
     if (theirs.number == op_.number && theirs.fingerprint == op_.fingerprint) continue;
     fail(Errc::rank_mismatch,
          "rank {} runs a different operation in slot {}: number {} with fingerprint {:016x}, here {} with {:016x}; "
@@ -316,7 +319,7 @@ void Run::check_in_step() const {
 
 Work Run::exchange_verdicts() {
   VerdictMessage& mine = verdict_messages()[static_cast<std::size_t>(op_.rank())];
-  mine = {.number = op_.number, .fingerprint = op_.fingerprint};
+  mine = {.number = op_.number, .fingerprint = op_.fingerprint, .step = op_.step};
   if (op_.verdict) {
     mine.rank = static_cast<std::uint32_t>(op_.verdict->rank);
     mine.param = static_cast<std::uint32_t>(op_.verdict->param);

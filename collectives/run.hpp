@@ -54,6 +54,7 @@ class Run final : public Completion {
     // Sent on devices only, whose messages lack envelopes that say these.
     std::uint32_t number = 0;
     std::uint64_t fingerprint = 0;
+    std::uint64_t step = 0;
     auto operator<=>(const VerdictMessage&) const = default;
   };
 

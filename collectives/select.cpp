@@ -1,4 +1,5 @@
 #include <array>
+#include <string>
 
 #include "base/device.hpp"
 #include "base/fail.hpp"
@@ -9,13 +10,18 @@
 namespace gradwire {
 namespace {
 
+std::string refuse_host_frames(const Compressor& compressor) {
+  return compressor.traits().on_device ? "" : fmt::format("{} codes host memory only", compressor.spec());
+}
+
 struct Row {
   AlgorithmInfo info;
   std::unique_ptr<Algorithm> (*make)(Operation&, std::size_t segment_bytes);
   /// Why it cannot carry what this compressor makes; null where it can.
   const char* (*refusal)(const Compressor&);
   Entry entry = Entry::allreduce;
-  bool on_device = true;  ///< takes device memory, where all messages have the sizes that they may have at most
+  /// Why it cannot carry what this compressor makes in device memory; empty where it can.
+  std::string (*device_refusal)(const Compressor&) = refuse_host_frames;
 };
 
 /// Not compressed at all: a lossless stage was asked for, and must not be left out in silence.
@@ -44,9 +50,17 @@ const char* refuse_uncountable(const Compressor& compressor) {
   return compressor.integer_coder() == nullptr ? "its codes cannot be added before they are decoded" : nullptr;
 }
 
+std::string refuse_host_codes(const Compressor& compressor) {
+  const bool can = compressor.integer_coder()->on_device();
+  return can ? "" : fmt::format("{} has codes that add up in host memory only", compressor.spec());
+}
+
 const char* refuse_full_rank(const Compressor& compressor) {
   return compressor.low_rank() != nullptr ? nullptr : "it carries low-rank schemes only";
 }
+
+/// Its messages have sizes that depend on the data, and hosts must know them.
+std::string refuse_device(const Compressor&) { return "algorithm 'sparse_scatter' runs on host memory only"; }
 
 const char* refuse_nothing(const Compressor&) { return nullptr; }
 
@@ -80,12 +94,12 @@ const auto& table() {
           [](Operation& op, std::size_t) { return make_sparse_scatter(op); },
           refuse_dense_frames,
           Entry::allreduce,
-          false},
+          refuse_device},
       Row{{"integer_sum", "2(n-1)/n of the codes", "1", "codes that add up: thc, randomk"},
           [](Operation& op, std::size_t) { return make_integer_sum(op); },
           refuse_uncountable,
           Entry::allreduce,
-          false},
+          refuse_host_codes},
       Row{{"lowrank", "2(n-1)/n r(rows+cols)", "1", "matrices with powersgd or projection"},
           make_lowrank,
           refuse_full_rank},
@@ -128,10 +142,9 @@ void check_legal(const Row& row, std::span<const BucketItem> items) {
 /// Throws what makes device memory impossible.
 void check_device(const Row& row, std::span<const BucketItem> items) {
   if (const std::string why = device::problem(); !why.empty()) fail(Errc::unsupported, "no device memory: {}", why);
-  if (!row.on_device) fail(Errc::unsupported, "algorithm '{}' runs on host memory only", row.info.name);
   for (const BucketItem& item : items) {
-    if (!item.compressor.traits().on_device)
-      fail(Errc::unsupported, "{}: {} codes host memory only", item.name, item.compressor.spec());
+    if (const std::string why = row.device_refusal(item.compressor); !why.empty())
+      fail(Errc::unsupported, "{}: {}", item.name, why);
     item.compressor.check_device(item.count);
   }
 }
@@ -167,9 +180,11 @@ std::string_view choose_algorithm(const Choice& choice) {
     return levels ? "hierarchical" : "lowrank";
   }
   const bool on_device = choice.space == Space::device;
-  if (!on_device && all([](const BucketItem& i) { return i.compressor.integer_coder() != nullptr; })) {
-    return "integer_sum";
-  }
+  const auto adds_up = [&](const BucketItem& item) {
+    const IntegerCoder* const coder = item.compressor.integer_coder();
+    return coder != nullptr && (!on_device || coder->on_device());
+  };
+  if (all(adds_up)) return "integer_sum";
   if (levels) return "hierarchical";
   if (any([](const BucketItem& i) { return i.compressor.sparsifier() != nullptr; })) {
     return on_device ? "gather_sum" : choose_sparse(items, choice.nodes.size());

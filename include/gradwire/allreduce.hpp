@@ -86,10 +86,10 @@ class GRADWIRE_API PersistentOperation {
   /// Collective; operations on one communicator are started in the same order on every rank. `buffers` are in the order
   /// of the items; the workspace is aligned to 16 bytes (a Buffer is). They belong to the operation until the Work is
   /// done. The operation advances only inside Work::done() and Work::wait(); `integer_sum` also waits here until all
-  /// ranks have started it, so ranks that use it run the same sequence of starts and waits. `step`, the same on all
-  /// ranks, keys the random numbers. A `refusal` makes this rank take part without data (its tensors may lack memory):
-  /// every rank's Work then fails with that verdict, in step, and the communicator stays usable. The same happens when
-  /// an input holds NaN or Inf. Residuals are then unspecified.
+  /// ranks have started it (not on a device over a transport in stream order), so ranks that use it run the same
+  /// sequence of starts and waits. `step`, the same on all ranks, keys the random numbers. A `refusal` makes this rank
+  /// take part without data (its tensors may lack memory): every rank's Work then fails with that verdict, in step, and
+  /// the communicator stays usable. The same happens when an input holds NaN or Inf. Residuals are then unspecified.
   ///
   /// The first start waits for the other ranks, at most until the operation's deadline, and compares what they are
   /// about to run: it throws Errc::rank_mismatch on every rank, naming the rank that differs, the item and both values,
@@ -97,7 +97,7 @@ class GRADWIRE_API PersistentOperation {
   /// dtypes, memory or a stream of another space than AllreduceOptions::space, a workspace that is too small or not
   /// aligned, or a running operation.
   ///
-  /// On a device nothing of it waits on the host, and messages carry no envelopes: that all ranks ran the same they
+  /// On a device nothing else of it waits on the host, and messages carry no envelopes: that all ranks ran the same they
   /// tell each other on the host at the end, beside verdicts. NaN and Inf become a verdict there too; of whose they
   /// were it says nothing. The Work is done when the device is.
   ///

@@ -77,14 +77,20 @@ struct CodingKeys {
 
 /// What a compressor whose codes can be summed without decoding offers, for the algorithm `integer_sum`. Ranks agree on
 /// common ranges first (each the largest of theirs), code against them, add the codes as integers, and decode the sum.
+///
+/// All of one call is in host memory, or all of it in device memory, in the order of a stream of that device. On a
+/// device nothing is waited for and nothing refused: where find_ranges() or encode() would, decoding the sum gives NaN,
+/// at least in that place, so ranges may be NaN, which counts as the largest.
 class GRADWIRE_API IntegerCoder {
  public:
   virtual ~IntegerCoder();
+  /// Whether it takes device memory, in builds that have any.
+  [[nodiscard]] virtual bool on_device() const noexcept { return false; }
   /// Ranges that `count` elements have: neighbours share one.
   [[nodiscard]] virtual std::size_t ranges(std::size_t count) const = 0;
   /// What this rank needs each common range to be at least: not negative. Throws Errc::non_finite for an x that
   /// encode() could not code against them.
-  virtual void find_ranges(ConstTensor x, float* ranges) const = 0;
+  virtual void find_ranges(ConstTensor x, float* ranges, StreamRef stream) const = 0;
   /// The narrowest of u8, u16, u32 that holds the sum of `ranks` codes; f32 where codes are values themselves, at
   /// places that all ranks draw alike. Throws Errc::unsupported for too many ranks.
   [[nodiscard]] virtual DType sum_dtype(int ranks) const = 0;
@@ -92,10 +98,11 @@ class GRADWIRE_API IntegerCoder {
   [[nodiscard]] virtual std::size_t codes(std::size_t count) const = 0;
   /// Codes of x against the common ranges, as `codes.dtype`; residual (f32) = x - decoded, unless its data is null. It
   /// may not be x.
-  virtual void encode(ConstTensor x, const float* ranges, Tensor codes, Tensor residual,
-                      const CodingKeys& keys) const = 0;
+  virtual void encode(ConstTensor x, const float* ranges, Tensor codes, Tensor residual, const CodingKeys& keys,
+                      StreamRef stream) const = 0;
   /// y = what the sum of `ranks` codes each stands for: up to rounding, the sum of what they decode to.
-  virtual void decode(ConstTensor codes, int ranks, const float* ranges, Tensor y, const RandomKey& shared) const = 0;
+  virtual void decode(ConstTensor codes, int ranks, const float* ranges, Tensor y, const RandomKey& shared,
+                      StreamRef stream) const = 0;
 };
 
 /// A tensor as a matrix, row after row in memory. {0, 0}: it is none.

@@ -29,8 +29,6 @@ float clip_for(double p) {
 
 /// Sums up to this are exact in f32, also when doubled.
 constexpr std::uint64_t kMaxSum = std::uint64_t{1} << 23;
-/// Units below this have no use: their inverses leave f32.
-constexpr float kLeastUnit = 0x1p-100f;
 
 std::string canonical_spec(const ThcParams& params) {
   return fmt::format("thc(bits={},block={},p={})", params.bits, params.block, params.p);
@@ -54,11 +52,18 @@ QuantizeParams code_params(const ThcParams& params) {
 static_assert(CompressorImpl<ThcCompressor>);
 
 ThcCoder::ThcCoder(const ThcParams& params, float clip, std::string_view spec)
-    : layout_{params.block, params.block}, top_((1u << params.bits) - 1), clip_(clip), spec_(spec) {}
+    : layout_{params.block, params.block}, scale_{(1u << params.bits) - 1, clip}, spec_(spec) {}
 
-/// The transform keeps sums of squares, so the input's will do. Where they are at most 2^224, no element is one that
-/// the transform refuses.
-void ThcCoder::find_ranges(ConstTensor x, float* ranges) const {
+bool ThcCoder::is_on_device(Space space, StreamRef stream) const {
+  const bool on_device = space == Space::device;
+  require(stream.is_host() != on_device, "{}: {} memory, given {}", spec_, name(space),
+          on_device ? "the host's stream" : "a stream of a device");
+  return on_device;
+}
+
+/// The transform keeps sums of squares, so the input's will do.
+void ThcCoder::find_ranges(ConstTensor x, float* ranges, StreamRef stream) const {
+  if (is_on_device(x.space, stream)) return device::thc_ranges(blocks(x.count, {}), x, ranges, stream);
   const ElementKernels& kernels = isa::kernels<ElementKernels>();
   const RotateScratch scratch = rotate_scratch(layout_.block);
   for (std::size_t first = 0; first < x.count; first += layout_.block) {
@@ -70,13 +75,14 @@ void ThcCoder::find_ranges(ConstTensor x, float* ranges) const {
       values = scratch.y;
     }
     const double squares = kernels.sum_squares(values, count);
-    if (!(squares <= 0x1p224)) refuse_non_finite(x, {first, count, spec_, "is above 2^112, whose sums may leave f32"});
-    *ranges++ = static_cast<float>(std::sqrt(squares / static_cast<double>(layout_.padded(count))));
+    const float range = thc::range_of(squares, layout_.padded(count));
+    if (std::isnan(range)) refuse_non_finite(x, {first, count, spec_, "is above 2^112, whose sums may leave f32"});
+    *ranges++ = range;
   }
 }
 
 DType ThcCoder::sum_dtype(int ranks) const {
-  const std::uint64_t most = std::uint64_t{top_} * static_cast<std::uint64_t>(ranks);
+  const std::uint64_t most = std::uint64_t{scale_.top} * static_cast<std::uint64_t>(ranks);
   if (most <= 0xff) return DType::u8;
   if (most <= 0xffff) return DType::u16;
   if (most <= kMaxSum) return DType::u32;
@@ -84,12 +90,15 @@ DType ThcCoder::sum_dtype(int ranks) const {
        ranks, most, kMaxSum);
 }
 
-float ThcCoder::half_unit(float range) const noexcept {
-  const float half = clip_ * range / static_cast<float>(top_);
-  return half < kLeastUnit ? 0.0f : half;
-}
-
-void ThcCoder::encode(ConstTensor x, const float* ranges, Tensor codes, Tensor residual, const CodingKeys& keys) const {
+void ThcCoder::encode(ConstTensor x, const float* ranges, Tensor codes, Tensor residual, const CodingKeys& keys,
+                      StreamRef stream) const {
+  if (is_on_device(x.space, stream)) {
+    const device::ThcBlocks all = blocks(x.count, keys.shared);
+    device::thc_encode(all, x, ranges, keys.own, codes, stream);
+    if (residual.data != nullptr)
+      device::thc_residual(all, codes, ranges, x, static_cast<float*>(residual.data), stream);
+    return;
+  }
   const kernels::SignKey signs = sign_key(keys.shared);
   const RotateScratch scratch = rotate_scratch(layout_.block);
   for (std::size_t first = 0; first < x.count; first += layout_.block) {
@@ -103,9 +112,9 @@ void ThcCoder::encode(ConstTensor x, const float* ranges, Tensor codes, Tensor r
     const Tensor block_codes = codes.slice(first, size);
     RandomKey key = keys.own;
     key.first_element += first;
-    isa::kernels<ThcKernels>().encode({scratch.y, half == 0 ? 0.0f : 0.5f / half, top_, key, block_codes});
+    isa::kernels<ThcKernels>().encode({scratch.y, thc::inverse_unit(half), scale_.top, key, block_codes});
     if (residual.data == nullptr) continue;
-    isa::kernels<ThcKernels>().decode({block_codes, static_cast<std::int32_t>(top_), half, scratch.q});
+    isa::kernels<ThcKernels>().decode({block_codes, static_cast<std::int32_t>(scale_.top), half, scratch.q});
     isa::kernels<RotateKernels>().inverse({scratch.q, size, block_signs, rotation_factor(size), true,
                                            count == size ? static_cast<const float*>(residual.data) + first : nullptr});
     isa::kernels<ElementKernels>().scale_add(
@@ -114,10 +123,13 @@ void ThcCoder::encode(ConstTensor x, const float* ranges, Tensor codes, Tensor r
 }
 
 /// The sum of n codes is decoded about n times the middle: sum (2 c - top) h = (2 sum c - n top) h.
-void ThcCoder::decode(ConstTensor codes, int ranks, const float* ranges, Tensor y, const RandomKey& shared) const {
+void ThcCoder::decode(ConstTensor codes, int ranks, const float* ranges, Tensor y, const RandomKey& shared,
+                      StreamRef stream) const {
+  const std::int32_t offset = static_cast<std::int32_t>(scale_.top) * ranks;
+  if (is_on_device(y.space, stream))
+    return device::thc_decode(blocks(y.count, shared), codes, offset, ranges, y, stream);
   const kernels::SignKey signs = sign_key(shared);
   const RotateScratch scratch = rotate_scratch(layout_.block);
-  const std::int32_t offset = static_cast<std::int32_t>(top_) * ranks;
   for (std::size_t first = 0; first < y.count; first += layout_.block) {
     const std::size_t count = std::min(layout_.block, y.count - first);
     const std::size_t size = layout_.padded(count);

@@ -2,6 +2,7 @@
 #include <string>
 #include <string_view>
 
+#include "compress/device/integer_codes.hpp"
 #include "compress/rotate.hpp"
 
 namespace gradwire {
@@ -18,20 +19,26 @@ class ThcCoder final : public IntegerCoder {
  public:
   ThcCoder(const ThcParams& params, float clip, std::string_view spec);
 
+  [[nodiscard]] bool on_device() const noexcept override { return true; }
   [[nodiscard]] std::size_t ranges(std::size_t count) const override { return layout_.blocks(count); }
-  void find_ranges(ConstTensor x, float* ranges) const override;
+  void find_ranges(ConstTensor x, float* ranges, StreamRef stream) const override;
   [[nodiscard]] DType sum_dtype(int ranks) const override;
   [[nodiscard]] std::size_t codes(std::size_t count) const override { return layout_.padded(count); }
-  void encode(ConstTensor x, const float* ranges, Tensor codes, Tensor residual, const CodingKeys& keys) const override;
-  void decode(ConstTensor codes, int ranks, const float* ranges, Tensor y, const RandomKey& shared) const override;
+  void encode(ConstTensor x, const float* ranges, Tensor codes, Tensor residual, const CodingKeys& keys,
+              StreamRef stream) const override;
+  void decode(ConstTensor codes, int ranks, const float* ranges, Tensor y, const RandomKey& shared,
+              StreamRef stream) const override;
 
  private:
-  /// Half the distance between two codes in a block of this range; 0 where it is too small for an inverse.
-  [[nodiscard]] float half_unit(float range) const noexcept;
+  [[nodiscard]] float half_unit(float range) const noexcept { return thc::half_unit(scale_, range); }
+  /// Whether a call is one of device memory. Throws Errc::invalid_argument for a stream of the other kind.
+  [[nodiscard]] bool is_on_device(Space space, StreamRef stream) const;
+  [[nodiscard]] device::ThcBlocks blocks(std::size_t count, const RandomKey& shared) const noexcept {
+    return {{count, layout_.block, false}, scale_, sign_key(shared)};
+  }
 
   RotateLayout layout_;
-  std::uint32_t top_;
-  float clip_;
+  thc::Scale scale_;
   std::string spec_;
 };
 

@@ -1,10 +1,9 @@
 /// \file `thc` as obvious loops: the oracle.
-#include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "compress/isa.hpp"
 #include "compress/random.hpp"
+#include "compress/thc_arithmetic.hpp"
 #include "compress/thc_kernels.hpp"
 
 namespace gradwire {
@@ -24,19 +23,13 @@ void store(Tensor codes, std::size_t i, std::uint32_t code) {
 
 void encode(const kernels::ThcEncode& job) {
   const RandomStream random(job.key);
-  const float middle = static_cast<float>(job.top) * 0.5f;
-  for (std::size_t i = 0; i < job.codes.count; ++i) {
-    const float u = RandomStream::unit_interval(random.at(job.key.first_element + i));
-    const float code = std::trunc(std::clamp(job.y[i] * job.inv, -middle, middle) + (middle + u));
-    store(job.codes, i, std::min(static_cast<std::uint32_t>(code), job.top));
-  }
+  for (std::size_t i = 0; i < job.codes.count; ++i)
+    store(job.codes, i, thc::code_of(job.y[i], job.inv, job.top, random.at(job.key.first_element + i)));
 }
 
 void decode(const kernels::ThcDecode& job) {
-  for (std::size_t i = 0; i < job.codes.count; ++i) {
-    const auto twice = static_cast<std::int32_t>(2 * load(job.codes, i));
-    job.v[i] = static_cast<float>(twice - job.offset) * job.half_unit;
-  }
+  for (std::size_t i = 0; i < job.codes.count; ++i)
+    job.v[i] = thc::value_of(load(job.codes, i), job.offset, job.half_unit);
 }
 
 }  // namespace

@@ -6,7 +6,9 @@
 #include <cstring>
 
 #include "base/device.hpp"
+#include "compress/common_range.hpp"
 #include "compress/device/codecs.hpp"
+#include "compress/device/integer_codes.hpp"
 #include "compress/isa.hpp"
 #include "compress/kernels.hpp"
 #include "compress/sparse/guess.hpp"
@@ -58,6 +60,16 @@ void scale(Tensor tensor, float factor, StreamRef stream) {
 }
 
 void find_non_finite(ConstTensor x, std::uint32_t* flag, StreamRef stream) { device::find_non_finite(x, flag, stream); }
+
+void largest_of_rows(const float* first, std::size_t rows, std::size_t pitch, Tensor to, StreamRef stream) {
+  if (to.count == 0) return;
+  if (to.space == Space::device) return device::largest_of_rows(first, rows, pitch, to, stream);
+  for (std::size_t i = 0; i < to.count; ++i) {
+    float largest = first[i];
+    for (std::size_t row = 1; row < rows; ++row) largest = larger_range(largest, first[row * pitch + i]);
+    static_cast<float*>(to.data)[i] = largest;
+  }
+}
 
 void scale_add(ConstTensor x, float scale, const float* addend, float* out) {
   assert(x.space == Space::host);

@@ -20,6 +20,9 @@ void scale_add(ConstTensor x, float scale, ConstTensor addend, Tensor out, Strea
 void scale(Tensor tensor, float factor, StreamRef stream);
 /// Device memory only: sets `flag`, of the device or pinned, to 1 where x holds NaN or Inf, and leaves it else.
 void find_non_finite(ConstTensor x, std::uint32_t* flag, StreamRef stream);
+/// Common ranges (IntegerCoder): each of `to` (f32) is the largest of its column, of `rows` rows of as many floats,
+/// `pitch` floats apart. `to` may be one of them; NaN is the largest.
+void largest_of_rows(const float* first, std::size_t rows, std::size_t pitch, Tensor to, StreamRef stream);
 
 // Host memory only.
 

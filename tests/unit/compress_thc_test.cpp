@@ -58,7 +58,7 @@ std::vector<float> sum_by_codes(const IntegerCoder& coder, std::vector<Rank>& ra
   std::vector<float> ranges(coder.ranges(count));
   for (const Rank& rank : ranks) {
     std::vector<float> own(ranges.size());
-    coder.find_ranges(Values(rank.x, input).tensor(), own.data());
+    coder.find_ranges(Values(rank.x, input).tensor(), own.data(), StreamRef::host());
     for (std::size_t i = 0; i < own.size(); ++i) ranges[i] = std::max(ranges[i], own[i]);
   }
   const DType dtype = coder.sum_dtype(n);
@@ -70,7 +70,7 @@ std::vector<float> sum_by_codes(const IntegerCoder& coder, std::vector<Rank>& ra
     std::vector<std::byte> codes(sums.size() * size_of(dtype));
     const CodingKeys keys{shared, {100 + static_cast<std::uint64_t>(r), 6, ParamId{7}, 0}};
     coder.encode(Values(rank.x, input).tensor(), ranges.data(), {codes.data(), sums.size(), dtype},
-                 {rank.residual.data(), count}, keys);
+                 {rank.residual.data(), count}, keys, StreamRef::host());
     for (std::size_t i = 0; i < sums.size(); ++i) {
       std::uint32_t code = 0;
       std::memcpy(&code, codes.data() + i * size_of(dtype), size_of(dtype));
@@ -81,7 +81,8 @@ std::vector<float> sum_by_codes(const IntegerCoder& coder, std::vector<Rank>& ra
   for (std::size_t i = 0; i < sums.size(); ++i)
     std::memcpy(narrow.data() + i * size_of(dtype), &sums[i], size_of(dtype));
   std::vector<float> result(count);
-  coder.decode({narrow.data(), sums.size(), dtype}, n, ranges.data(), {result.data(), count}, shared);
+  coder.decode({narrow.data(), sums.size(), dtype}, n, ranges.data(), {result.data(), count}, shared,
+               StreamRef::host());
   return result;
 }
 
@@ -178,7 +179,7 @@ TEST(Thc, NonFiniteElementsAreRefusedByPlace) {
     std::string message;
     EXPECT_EQ(code_of(
                   [&] {
-                    thc.integer_coder()->find_ranges({x.data(), x.size()}, ranges.data());
+                    thc.integer_coder()->find_ranges({x.data(), x.size()}, ranges.data(), StreamRef::host());
                   },
                   &message),
               Errc::non_finite);

@@ -3,6 +3,7 @@
 #include "base/fail.hpp"
 #include "compress/device/codecs.hpp"
 #include "compress/device/factor.hpp"
+#include "compress/device/integer_codes.hpp"
 #include "compress/device/sparse.hpp"
 
 namespace gradwire::device {
@@ -54,5 +55,13 @@ void times(std::span<const kernels::MatrixTimes>, StreamRef) { refuse(); }
 void transposed_times(std::span<const kernels::MatrixTimes>, StreamRef) { refuse(); }
 void expand(std::span<const kernels::ExpandJob>, StreamRef) { refuse(); }
 void orthonormalise(std::span<const kernels::OrthonormaliseJob>, StreamRef) { refuse(); }
+
+void largest_of_rows(const float*, std::size_t, std::size_t, Tensor, StreamRef) { refuse(); }
+void thc_ranges(const ThcBlocks&, ConstTensor, float*, StreamRef) { refuse(); }
+void thc_encode(const ThcBlocks&, ConstTensor, const float*, const RandomKey&, Tensor, StreamRef) { refuse(); }
+void thc_residual(const ThcBlocks&, ConstTensor, const float*, ConstTensor, float*, StreamRef) { refuse(); }
+void thc_decode(const ThcBlocks&, ConstTensor, std::int32_t, const float*, Tensor, StreamRef) { refuse(); }
+void draw_values(const DrawnValues&, ConstTensor, float*, float*, StreamRef) { refuse(); }
+void put_values(const DrawnValues&, const float*, Tensor, StreamRef) { refuse(); }
 
 }  // namespace gradwire::device

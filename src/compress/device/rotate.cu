@@ -4,21 +4,9 @@
 namespace gradwire::device {
 namespace {
 
-constexpr unsigned kColumns = 16;  // partial sums of a block
-
-/// Calls visit(first element of the part's chunk, its elements) for the chunks of this thread block.
-template <std::size_t chunk_elems, class Visit>
-__device__ void visit_chunks(const RotationPart& part, Visit visit) {
-  for (std::size_t first = blockIdx.x * chunk_elems; first < part.padded; first += gridDim.x * chunk_elems) {
-    const std::size_t left = part.padded - first;
-    visit(first, left < chunk_elems ? left : chunk_elems);
-    __syncthreads();  // before the next one is loaded
-  }
-}
-
 template <std::size_t chunk_elems>
 __global__ void __launch_bounds__(kBlockThreads)
-    transform_forward(const Rotation rotation, const RotationPart part, float factor, const ConstTensor x,
+    transform_forward(const RotationPart part, float factor, const Rotation rotation, const ConstTensor x,
                       const kernels::SignKey signs, float* y, std::byte* payload, const FrameStart start) {
   __shared__ float chunk[place_in_chunk(chunk_elems)];
   if (part.first == 0 && thread_index() == 0) {
@@ -39,7 +27,7 @@ __global__ void __launch_bounds__(kBlockThreads)
 
 template <std::size_t chunk_elems, class Into>
 __global__ void __launch_bounds__(kBlockThreads)
-    transform_back(const Rotation rotation, const RotationPart part, float factor, const float* q, const Into into,
+    transform_back(const RotationPart part, float factor, const Rotation rotation, const float* q, const Into into,
                    const std::byte* payload, const FrameStart expected) {
   __shared__ float chunk[place_in_chunk(chunk_elems)];
   const bool is_ours = has_start(payload, expected);
@@ -55,19 +43,6 @@ __global__ void __launch_bounds__(kBlockThreads)
     transform(chunk, n, part.size);
     put_chunk(signs, into, part.first + first, n, chunk);
   });
-}
-
-/// Sums of 16 lanes' numbers, pairwise: in the first of them. All lanes of the warp call this.
-[[nodiscard]] __device__ double add_columns(double sum) {
-  for (unsigned apart = kColumns / 2; apart != 0; apart /= 2) sum += __shfl_down_sync(kAllLanes, sum, apart);
-  return sum;
-}
-
-/// The block's elements; 0 for one that is not there.
-[[nodiscard]] __device__ std::size_t size_of_block(const Rotation& rotation, std::size_t block) {
-  const std::size_t first = block * rotation.block;
-  if (first >= rotation.count) return 0;
-  return rotation.count - first < rotation.block ? tail_size(rotation) : rotation.block;
 }
 
 /// Half a warp a block.
@@ -108,23 +83,13 @@ __global__ void __launch_bounds__(kBlockThreads)
   }
 }
 
-template <class Small, class Large, class... Arguments>
-void launch_part(const char* name, Small small, Large large, const Rotation& rotation, const RotationPart& part,
-                 StreamRef stream, const Arguments&... arguments) {
-  const float factor = part.size == 0 ? 0 : rotation_factor(part.size);
-  const std::size_t elems = part.size > kChunk ? kernels::kMaxRotation : kChunk;
-  const std::size_t threads = (part.padded + elems - 1) / elems * kBlockThreads;
-  if (part.size > kChunk) return launch(name, large, threads, stream, rotation, part, factor, arguments...);
-  launch(name, small, threads, stream, rotation, part, factor, arguments...);
-}
-
 template <class Into>
 void launch_back(const Rotation& rotation, const float* q, const Into& into, const std::byte* payload,
                  const FrameStart& expected, StreamRef stream) {
   for (const RotationPart& part : {whole_blocks(rotation), last_block(rotation)}) {
     if (part.padded == 0) continue;
-    launch_part("transform_back", transform_back<kChunk, Into>, transform_back<kernels::kMaxRotation, Into>, rotation,
-                part, stream, q, into, payload, expected);
+    launch_part("transform_back", transform_back<kChunk, Into>, transform_back<kernels::kMaxRotation, Into>, part,
+                stream, rotation, q, into, payload, expected);
   }
 }
 
@@ -135,8 +100,8 @@ void rotate_forward(const Rotation& rotation, ConstTensor x, const kernels::Sign
   const RotationPart whole = whole_blocks(rotation);
   const RotationPart last = last_block(rotation);
   const auto launch_forward = [&](const RotationPart& part) {
-    launch_part("transform_forward", transform_forward<kChunk>, transform_forward<kernels::kMaxRotation>, rotation,
-                part, stream, x, signs, y, payload, start);
+    launch_part("transform_forward", transform_forward<kChunk>, transform_forward<kernels::kMaxRotation>, part, stream,
+                rotation, x, signs, y, payload, start);
   };
   if (whole.padded != 0 || last.padded == 0) launch_forward(whole);
   if (last.padded != 0) launch_forward(last);

@@ -5,9 +5,11 @@
 #include "compress/device/launch.cuh"
 #include "compress/device/rotate_tile.hpp"
 
-/// \file What thread blocks of rotations do with a chunk in their shared memory.
+/// \file What kernels that transform blocks share: those of `rotate`, and of `thc` under `integer_sum`. A thread block
+/// has a chunk in its shared memory.
 namespace gradwire::device {
 
+inline constexpr unsigned kColumns = 16;  // partial sums of a block
 /// Elements that a thread block transforms at a time: 16 a thread, or the largest block.
 inline constexpr std::size_t kChunk = kRotationChunk;
 static_assert(kChunk / kBlockThreads == 16 && kernels::kMaxRotation % kChunk == 0);
@@ -35,6 +37,16 @@ __device__ inline void transform(float* chunk, std::size_t n, std::size_t size) 
     }
     half <<= levels;
     left -= levels;
+  }
+}
+
+/// Calls visit(first element of the part's chunk, its elements) for the chunks of this thread block.
+template <std::size_t chunk_elems, class Visit>
+__device__ void visit_chunks(const RotationPart& part, Visit visit) {
+  for (std::size_t first = blockIdx.x * chunk_elems; first < part.padded; first += gridDim.x * chunk_elems) {
+    const std::size_t left = part.padded - first;
+    visit(first, left < chunk_elems ? left : chunk_elems);
+    __syncthreads();  // before the next one is loaded
   }
 }
 
@@ -92,6 +104,30 @@ __device__ void put_chunk(const kernels::SignKey& signs, const Into& into, std::
     take_signed(signs, Into::kNegates, first + i, chunk, i, values);
     into.put(first + i, values);
   }
+}
+
+/// Sums of 16 lanes' numbers, pairwise: in the first of them. All lanes of the warp call this.
+[[nodiscard]] __device__ inline double add_columns(double sum) {
+  for (unsigned apart = kColumns / 2; apart != 0; apart /= 2) sum += __shfl_down_sync(kAllLanes, sum, apart);
+  return sum;
+}
+
+/// The block's elements; 0 for one that is not there.
+[[nodiscard]] __device__ inline std::size_t size_of_block(const Rotation& rotation, std::size_t block) {
+  const std::size_t first = block * rotation.block;
+  if (first >= rotation.count) return 0;
+  return rotation.count - first < rotation.block ? tail_size(rotation) : rotation.block;
+}
+
+/// Launches a kernel of a part, its size's factor and `arguments`: the one of two that has room for a block.
+template <class Small, class Large, class... Arguments>
+void launch_part(const char* name, Small small, Large large, const RotationPart& part, StreamRef stream,
+                 const Arguments&... arguments) {
+  const float factor = part.size == 0 ? 0 : rotation_factor(part.size);
+  const std::size_t elems = part.size > kChunk ? kernels::kMaxRotation : kChunk;
+  const std::size_t threads = (part.padded + elems - 1) / elems * kBlockThreads;
+  if (part.size > kChunk) return launch(name, large, threads, stream, part, factor, arguments...);
+  launch(name, small, threads, stream, part, factor, arguments...);
 }
 
 }  // namespace gradwire::device

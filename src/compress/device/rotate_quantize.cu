@@ -28,6 +28,10 @@ struct ChunkPlace {
   return place_in_chunk(tile.element(row, column) - first);
 }
 
+[[nodiscard]] __device__ RotationPart all_of(const RotatedSpans& spans) {
+  return {0, spans.run.frames * spans.run.elements, kChunk};
+}
+
 /// Joins the norms of all tiles of a bucket in those of its first thread.
 __device__ void join_norms(BucketNorms* norms, unsigned place, unsigned threads, bool busy) {
   __syncthreads();
@@ -77,16 +81,6 @@ __device__ void encode_chunk(const kernels::QuantizeEncode& job, std::size_t fir
   }
 }
 
-/// Calls visit(first element) for the chunks of this thread block.
-template <class Visit>
-__device__ void visit_chunks(const FrameRun& run, Visit visit) {
-  const std::size_t elems = run.frames * run.elements;
-  for (std::size_t first = blockIdx.x * kChunk; first < elems; first += gridDim.x * kChunk) {
-    visit(first);
-    __syncthreads();  // before the next one is loaded
-  }
-}
-
 __global__ void __launch_bounds__(kBlockThreads)
     rotate_and_quantize(const Rotation rotation, float factor, const ConstTensor x, const kernels::SignKey signs,
                         const RotatedSpans spans, const kernels::QuantizeEncode inner, float* residual,
@@ -96,7 +90,7 @@ __global__ void __launch_bounds__(kBlockThreads)
     store_start(payload, start);
     store_signs(rotation, signs, payload);
   }
-  visit_chunks(spans.run, [&](std::size_t first) {
+  visit_chunks<kChunk>(all_of(spans), [&](std::size_t first, std::size_t) {
     load_chunk(x, signs, factor, first, kChunk, chunk);
     transform(chunk, kChunk, rotation.block);
     const ChunkPlace place = ChunkPlace::at(spans.run, first);
@@ -118,7 +112,7 @@ __global__ void __launch_bounds__(kBlockThreads)
   const bool is_ours = has_start(payload, expected);
   const kernels::SignKey signs = load_signs(payload);
   const QuantizeLayout layout{spans.params, spans.run.elements};
-  visit_chunks(spans.run, [&](std::size_t first) {
+  visit_chunks<kChunk>(all_of(spans), [&](std::size_t first, std::size_t) {
     const ChunkPlace place = ChunkPlace::at(spans.run, first);
     const std::byte* const frame = frames + place.frame * spans.run.bytes;
     const bool is_whole = is_ours && has_start(frame, spans.start);

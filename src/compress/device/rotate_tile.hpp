@@ -34,6 +34,9 @@ struct RotationPart {
 [[nodiscard]] constexpr std::size_t blocks_of(const Rotation& rotation) noexcept {
   return (rotation.count + rotation.block - 1) / rotation.block;
 }
+[[nodiscard]] constexpr std::size_t block_of(const Rotation& rotation, std::size_t element) noexcept {
+  return element >> std::countr_zero(rotation.block);  // a power of two
+}
 
 inline constexpr std::size_t kSignBytes = 16;
 

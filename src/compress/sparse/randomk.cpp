@@ -62,7 +62,8 @@ std::optional<device::SparseRule> RandomK::device_rule(std::size_t count, const 
 std::unique_ptr<const IntegerCoder> RandomK::coder() const { return std::make_unique<RandomKCoder>(*this); }
 
 /// Which places are drawn is not known here: any value that its scale takes beyond f32 is refused, wherever it is.
-void RandomKCoder::find_ranges(ConstTensor x, float*) const {
+void RandomKCoder::find_ranges(ConstTensor x, float*, StreamRef) const {
+  if (x.space == Space::device) return;
   Scanner({x, nullptr, {}, spec_}).scan(kMagnitudeMask, [](const std::uint32_t*, const float*, std::size_t) {
     return true;
   });
@@ -75,7 +76,12 @@ void RandomKCoder::find_ranges(ConstTensor x, float*) const {
   }
 }
 
-void RandomKCoder::encode(ConstTensor x, const float*, Tensor codes, Tensor residual, const CodingKeys& keys) const {
+void RandomKCoder::encode(ConstTensor x, const float*, Tensor codes, Tensor residual, const CodingKeys& keys,
+                          StreamRef stream) const {
+  if (x.space == Space::device) {
+    return device::draw_values(drawn(x.count, codes.count, keys.shared), x, static_cast<float*>(codes.data),
+                               static_cast<float*>(residual.data), stream);
+  }
   if (residual.data != nullptr) ops::convert(x, residual);
   const std::size_t k = codes.count;
   if (k == 0) return;
@@ -90,7 +96,11 @@ void RandomKCoder::encode(ConstTensor x, const float*, Tensor codes, Tensor resi
   }
 }
 
-void RandomKCoder::decode(ConstTensor codes, int, const float*, Tensor y, const RandomKey& shared) const {
+void RandomKCoder::decode(ConstTensor codes, int, const float*, Tensor y, const RandomKey& shared,
+                          StreamRef stream) const {
+  if (y.space == Space::device) {
+    return device::put_values(drawn(y.count, codes.count, shared), static_cast<const float*>(codes.data), y, stream);
+  }
   std::memset(y.data, 0, y.bytes());
   const std::size_t k = codes.count;
   if (k == 0) return;

@@ -1,4 +1,5 @@
 #pragma once
+#include "compress/device/integer_codes.hpp"
 #include "compress/sparse/selection.hpp"
 
 namespace gradwire::sparse {
@@ -33,14 +34,22 @@ class RandomK final : public Selection {
 class RandomKCoder final : public IntegerCoder {
  public:
   explicit RandomKCoder(const RandomK& selection) : selection_(selection), spec_(selection.spec()) {}
+  [[nodiscard]] bool on_device() const noexcept override { return true; }
   [[nodiscard]] std::size_t ranges(std::size_t) const override { return 0; }
-  void find_ranges(ConstTensor x, float* ranges) const override;
+  /// On a device encode() looks at x.
+  void find_ranges(ConstTensor x, float* ranges, StreamRef stream) const override;
   [[nodiscard]] DType sum_dtype(int) const override { return DType::f32; }
   [[nodiscard]] std::size_t codes(std::size_t count) const override { return selection_.max_entries(count); }
-  void encode(ConstTensor x, const float* ranges, Tensor codes, Tensor residual, const CodingKeys& keys) const override;
-  void decode(ConstTensor codes, int ranks, const float* ranges, Tensor y, const RandomKey& shared) const override;
+  void encode(ConstTensor x, const float* ranges, Tensor codes, Tensor residual, const CodingKeys& keys,
+              StreamRef stream) const override;
+  void decode(ConstTensor codes, int ranks, const float* ranges, Tensor y, const RandomKey& shared,
+              StreamRef stream) const override;
 
  private:
+  [[nodiscard]] device::DrawnValues drawn(std::size_t count, std::size_t chosen, const RandomKey& shared) const {
+    return {count, chosen, place_keys(shared), selection_.unbiased()};
+  }
+
   RandomK selection_;
   std::string spec_;
 };
