@@ -80,12 +80,21 @@ Errc code_of(const std::function<void()>& call) {
 /// A rank's NaN is a verdict on all ranks, which stay in step.
 TEST_F(DeviceRuns, RefuseNaNOnAllRanks) {
   GRADWIRE_NEEDS_RANKS(3);
-  for (const std::string_view algorithm : {"scatter_reduce", "ring", "gather_sum", "dense"}) {
-    SCOPED_TRACE(algorithm);
-    spawn_on_devices(make_device_ranks(3), [&](Communicator& comm) {
+  struct Refusing {
+    std::string_view algorithm;
+    std::string_view spec;
+    float large = HUGE_VALF;
+  };
+  for (const auto& [algorithm, spec, large] :
+       {Refusing{"scatter_reduce", "q4"}, Refusing{"ring", "q4"}, Refusing{"gather_sum", "q4"},
+        Refusing{"dense", "none"}, Refusing{"integer_sum", "thc", 0x1p113F}, Refusing{"integer_sum", "randomk(k=2)"},
+        Refusing{"integer_sum", "randomk(k=2,scale=unbiased)", 1e36F}}) {
+    SCOPED_TRACE(fmt::format("{} {}", algorithm, spec));
+    spawn_on_devices(make_device_ranks(3), [algorithm = algorithm, spec = spec, large = large](Communicator& comm) {
       constexpr std::size_t kCount = 5000;
       std::vector<BucketItem> items{{ParamId{1}, 10}, {ParamId{7}, kCount}};
-      if (algorithm != "dense") items[1].compressor = make_compressor("q4");
+      items[1].compressor = make_compressor(spec);
+      if (algorithm == "integer_sum") items[0].compressor = items[1].compressor;
       PersistentAllreduce operation(comm, items, Slot{1}, options_of({std::string(algorithm), "", 3}));
       const Buffer workspace(operation.workspace_bytes(), Space::device);
       const device::Stream stream;
@@ -97,7 +106,7 @@ TEST_F(DeviceRuns, RefuseNaNOnAllRanks) {
         const std::vector<ItemBuffers> buffers{{first.tensor(10), {}}, {second.tensor(kCount), {}}};
         operation.start(buffers, workspace.bytes(), 0, stream.ref()).wait();
       };
-      for (const float bad : {std::nanf(""), HUGE_VALF}) {
+      for (const float bad : {std::nanf(""), HUGE_VALF, large}) {
         try {
           run(bad);
           ADD_FAILURE() << bad << " was summed";
@@ -115,11 +124,11 @@ TEST_F(DeviceRuns, RefuseNaNOnAllRanks) {
 }
 
 /// A rank that refuses takes part without memory.
-TEST_F(DeviceRuns, TakeARefusal) {
-  GRADWIRE_NEEDS_RANKS(3);
-  spawn_on_devices(make_device_ranks(3), [](Communicator& comm) {
-    const std::vector<BucketItem> items{{ParamId{7}, 5000, DType::f32, make_compressor("q4")}};
-    PersistentAllreduce operation(comm, items, Slot{1}, options_of({"scatter_reduce", "", 3}));
+void expect_refusal(const std::string& algorithm, const std::string& spec) {
+  SCOPED_TRACE(fmt::format("{} {}", algorithm, spec));
+  spawn_on_devices(make_device_ranks(3), [&](Communicator& comm) {
+    const std::vector<BucketItem> items{{ParamId{7}, 5000, DType::f32, make_compressor(spec)}};
+    PersistentAllreduce operation(comm, items, Slot{1}, options_of({algorithm, "", 3}));
     const Buffer workspace(operation.workspace_bytes(), Space::device);
     const device::Stream stream;
     const OnDevice x(5000 * sizeof(float));
@@ -133,6 +142,78 @@ TEST_F(DeviceRuns, TakeARefusal) {
     device::zero(x.data(), 5000 * sizeof(float), stream.ref());
     const std::vector<ItemBuffers> whole{{x.tensor(5000), {}}};
     operation.start(whole, workspace.bytes(), 1, stream.ref()).wait();
+  });
+}
+
+TEST_F(DeviceRuns, TakeARefusal) {
+  GRADWIRE_NEEDS_RANKS(3);
+  expect_refusal("scatter_reduce", "q4");
+  expect_refusal("integer_sum", "thc");
+  expect_refusal("integer_sum", "randomk(0.1)");
+}
+
+/// What a rank that gave up has in flight may still be used: it stays.
+void keep(Buffer buffer) {
+  static std::mutex mutex;
+  static auto* const kept = new std::vector<Buffer>;
+  const std::lock_guard lock(mutex);
+  kept->push_back(std::move(buffer));
+}
+
+/// Where ranks draw alike, another step is another operation: all hear of it at the end.
+TEST_F(DeviceRuns, FindRanksAtDifferentSteps) {
+  GRADWIRE_NEEDS_RANKS(3);
+  for (const std::string spec : {"thc", "randomk(0.1)"}) {
+    spawn_on_devices(make_device_ranks(3), [&](Communicator& comm) {
+      const std::vector<BucketItem> items{{ParamId{7}, 5000, DType::f32, make_compressor(spec)}};
+      PersistentAllreduce operation(comm, items, Slot{1}, options_of({"auto", "", 3}));
+      EXPECT_EQ(operation.algorithm(), "integer_sum");
+      const device::Stream stream;
+      Buffer workspace(operation.workspace_bytes(), Space::device);
+      Buffer x(5000 * sizeof(float), Space::device);
+      x.fill_zero();
+      const std::vector<ItemBuffers> buffers{{x.tensor(5000), {}}};
+      operation.start(buffers, workspace.bytes(), 0, stream.ref()).wait();
+      const std::uint64_t step = comm.rank() == 1 ? 2 : 1;
+      const Errc code = code_of([&] { operation.start(buffers, workspace.bytes(), step, stream.ref()).wait(); });
+      EXPECT_TRUE(code == Errc::rank_mismatch || code == Errc::aborted) << static_cast<int>(code);
+      EXPECT_FALSE(operation.in_step());
+      device::wait(stream.ref());
+      keep(std::move(x));
+      keep(std::move(workspace));
+    });
+  }
+}
+
+/// Operations that are all in flight before the first is waited for: some of them all-reduce, in the order of starts.
+TEST_F(DeviceRuns, SumInTheOrderOfStarts) {
+  GRADWIRE_NEEDS_RANKS(3);
+  spawn_on_devices(make_device_ranks(3), [](Communicator& comm) {
+    constexpr std::size_t kCount = 3000;
+    const std::string specs[] = {"thc(8)", "none", "q4", "randomk(1)", "thc(4)", "none"};
+    const device::Stream stream;
+    const std::vector<float> ones(kCount, 1.0F);
+    std::vector<PersistentAllreduce> operations;
+    std::vector<Buffer> workspaces;
+    std::vector<OnDevice> tensors;
+    std::vector<Work> works;
+    for (std::uint32_t i = 0; i < std::size(specs); ++i) {
+      const std::vector<BucketItem> items{{ParamId{i}, kCount, DType::f32, make_compressor(specs[i])}};
+      operations.emplace_back(comm, items, Slot{i}, options_of({"auto", "", 3}));
+      workspaces.emplace_back(operations.back().workspace_bytes(), Space::device);
+      tensors.emplace_back(ones.data(), kCount * sizeof(float), stream.ref());
+    }
+    for (std::uint32_t i = 0; i < std::size(specs); ++i) {
+      const std::vector<ItemBuffers> buffers{{tensors[i].tensor(kCount), {}}};
+      works.push_back(operations[i].start(buffers, workspaces[i].bytes(), 0, stream.ref()));
+    }
+    for (std::size_t i = works.size(); i-- > 0;) works[i].wait();
+    for (std::size_t i = 0; i < std::size(specs); ++i) {
+      const std::vector<std::byte> bytes = tensors[i].read(stream.ref());
+      double sum = 0;
+      for (std::size_t e = 0; e < kCount; ++e) sum += load_f32(bytes.data(), DType::f32, e);
+      EXPECT_NEAR(sum / kCount, 3, 0.1) << specs[i];
+    }
   });
 }
 
@@ -160,22 +241,16 @@ TEST_F(DeviceRuns, PostWhatNobodyWaitsForYet) {
   });
 }
 
-/// What a rank that gave up has in flight may still be used: it stays.
-void keep(Buffer buffer) {
-  static std::mutex mutex;
-  static auto* const kept = new std::vector<Buffer>;
-  const std::lock_guard lock(mutex);
-  kept->push_back(std::move(buffer));
-}
-
 /// A rank that does not come to a second run: the others end at their deadline, or when the first of them has aborted.
 void expect_deadline(const std::string& algorithm, int ranks) {
   SCOPED_TRACE(fmt::format("{} of {} ranks", algorithm, ranks));
   std::atomic<int> timeouts = 0;
   spawn_on_devices(make_device_ranks(ranks), [&](Communicator& comm) {
     constexpr std::size_t kCount = 5000;
-    const std::vector<BucketItem> items{
-        {ParamId{7}, kCount, DType::f32, make_compressor(algorithm == "dense" ? "none" : "q4")}};
+    const std::vector<BucketItem> items{{ParamId{7}, kCount, DType::f32,
+                                         make_compressor(algorithm == "dense"         ? "none"
+                                                         : algorithm == "integer_sum" ? "thc"
+                                                                                      : "q4")}};
     AllreduceOptions options = options_of({algorithm, "", ranks});
     options.timeout = std::chrono::seconds(2);
     PersistentAllreduce operation(comm, items, Slot{1}, options);
@@ -200,7 +275,7 @@ void expect_deadline(const std::string& algorithm, int ranks) {
 TEST_F(DeviceRuns, EndAtTheirDeadline) {
   GRADWIRE_NEEDS_RANKS(7);
   for (const int ranks : {2, 3, 7}) expect_deadline("scatter_reduce", ranks);
-  for (const std::string algorithm : {"ring", "gather_sum", "dense"}) expect_deadline(algorithm, 3);
+  for (const std::string algorithm : {"ring", "gather_sum", "dense", "integer_sum"}) expect_deadline(algorithm, 3);
 }
 
 TEST_F(DeviceRuns, AreAllOnOneKindOfMemory) {
@@ -222,6 +297,44 @@ TEST_F(DeviceRuns, AreAllOnOneKindOfMemory) {
   });
 }
 
+/// thc, but for codes that are of hosts only, as other people's compressors may be.
+class HostCodes {
+ public:
+  [[nodiscard]] std::string_view spec() const noexcept { return "host_codes"; }
+  [[nodiscard]] CompressorTraits traits() const noexcept { return thc_.traits(); }
+  [[nodiscard]] std::size_t max_frame_size(std::size_t n, DType t) const { return thc_.max_frame_size(n, t); }
+  std::size_t encode(ConstTensor x, Bytes out, Tensor r, const RandomKey& k, StreamRef s) const {
+    return thc_.encode(x, out, r, k, s);
+  }
+  std::size_t decode(ConstBytes in, Tensor y, Write w, StreamRef s) const { return thc_.decode(in, y, w, s); }
+  [[nodiscard]] double error_bound(std::size_t n) const { return thc_.error_bound(n); }
+  [[nodiscard]] const IntegerCoder* integer_coder() const noexcept { return coder_.get(); }
+
+ private:
+  class Coder final : public IntegerCoder {
+   public:
+    explicit Coder(const Compressor& thc) : thc_(thc) {}
+    [[nodiscard]] std::size_t ranges(std::size_t n) const override { return thc_.integer_coder()->ranges(n); }
+    void find_ranges(ConstTensor x, float* r, StreamRef s) const override {
+      thc_.integer_coder()->find_ranges(x, r, s);
+    }
+    [[nodiscard]] DType sum_dtype(int ranks) const override { return thc_.integer_coder()->sum_dtype(ranks); }
+    [[nodiscard]] std::size_t codes(std::size_t n) const override { return thc_.integer_coder()->codes(n); }
+    void encode(ConstTensor x, const float* r, Tensor c, Tensor e, const CodingKeys& k, StreamRef s) const override {
+      thc_.integer_coder()->encode(x, r, c, e, k, s);
+    }
+    void decode(ConstTensor c, int n, const float* r, Tensor y, const RandomKey& k, StreamRef s) const override {
+      thc_.integer_coder()->decode(c, n, r, y, k, s);
+    }
+
+   private:
+    Compressor thc_;
+  };
+
+  Compressor thc_ = make_compressor("thc");
+  std::shared_ptr<const IntegerCoder> coder_ = std::make_shared<Coder>(thc_);
+};
+
 TEST_F(DeviceRuns, RefuseWhatRunsOnHostsOnly) {
   GRADWIRE_NEEDS_RANKS(2);
   spawn_on_devices(make_device_ranks(2), [](Communicator& comm) {
@@ -230,9 +343,19 @@ TEST_F(DeviceRuns, RefuseWhatRunsOnHostsOnly) {
       return code_of([&] { const PersistentAllreduce made(comm, items, Slot{1}, options_of({algorithm, "", 2})); });
     };
     EXPECT_EQ(code("q4|zstd", "scatter_reduce"), Errc::unsupported);
-    EXPECT_EQ(code("thc", "integer_sum"), Errc::unsupported);
+    EXPECT_EQ(code("topk(0.1)", "sparse_scatter"), Errc::unsupported);
+    EXPECT_EQ(code("thc", "integer_sum"), Errc::ok);
+    EXPECT_EQ(code("thc", "auto"), Errc::ok);
     EXPECT_EQ(code("powersgd(2)", "lowrank"), Errc::ok);
     EXPECT_EQ(code("q4", "auto"), Errc::ok);
+    const std::vector<BucketItem> items{{ParamId{7}, 1000, DType::f32, HostCodes()}};
+    EXPECT_EQ(PersistentAllreduce(comm, items, Slot{1}, options_of({"auto", "", 2})).algorithm(), "gather_sum");
+    EXPECT_EQ(code_of([&] {
+                const PersistentAllreduce made(comm, items, Slot{1}, options_of({"integer_sum", "", 2}));
+              }),
+              Errc::unsupported);
+    const AllreduceOptions on_host = options_of({"auto", "", 2}, Space::host);
+    EXPECT_EQ(PersistentAllreduce(comm, items, Slot{1}, on_host).algorithm(), "integer_sum");
   });
 }
 

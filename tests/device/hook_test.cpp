@@ -214,6 +214,20 @@ TEST_F(DeviceHook, WithLowRank) {
   }
 }
 
+/// Ranks add codes, and agree on their ranges on the device.
+TEST_F(DeviceHook, WithCodesThatAddUp) {
+  GRADWIRE_NEEDS_RANKS(3);
+  const auto spoil = [](int rank, unsigned step, std::vector<Values>& gradients) {
+    if (rank == 1 && step == 1) gradients[4].set(7, std::nanf(""));
+  };
+  HookOptions options = options_of(Space::host);
+  for (const std::string spec : {"thc", "thc(8,block=128)", "randomk(0.1)"}) {
+    SCOPED_TRACE(spec);
+    options.compressor = spec;
+    for (const int ranks : {1, 2, 3}) compare(ranks, options, 3, spoil);
+  }
+}
+
 /// A state saved on a device is taken up by hooks on both.
 TEST_F(DeviceHook, SavesWhatBothCanLoad) {
   GRADWIRE_NEEDS_RANKS(2);

@@ -11,8 +11,10 @@ class DeviceMpi : public DeviceTest {};
 TEST_F(DeviceMpi, GivesTheHostsBits) {
   Communicator comm = make_mpi();
   ASSERT_TRUE(comm.transport().reaches(Space::device));
-  for (const std::string_view algorithm : {"scatter_reduce", "ring", "gather_sum", "hierarchical", "dense"}) {
-    const Case run{std::string(algorithm), algorithm == "dense" ? "none" : "q4", comm.size()};
+  for (const std::string_view algorithm :
+       {"scatter_reduce", "ring", "gather_sum", "hierarchical", "dense", "integer_sum"}) {
+    const std::string spec = algorithm == "dense" ? "none" : algorithm == "integer_sum" ? "thc(block=256)" : "q4";
+    const Case run{std::string(algorithm), spec, comm.size()};
     EXPECT_EQ(run_on_device(comm, run), run_on_host(comm, run)) << algorithm;
   }
 }
