@@ -306,14 +306,16 @@ bool Run::verdicts_agree() {
 void Run::check_in_step() const {
   for (std::size_t rank = 0; rank < verdict_messages().size(); ++rank) {
     const VerdictMessage& theirs = verdict_messages()[rank];
-    if (compares_steps_ && theirs.step != op_.step)
+    if (theirs.number != op_.number || theirs.fingerprint != op_.fingerprint) {
+      fail(Errc::rank_mismatch,
+           "rank {} runs a different operation in slot {}: number {} with fingerprint {:016x}, here {} with {:016x}; "
+           "GRADWIRE_CHECK=1 tells what differs",
+           rank, static_cast<std::uint32_t>(op_.slot), theirs.number, theirs.fingerprint, op_.number, op_.fingerprint);
+    }
+    if (compares_steps_ && theirs.step != op_.step) {
       fail(Errc::rank_mismatch, "rank {} is at step {} in slot {}, this rank at step {}", rank, theirs.step,
            static_cast<std::uint32_t>(op_.slot), op_.step);
-    if (theirs.number == op_.number && theirs.fingerprint == op_.fingerprint) continue;
-    fail(Errc::rank_mismatch,
-         "rank {} runs a different operation in slot {}: number {} with fingerprint {:016x}, here {} with {:016x}; "
-         "GRADWIRE_CHECK=1 tells what differs",
-         rank, static_cast<std::uint32_t>(op_.slot), theirs.number, theirs.fingerprint, op_.number, op_.fingerprint);
+    }
   }
 }
 

@@ -97,9 +97,9 @@ class GRADWIRE_API PersistentOperation {
   /// dtypes, memory or a stream of another space than AllreduceOptions::space, a workspace that is too small or not
   /// aligned, or a running operation.
   ///
-  /// On a device nothing else of it waits on the host, and messages carry no envelopes: that all ranks ran the same they
-  /// tell each other on the host at the end, beside verdicts. NaN and Inf become a verdict there too; of whose they
-  /// were it says nothing. The Work is done when the device is.
+  /// On a device nothing else of it waits on the host, and messages carry no envelopes: that all ranks ran the same
+  /// they tell each other on the host at the end, beside verdicts. NaN and Inf become a verdict there too; of whose
+  /// they were it says nothing. The Work is done when the device is.
   ///
   /// After Errc::timeout, Errc::aborted or any other failure of the Work that is no verdict (in_step() is false) the
   /// backend may go on using the workspace and the tensors: they must stay allocated (Buffer::abandon).

@@ -192,7 +192,6 @@ TEST_F(DeviceRuns, SumInTheOrderOfStarts) {
     constexpr std::size_t kCount = 3000;
     const std::string specs[] = {"thc(8)", "none", "q4", "randomk(1)", "thc(4)", "none"};
     const device::Stream stream;
-    const std::vector<float> ones(kCount, 1.0F);
     std::vector<PersistentAllreduce> operations;
     std::vector<Buffer> workspaces;
     std::vector<OnDevice> tensors;
@@ -201,7 +200,8 @@ TEST_F(DeviceRuns, SumInTheOrderOfStarts) {
       const std::vector<BucketItem> items{{ParamId{i}, kCount, DType::f32, make_compressor(specs[i])}};
       operations.emplace_back(comm, items, Slot{i}, options_of({"auto", "", 3}));
       workspaces.emplace_back(operations.back().workspace_bytes(), Space::device);
-      tensors.emplace_back(ones.data(), kCount * sizeof(float), stream.ref());
+      const std::vector<float> values(kCount, static_cast<float>(i + 1));
+      tensors.emplace_back(values.data(), kCount * sizeof(float), stream.ref());
     }
     for (std::uint32_t i = 0; i < std::size(specs); ++i) {
       const std::vector<ItemBuffers> buffers{{tensors[i].tensor(kCount), {}}};
@@ -212,7 +212,8 @@ TEST_F(DeviceRuns, SumInTheOrderOfStarts) {
       const std::vector<std::byte> bytes = tensors[i].read(stream.ref());
       double sum = 0;
       for (std::size_t e = 0; e < kCount; ++e) sum += load_f32(bytes.data(), DType::f32, e);
-      EXPECT_NEAR(sum / kCount, 3, 0.1) << specs[i];
+      const auto expected = 3 * static_cast<double>(i + 1);
+      EXPECT_NEAR(sum / kCount, expected, 0.05 * expected) << specs[i];
     }
   });
 }

@@ -77,6 +77,49 @@ TEST_P(Graphs, HoldAStep) {
   }
 }
 
+/// What a rank of integer_sum launches, between its messages: ranges, codes, residual, sum.
+class GraphsOfCodes : public DeviceTest, public ::testing::WithParamInterface<std::string> {};
+
+TEST_P(GraphsOfCodes, HoldAStep) {
+  constexpr std::size_t kCount = 40'961;
+  const Compressor compressor = make_compressor(GetParam());
+  const IntegerCoder& coder = *compressor.integer_coder();
+  const CodingKeys keys{{1, 2, ParamId{3}, 0}, {4, 2, ParamId{3}, 0}};
+  const device::Stream own;
+  const StreamRef stream = own.ref();
+  const OnDevice x(kCount * sizeof(float));
+  const OnDevice owed(kCount * sizeof(float));
+  const OnDevice y(kCount * sizeof(float));
+  const std::size_t ranges = coder.ranges(kCount);
+  const OnDevice common((ranges + 1) * sizeof(float));
+  const std::size_t codes = coder.codes(kCount);
+  const DType sum = coder.sum_dtype(1);
+  const OnDevice coded(codes * size_of(sum));
+  auto* const found = reinterpret_cast<float*>(common.data());
+  const Captured step(stream, [&] {
+    coder.find_ranges(x.tensor(kCount), found, stream);
+    if (ranges > 0) ops::largest_of_rows(found, 1, ranges, {found, ranges, DType::f32, Space::device}, stream);
+    coder.encode(x.tensor(kCount), found, coded.tensor(codes, sum), owed.tensor(kCount), keys, stream);
+    coder.decode(coded.tensor(codes, sum), 1, found, y.tensor(kCount), keys.shared, stream);
+  });
+  std::vector<float> residual(kCount);
+  std::vector<float> decoded(kCount);
+  std::vector<float> host_ranges(ranges + 1);
+  Buffer host_codes(codes * size_of(sum));
+  for (unsigned round = 0; round < 3; ++round) {
+    const std::vector<float> values = normal_gradients(kCount, 40 + round);
+    device::copy(x.data(), values.data(), kCount * sizeof(float), stream);
+    step.launch(stream);
+    coder.find_ranges({values.data(), kCount}, host_ranges.data(), StreamRef::host());
+    const Tensor on_host{host_codes.data(), codes, sum};
+    coder.encode({values.data(), kCount}, host_ranges.data(), on_host, {residual.data(), kCount}, keys,
+                 StreamRef::host());
+    coder.decode(on_host, 1, host_ranges.data(), {decoded.data(), kCount}, keys.shared, StreamRef::host());
+    ASSERT_EQ(y.read(stream), bytes_of({decoded.data(), kCount})) << "round " << round;
+    ASSERT_EQ(owed.read(stream), bytes_of({residual.data(), kCount})) << "round " << round;
+  }
+}
+
 std::string test_name(const ::testing::TestParamInfo<std::string>& info) {
   std::string name;
   for (const char c : info.param) name += std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
@@ -89,6 +132,8 @@ INSTANTIATE_TEST_SUITE_P(All, Graphs,
                                            "topk(0.01)", "topk(0.01)|q4", "topk(0.1,select=sampled)", "block_topk(0.1)",
                                            "randomk(0.1)"),
                          test_name);
+
+INSTANTIATE_TEST_SUITE_P(All, GraphsOfCodes, ::testing::Values("thc", "thc(8,block=8192)", "randomk(0.1)"), test_name);
 
 }  // namespace
 }  // namespace gradwire::testing

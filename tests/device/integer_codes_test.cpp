@@ -18,7 +18,7 @@ class IntegerCodes : public DeviceTest, public ::testing::WithParamInterface<Cod
  protected:
   const Compressor compressor_ = make_compressor(GetParam().spec);
   const IntegerCoder& coder_ = *compressor_.integer_coder();
-  const CodingKeys keys_{{7, 11, ParamId{13}, 0}, {8, 11, ParamId{13}, 0}};
+  const CodingKeys keys_{{7, 11, ParamId{13}, 64}, {8, 11, ParamId{13}, (std::uint64_t{1} << 33) - 70}};
 };
 
 /// Memory of ranges, of which there may be none.
