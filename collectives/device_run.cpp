@@ -26,10 +26,10 @@ void require_space(const Operation& op, std::span<const ItemBuffers> buffers, By
           stream.is_host() ? "the host's stream" : "a stream of a device");
 }
 
-DeviceRun::DeviceRun(std::size_t items) : non_finite_(std::max<std::size_t>(items, 1) * sizeof(std::uint32_t)) {}
+DeviceRun::DeviceRun(std::size_t items)
+    : device_(device::current()), non_finite_(std::max<std::size_t>(items, 1) * sizeof(std::uint32_t)) {}
 
 void DeviceRun::begin(Operation& op, Bytes workspace) {
-  on_ = device::current();
   if (workspace.data != workspace_) ops::zero({workspace.data, workspace.size, DType::u8, Space::device}, op.stream);
   workspace_ = workspace.data;
   is_marked_ = false;

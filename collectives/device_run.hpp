@@ -17,15 +17,15 @@ class DeviceRun {
 
   /// Before anything else is put on the operation's stream.
   void begin(Operation& op, Bytes workspace);
-  /// The device that the run began on, whoever goes on with it; -1 before.
-  [[nodiscard]] int device() const noexcept { return on_; }
+  /// The device that was current when it was made, whoever starts it and goes on with it.
+  [[nodiscard]] int device() const noexcept { return device_; }
   /// Once all is on the stream: whether the device has come to its end. What it found is a verdict then.
   [[nodiscard]] bool done(Operation& op);
   /// The device may still write what it finds.
   void abandon() noexcept { non_finite_.abandon(); }
 
  private:
-  int on_ = -1;
+  int device_;
   device::Pinned non_finite_;  ///< Operation::non_finite
   device::Event end_;
   bool is_marked_ = false;                ///< `end_` is behind this run

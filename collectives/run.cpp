@@ -195,6 +195,7 @@ void Run::start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint
           static_cast<const void*>(workspace.data));
   check_buffers(op_, buffers, refusal.has_value());
   require_space(op_, buffers, workspace, stream);
+  const device::Scope scope(device_ ? device_->device() : -1);
   started_ = Clock::now();
   op_.deadline = deadline_after(timeout_);
   agree_first(step);

@@ -58,6 +58,7 @@ void Buffer::fill_zero() const {
     std::memset(view_.data, 0, view_.size);
     return;
   }
+  const device::Scope scope(device::of(view_.data));
   const device::Stream stream;
   device::zero(view_.data, view_.size, stream.ref());
   device::wait(stream.ref());

@@ -10,9 +10,13 @@ namespace gradwire::device {
 
 /// Why nothing can be done on a device, in words; empty where something can.
 [[nodiscard]] std::string problem();
+/// How many devices this process sees; 0 where nothing can be done on any.
+[[nodiscard]] int count() noexcept;
 /// The calling thread's device, by number; 0 in a build without CUDA. A new thread's is 0 until it takes another.
 [[nodiscard]] int current();
 void use(int device);
+/// The device whose memory it is.
+[[nodiscard]] int of(const std::byte* data);
 /// Makes a device the calling thread's for as long as it lives; -1: as it is.
 class Scope {
  public:

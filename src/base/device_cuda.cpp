@@ -19,12 +19,23 @@ using cuda::check;
 
 std::string problem() { return cuda::device_problem(); }
 
+int count() noexcept {
+  int devices = 0;
+  if (cudaGetDeviceCount(&devices) == cudaSuccess) return devices;
+  (void)cudaGetLastError();
+  return 0;
+}
 int current() {
   int device = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
   return device;
 }
 void use(int device) { check(cudaSetDevice(device), "cudaSetDevice"); }
+int of(const std::byte* data) {
+  cudaPointerAttributes attributes{};
+  check(cudaPointerGetAttributes(&attributes, data), "cudaPointerGetAttributes");
+  return attributes.device;
+}
 Scope::~Scope() {
   if (previous_ >= 0) (void)cudaSetDevice(previous_);
 }

@@ -29,6 +29,7 @@ void GradientHook::Impl::ready(ParamId id, const Tensor& gradient, StreamRef str
   const std::size_t i = find(id, zero ? "unused" : "ready");
   check_gradient(params_[i], engine_->plan(i).count, gradient, stream, options_.space);
   {
+    const device::Scope scope(device_);
     const std::lock_guard lock(mutex_);
     if (failure_) std::rethrow_exception(failure_);
     if (no_syncs_ > 0) return;
@@ -151,6 +152,7 @@ std::string GradientHook::Impl::describe() const {
 }
 
 StepReport GradientHook::Impl::report() const {
+  const device::Scope scope(device_);
   StepReport report;
   {
     const std::lock_guard lock(mutex_);

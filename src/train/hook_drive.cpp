@@ -23,11 +23,10 @@ GradientHook::Impl::Impl(Communicator comm, std::vector<ParamInfo> params, HookO
       gradients_(params_.size()),
       ready_us_(params_.size()) {
   register_with_the_others();
+  if (options_.space == Space::device) device_ = device::current();
   for (std::size_t i = 0; i < params_.size(); ++i) index_.emplace(params_[i].id, i);
   begin_step();
-  if (!options_.library_thread) return;
-  const bool on_device = options_.space == Space::device;
-  thread_ = std::thread([this, device = on_device ? std::optional(device::current()) : std::nullopt] { run(device); });
+  if (options_.library_thread) thread_ = std::thread([this] { run(); });
 }
 
 void GradientHook::Impl::register_with_the_others() {
@@ -79,6 +78,7 @@ std::optional<Verdict> GradientHook::Impl::hand_over() {
 bool GradientHook::Impl::drive() {
   bool moved = false;
   try {
+    const device::Scope scope(device_);
     for (;;) {
       std::optional<Verdict> refusal;
       {
@@ -129,9 +129,9 @@ void GradientHook::Impl::fail_hook(std::exception_ptr failure) {
   changed_.notify_all();
 }
 
-void GradientHook::Impl::run(std::optional<int> device) {
+void GradientHook::Impl::run() {
   try {
-    if (device) device::use(*device);
+    const device::Scope scope(device_);
     drive_until_stopped();
   } catch (...) {  // a device's error, seen while there was nothing to drive
     fail_hook(std::current_exception());

@@ -10,6 +10,7 @@
 
 #include "base/clock.hpp"
 #include "base/deadline.hpp"
+#include "base/device.hpp"
 #include "base/env.hpp"
 #include "base/fail.hpp"
 #include "train/step_engine.hpp"
@@ -65,6 +66,7 @@ class GradientHook::Impl final : public Completion {
   /// The engine is the driving thread's while a step is under way; between steps it rests.
   template <class Action>
   void between_steps(const char* call, Action&& action) {
+    const device::Scope scope(device_);
     const std::lock_guard lock(mutex_);
     if (failure_) std::rethrow_exception(failure_);
     require(ready_count_ == 0 && !finishing_, "{}: in mid-step; it is for between a step's Work and the next ready()",
@@ -98,13 +100,14 @@ class GradientHook::Impl final : public Completion {
   /// Ranks are out of step: every call from now on gives this error.
   void fail_hook(std::exception_ptr failure);
 
-  /// The hook's own thread, on this device.
-  void run(std::optional<int> device);
+  /// The hook's own thread.
+  void run();
   void drive_until_stopped();
 
   Communicator comm_;
   const std::vector<ParamInfo> params_;
   const HookOptions options_;
+  int device_ = -1;  // of gradients, whichever a calling thread has; -1: host memory
   std::shared_ptr<void> claim_;
   std::unordered_map<ParamId, std::size_t> index_;
   std::optional<StepEngine> engine_;  // touched by the driving thread only, once a step is under way

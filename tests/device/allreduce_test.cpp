@@ -124,6 +124,35 @@ TEST_F(DeviceRuns, RefuseNaNOnAllRanks) {
   }
 }
 
+/// An operation stays on the device on which it was made, whoever starts it and whoever moves it on.
+TEST_F(DeviceRuns, MovedOnWhereAnotherDeviceIsCurrent) {
+  GRADWIRE_NEEDS_RANKS(3);
+  GRADWIRE_NEEDS_DEVICES(2);
+  for (const std::string algorithm : {"scatter_reduce", "ring", "gather_sum"}) {
+    SCOPED_TRACE(algorithm);
+    spawn_on_devices(make_device_ranks(3), [&](Communicator& comm) {
+      constexpr std::size_t kCount = 5000;
+      const std::vector<BucketItem> items{{ParamId{7}, kCount, DType::f32, make_compressor("rotate(q8)")}};
+      PersistentAllreduce operation(comm, items, Slot{1}, options_of({algorithm, "", 3}));
+      const Buffer workspace(operation.workspace_bytes(), Space::device);
+      const Buffer x(kCount * sizeof(float), Space::device);
+      const device::Stream stream;
+      const device::Scope scope((device::current() + 1) % device::count());
+      x.fill_zero();
+      const std::vector<ItemBuffers> buffers{{x.tensor(kCount), {}}};
+      const Work work = operation.start(buffers, workspace.bytes(), 0, stream.ref());
+      std::thread([&] {
+        device::use((comm.rank() + 1) % device::count());
+        work.wait();
+      }).join();
+      std::vector<float> result(kCount, 1.0F);
+      device::copy(result.data(), x.data(), kCount * sizeof(float), stream.ref());
+      device::wait(stream.ref());
+      EXPECT_EQ(result, std::vector<float>(kCount));
+    });
+  }
+}
+
 /// A rank that refuses takes part without memory.
 void expect_refusal(const std::string& algorithm, const std::string& spec) {
   SCOPED_TRACE(fmt::format("{} {}", algorithm, spec));
@@ -246,6 +275,31 @@ TEST_F(DeviceRuns, PostWhatNobodyWaitsForYet) {
     works[comm.rank() == 0 ? 1 : 0].wait(deadline);
     for (const OnDevice& each : in)
       EXPECT_EQ(each.read(stream.ref()), std::vector<std::byte>(kBytes, static_cast<std::byte>(peer + 1)));
+  });
+}
+
+/// One rank's messages of several devices, one after another.
+TEST_F(DeviceRuns, ComeFromAnyDeviceThroughPinnedBuffers) {
+  GRADWIRE_NEEDS_RANKS(2);
+  GRADWIRE_NEEDS_DEVICES(2);
+  if (make_device_ranks(1).front().transport().info().stream_ordered) GTEST_SKIP() << "NCCL has one device a rank";
+  spawn_on_devices(make_device_ranks(2), [](Communicator& comm) {
+    constexpr std::size_t kBytes = 4096;
+    const int peer = 1 - comm.rank();
+    for (unsigned round = 0; round < 6; ++round) {
+      device::use((comm.rank() + static_cast<int>(round) % 3 % 2) % device::count());
+      const device::Stream stream;
+      const std::vector<std::byte> bytes(kBytes,
+                                         static_cast<std::byte>(10 * round + static_cast<unsigned>(comm.rank())));
+      const OnDevice out(bytes.data(), kBytes, stream.ref());
+      const OnDevice in(kBytes);
+      const Send send{out.bytes(), peer};
+      const Recv recv{in.bytes(), peer};
+      const Work work = comm.transport().exchange({&send, 1}, {&recv, 1}, Slot{1}, stream.ref());
+      std::thread([&] { work.wait(std::chrono::steady_clock::now() + std::chrono::seconds(60)); }).join();
+      const auto expected = static_cast<std::byte>(10 * round + static_cast<unsigned>(peer));
+      EXPECT_EQ(in.read(stream.ref()), std::vector<std::byte>(kBytes, expected));
+    }
   });
 }
 

@@ -15,7 +15,7 @@ namespace gradwire::testing {
 /// As many as the machine has room for: over NCCL each needs a device of its own.
 [[nodiscard]] int most_device_ranks();
 
-/// Makes the rank's device the calling thread's.
+/// Makes the rank's device the calling thread's. Over `local` ranks take turns among the devices that there are.
 void use_device_of(int rank);
 
 /// Ranks of which the transport's own all-reduce gives the bits that `local` gives. NCCL adds in an order of its own.
@@ -30,6 +30,10 @@ inline void spawn_on_devices(std::vector<Communicator> ranks, const std::functio
 }
 
 }  // namespace gradwire::testing
+
+/// At the start of a test that needs so many devices.
+#define GRADWIRE_NEEDS_DEVICES(devices) \
+  if (::gradwire::device::count() < (devices)) GTEST_SKIP() << "not tried: it needs " << (devices) << " devices"
 
 /// At the start of a test that needs so many ranks.
 #define GRADWIRE_NEEDS_RANKS(ranks)                       \

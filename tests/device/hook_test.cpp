@@ -45,6 +45,8 @@ class Trainer {
   }
 
   [[nodiscard]] GradientHook& hook() { return hook_; }
+  /// The hook is called where this device is current.
+  void call_on(int device) { calling_ = device; }
 
   /// Updates of a step with these gradients, which come in an order that ranks differ in; `missing` never comes.
   std::vector<std::vector<std::byte>> step(std::vector<Values> gradients, std::size_t missing = ~std::size_t{0}) {
@@ -55,6 +57,7 @@ class Trainer {
       if (space_ == Space::device)
         there.emplace_back(std::as_const(gradients[p]).tensor(), stream_->ref(), size_of(params()[p].dtype));
     }
+    const device::Scope scope(calling_);
     for (const std::size_t p : order) {
       if (p == missing) continue;
       const ParamInfo info = params()[p];
@@ -75,6 +78,7 @@ class Trainer {
  private:
   int rank_;
   Space space_;
+  int calling_ = -1;
   std::optional<device::Stream> stream_;
   GradientHook hook_;
 };
@@ -127,6 +131,43 @@ TEST_F(DeviceHook, DrivenByItsCaller) {
   options.library_thread = false;
   options.average = false;
   compare(2, options, 2);
+}
+
+/// A hook stays on the device on which it was made, whichever its callers have.
+TEST_F(DeviceHook, CalledWhereAnotherDeviceIsCurrent) {
+  GRADWIRE_NEEDS_RANKS(2);
+  GRADWIRE_NEEDS_DEVICES(2);
+  const std::filesystem::path folder = std::filesystem::path(::testing::TempDir()) / fmt::format("gwo{}", getpid());
+  std::filesystem::create_directories(folder);
+  for (const bool library_thread : {true, false}) {
+    for (const std::string spec : {"q4", "powersgd(rank=2)", "topk(0.1)+decay(0.5)"}) {
+      SCOPED_TRACE(spec);
+      HookOptions options = options_of(Space::host);
+      options.compressor = spec;
+      HookOptions there = options;
+      there.space = Space::device;
+      there.library_thread = library_thread;
+      const std::vector<Communicator> others = make_device_ranks(2);
+      spawn_on_devices(make_local(2), [&](Communicator& comm) {
+        Trainer on_host(comm, options);
+        Trainer on_device(others[static_cast<std::size_t>(comm.rank())], there);
+        const int calling = (device::current() + 1) % device::count();
+        on_device.call_on(calling);
+        for (unsigned step = 0; step < 3; ++step) {
+          const std::vector<Values> gradients = gradients_of(comm.rank(), step);
+          EXPECT_EQ(on_device.step(gradients), on_host.step(gradients)) << step;
+          const device::Scope scope(calling);
+          on_device.hook().rescale(2, 1);
+          on_host.hook().rescale(2, 1);
+          EXPECT_EQ(on_device.hook().report().params[0].residual_norm, on_host.hook().report().params[0].residual_norm);
+          on_device.hook().save(folder.string());
+          on_device.hook().load(folder.string());
+          EXPECT_EQ(device::current(), calling);
+        }
+      });
+    }
+  }
+  std::filesystem::remove_all(folder);
 }
 
 TEST_F(DeviceHook, WithSchedules) {

@@ -1,4 +1,4 @@
-// Ranks of an MPI job that share a device, whose memory MPI does not know: it travels through pinned buffers.
+// Ranks of an MPI job that share devices, whose memory MPI does not know: it travels through pinned buffers.
 #include "gradwire/mpi.hpp"
 
 #include "device/allreduce_runs.hpp"
@@ -6,10 +6,18 @@
 namespace gradwire::testing {
 namespace {
 
-class DeviceMpi : public DeviceTest {};
+class DeviceMpi : public DeviceTest {
+ protected:
+  /// This rank's communicator, on its device.
+  static Communicator make() {
+    Communicator comm = make_mpi();
+    device::use(comm.rank() % device::count());
+    return comm;
+  }
+};
 
 TEST_F(DeviceMpi, GivesTheHostsBits) {
-  Communicator comm = make_mpi();
+  Communicator comm = make();
   ASSERT_TRUE(comm.transport().reaches(Space::device));
   for (const std::string_view algorithm :
        {"scatter_reduce", "ring", "gather_sum", "hierarchical", "dense", "integer_sum"}) {
@@ -21,7 +29,7 @@ TEST_F(DeviceMpi, GivesTheHostsBits) {
 
 /// Host and device messages of one slot, in the order in which they were given.
 TEST_F(DeviceMpi, KeepsTheOrderOfASlot) {
-  Communicator comm = make_mpi();
+  Communicator comm = make();
   if (comm.size() == 1) return;
   const device::Stream stream;
   const int right = (comm.rank() + 1) % comm.size();

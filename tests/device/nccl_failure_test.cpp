@@ -77,7 +77,7 @@ void expect_aborted(const Work& work, std::string_view why) {
 
 TEST_F(NcclFailure, CommunicatorsThatWereUsedWellAreNotAborted) {
   for (const bool tcp : {false, true}) {
-    spawn(tcp ? make_nccl_tcp_ranks(3) : make_nccl_ranks(3), [](Communicator& comm) {
+    spawn_on_devices(tcp ? make_nccl_tcp_ranks(3) : make_nccl_ranks(3), [](Communicator& comm) {
       const OnDevice out(100);
       const OnDevice in(100);
       wait(ring_step(comm, out, in, kSlot));
@@ -89,7 +89,7 @@ TEST_F(NcclFailure, CommunicatorsThatWereUsedWellAreNotAborted) {
 
 TEST_F(NcclFailure, DeadlineNamesTheSilentPeerAndIsTheWaitersAlone) {
   std::atomic<int> timeouts{0};
-  spawn(make_nccl_ranks(3), [&](Communicator& comm) {
+  spawn_on_devices(make_nccl_ranks(3), [&](Communicator& comm) {
     const OnDevice out(64);
     const OnDevice in(64);
     if (comm.rank() == 2) {
@@ -111,7 +111,7 @@ TEST_F(NcclFailure, DeadlineNamesTheSilentPeerAndIsTheWaitersAlone) {
 TEST_F(NcclFailure, AbortEndsWhatIsStuckOnEveryRank) {
   for (const bool connected : {false, true}) {
     Meeting meeting(3);
-    spawn(make_nccl_ranks(3), [&](Communicator& comm) {
+    spawn_on_devices(make_nccl_ranks(3), [&](Communicator& comm) {
       const OnDevice out(64);
       const OnDevice in(64);
       if (connected) wait(ring_step(comm, out, in, kSlot));
@@ -139,7 +139,7 @@ TEST_F(NcclFailure, AbortEndsWhatIsStuckOnEveryRank) {
 /// The helper aborts on a rank that makes no further call of gradwire's.
 TEST_F(NcclFailure, AbortReachesARankThatOnlyWaitsForItsStream) {
   Meeting meeting(2);
-  spawn(make_nccl_ranks(2), [&](Communicator& comm) {
+  spawn_on_devices(make_nccl_ranks(2), [&](Communicator& comm) {
     const OnDevice out(64);
     const OnDevice in(64);
     wait(ring_step(comm, out, in, kSlot));
@@ -158,7 +158,7 @@ TEST_F(NcclFailure, AbortReachesARankThatOnlyWaitsForItsStream) {
 }
 
 TEST_F(NcclFailure, SizesThatDifferEndAtTheDeadline) {
-  spawn(make_nccl_ranks(2), [](Communicator& comm) {
+  spawn_on_devices(make_nccl_ranks(2), [](Communicator& comm) {
     const OnDevice out(64);
     const OnDevice in(comm.rank() == 0 ? 64 : 65);
     const Work work = ring_step(comm, out, in, kSlot);
@@ -171,7 +171,7 @@ TEST_F(NcclFailure, SizesThatDifferEndAtTheDeadline) {
 
 TEST_F(NcclFailure, VerifiedSizesThatDifferAreAMismatch) {
   std::atomic<int> mismatches{0};
-  spawn(make_nccl_ranks(2, {.verify = true}), [&](Communicator& comm) {
+  spawn_on_devices(make_nccl_ranks(2, {.verify = true}), [&](Communicator& comm) {
     const OnDevice out(64);
     const OnDevice in(comm.rank() == 0 ? 64 : 65);
     const Outcome outcome = outcome_of([&] { wait(ring_step(comm, out, in, kSlot)); });
@@ -187,27 +187,27 @@ TEST_F(NcclFailure, VerifiedSizesThatDifferAreAMismatch) {
 TEST_F(NcclFailure, VerifiedOrdersThatDifferAreAMismatch) {
   std::atomic<int> mismatches{0};
   for (const bool tcp : {false, true}) {
-    spawn(tcp ? make_nccl_tcp_ranks(3, {.verify = true}) : make_nccl_ranks(3, {.verify = true}),
-          [&](Communicator& comm) {
-            const OnDevice out(64);
-            const OnDevice in(64);
-            const bool odd_one = comm.rank() == 1;
-            const Work first = ring_step(comm, out, in, odd_one ? kOther : kSlot);
-            const Work second = ring_step(comm, out, in, odd_one ? kSlot : kOther);
-            const Outcome outcome = outcome_of([&] {
-              wait(first);
-              wait(second);
-            });
-            EXPECT_THAT(outcome.code, AnyOf(Errc::rank_mismatch, Errc::aborted)) << outcome.message;
-            EXPECT_THAT(outcome.message, HasSubstr("different orders"));
-            if (outcome.code == Errc::rank_mismatch) ++mismatches;
-          });
+    spawn_on_devices(tcp ? make_nccl_tcp_ranks(3, {.verify = true}) : make_nccl_ranks(3, {.verify = true}),
+                     [&](Communicator& comm) {
+                       const OnDevice out(64);
+                       const OnDevice in(64);
+                       const bool odd_one = comm.rank() == 1;
+                       const Work first = ring_step(comm, out, in, odd_one ? kOther : kSlot);
+                       const Work second = ring_step(comm, out, in, odd_one ? kSlot : kOther);
+                       const Outcome outcome = outcome_of([&] {
+                         wait(first);
+                         wait(second);
+                       });
+                       EXPECT_THAT(outcome.code, AnyOf(Errc::rank_mismatch, Errc::aborted)) << outcome.message;
+                       EXPECT_THAT(outcome.message, HasSubstr("different orders"));
+                       if (outcome.code == Errc::rank_mismatch) ++mismatches;
+                     });
   }
   EXPECT_GE(mismatches, 2);
 }
 
 TEST_F(NcclFailure, VerifiedSumsThatDifferAreAMismatch) {
-  spawn(make_nccl_ranks(3, {.verify = true}), [](Communicator& comm) {
+  spawn_on_devices(make_nccl_ranks(3, {.verify = true}), [](Communicator& comm) {
     const OnDevice values(64);
     const DType dtype = comm.rank() == 2 ? DType::u32 : DType::f32;
     const Outcome outcome =
@@ -219,7 +219,7 @@ TEST_F(NcclFailure, VerifiedSumsThatDifferAreAMismatch) {
 
 TEST_F(NcclFailure, ErrorsThatNcclReportsFailTheWorkWithItsWords) {
   Meeting meeting(2);
-  spawn(make_nccl_ranks(2), [&](Communicator& comm) {
+  spawn_on_devices(make_nccl_ranks(2), [&](Communicator& comm) {
     const OnDevice out(64);
     const OnDevice in(64);
     wait(ring_step(comm, out, in, kSlot));
@@ -238,7 +238,7 @@ TEST_F(NcclFailure, ErrorsThatNcclReportsFailTheWorkWithItsWords) {
 
 TEST_F(NcclFailure, ADriverThatHangsInAbortKeepsNobody) {
   nccl_model::set_abort_time(std::chrono::milliseconds(2000));
-  spawn(make_nccl_ranks(2), [](Communicator& comm) {
+  spawn_on_devices(make_nccl_ranks(2), [](Communicator& comm) {
     const OnDevice out(64);
     const OnDevice in(64);
     if (comm.rank() == 0) comm.transport().abort("enough");
@@ -249,9 +249,13 @@ TEST_F(NcclFailure, ADriverThatHangsInAbortKeepsNobody) {
 
 TEST_F(NcclFailure, CommunicatorsDestroyedWithWorkInFlightAreAborted) {
   std::vector<Communicator> ranks = make_nccl_ranks(2);
-  const OnDevice in(64);
+  std::vector<OnDevice> in;
+  for (int rank = 0; rank < 2; ++rank) {
+    const device::Scope scope(nccl_device(rank));
+    in.emplace_back(64);
+  }
   const auto receive = [&](int rank) {  // what nobody sends
-    const Recv recv{in.bytes(), 1 - rank};
+    const Recv recv{in[static_cast<std::size_t>(rank)].bytes(), 1 - rank};
     return ranks[static_cast<std::size_t>(rank)].transport().exchange({}, {&recv, 1}, kSlot, StreamRef::host());
   };
   const Work work = receive(0);
@@ -313,7 +317,7 @@ class CallerOnly final : public Forwarding {
 };
 
 TEST_F(NcclFailure, HostChannelsOfOneThreadAreLeftToTheCaller) {
-  spawn(3, [](Communicator& inner) {
+  spawn_on_devices(3, [](Communicator& inner) {
     for (const NcclBetween between : {NcclBetween::nccl, NcclBetween::host}) {
       const Communicator host(std::make_shared<CallerOnly>(inner));
       Communicator comm = make_nccl(host, {.between_nodes = between, .verify = true});
@@ -329,7 +333,7 @@ TEST_F(NcclFailure, HostChannelsOfOneThreadAreLeftToTheCaller) {
 TEST_F(NcclFailure, StagedWorkAbortsToo) {
   Meeting meeting(2);
   std::vector<Communicator> ranks = make_nccl_ranks(2, {.between_nodes = NcclBetween::host}, 1);
-  spawn(ranks, [&](Communicator& comm) {
+  spawn_on_devices(ranks, [&](Communicator& comm) {
     const OnDevice out(64);
     const OnDevice in(64);
     wait(ring_step(comm, out, in, kSlot));

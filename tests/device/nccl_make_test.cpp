@@ -44,7 +44,7 @@ ncclUniqueId new_id() {
 
 TEST(NcclMake, FromTheProgramsCommunicatorBesideAnother) {
   const ncclUniqueId id = new_id();
-  spawn(3, [&](Communicator& host) {
+  spawn_on_devices(3, [&](Communicator& host) {
     const Given given(id, host.rank(), host.size());
     for (const NcclBetween between : {NcclBetween::nccl, NcclBetween::host}) {
       Communicator comm = make_nccl(host, {.comm = given.get(), .between_nodes = between});
@@ -58,7 +58,7 @@ TEST(NcclMake, FromTheProgramsCommunicatorBesideAnother) {
 TEST(NcclMake, FromTheProgramsCommunicatorAlone) {
   for (const int ranks : {1, 2, 4}) {
     const ncclUniqueId id = new_id();
-    spawn(ranks, [&](Communicator& host) {
+    spawn_on_devices(ranks, [&](Communicator& host) {
       const Given given(id, host.rank(), host.size());
       Communicator comm = make_nccl({.comm = given.get()});
       EXPECT_EQ(comm.rank(), host.rank());
@@ -73,7 +73,7 @@ TEST(NcclMake, FromTheProgramsCommunicatorAlone) {
 /// The program's communicator may be a blocking one: its split would wait for ever.
 TEST(NcclMake, ASplitThatARankDoesNotCallIsATimeout) {
   const ncclUniqueId id = new_id();
-  spawn(2, [&](Communicator& host) {
+  spawn_on_devices(2, [&](Communicator& host) {
     const Given given(id, host.rank(), host.size());
     if (host.rank() == 0) {
       const Outcome outcome = outcome_of([&] { (void)make_nccl({.comm = given.get()}); });
@@ -85,7 +85,7 @@ TEST(NcclMake, ASplitThatARankDoesNotCallIsATimeout) {
 }
 
 TEST(NcclMake, TakesTheHostChannelForItself) {
-  spawn(2, [](Communicator& host) {
+  spawn_on_devices(2, [](Communicator& host) {
     {
       const Communicator comm = make_nccl(host);
       const Outcome outcome = outcome_of([&] { (void)make_nccl(host); });
@@ -103,7 +103,7 @@ TEST(NcclMake, RefusesWhatDoesNotFit) {
   EXPECT_EQ(outcome_of([] { (void)make_nccl(NcclOptions{}); }).code, Errc::invalid_argument);
 
   const ncclUniqueId id = new_id();
-  spawn(2, [&](Communicator& host) {
+  spawn_on_devices(2, [&](Communicator& host) {
     const Given given(id, 1 - host.rank(), 2);
     const Outcome turned = outcome_of([&] { (void)make_nccl(host, {.comm = given.get()}); });
     EXPECT_EQ(turned.code, Errc::invalid_argument);
@@ -113,7 +113,7 @@ TEST(NcclMake, RefusesWhatDoesNotFit) {
 }
 
 TEST(NcclMake, RanksThatDifferHearOfIt) {
-  spawn(2, [](Communicator& host) {
+  spawn_on_devices(2, [](Communicator& host) {
     const Outcome options = outcome_of([&] { (void)make_nccl(host, {.verify = host.rank() == 1}); });
     EXPECT_EQ(options.code, Errc::rank_mismatch);
     EXPECT_THAT(options.message, HasSubstr("NcclOptions::verify"));
@@ -126,7 +126,7 @@ TEST(NcclMake, RanksThatDifferHearOfIt) {
 }
 
 TEST(NcclMake, ARankThatDoesNotComeIsATimeout) {
-  spawn(2, [](Communicator& host) {
+  spawn_on_devices(2, [](Communicator& host) {
     if (host.rank() == 1) return;
     EXPECT_EQ(outcome_of([&] { (void)make_nccl(host); }).code, Errc::timeout);
   });
@@ -138,7 +138,7 @@ TEST(NcclMake, ARankThatDoesNotComeIsATimeout) {
 
 TEST(NcclMake, ARankThatFailsHalfWayIsHeardOf) {
   nccl_model::report_error(1, ncclSystemError);
-  spawn(2, [](Communicator& host) {
+  spawn_on_devices(2, [](Communicator& host) {
     const Outcome outcome = outcome_of([&] { (void)make_nccl(host); });
     if (host.rank() == 1) {
       EXPECT_EQ(outcome.code, Errc::transport);

@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -24,6 +25,18 @@ struct NcclWorld {
     return tcp ? make_nccl_tcp_ranks(ranks, options) : make_nccl_ranks(ranks, options, ranks_per_node);
   }
 };
+
+/// spawn(), each thread on its rank's device.
+inline void spawn_on_devices(std::vector<Communicator> ranks, const std::function<void(Communicator&)>& body) {
+  spawn(std::move(ranks), [&](Communicator& comm) {
+    device::use(nccl_device(comm.rank()));
+    body(comm);
+  });
+}
+/// The same over make_local(ranks).
+inline void spawn_on_devices(int ranks, const std::function<void(Communicator&)>& body) {
+  spawn_on_devices(make_local(ranks), body);
+}
 
 inline std::vector<std::byte> read(const OnDevice& memory, const device::Stream& stream) {
   return memory.read(stream.ref());

@@ -1,6 +1,7 @@
 // What NCCL moves: exchanges and sums of device memory, on the model of NCCL or between several devices.
 #include <cstring>
 #include <numeric>
+#include <thread>
 
 #include "base/cuda.hpp"
 #include "base/device.hpp"
@@ -20,12 +21,7 @@ class Nccl : public testing::DeviceTest, public ::testing::WithParamInterface<Nc
     GTEST_SKIP() << "not tried: " << GetParam().ranks << " ranks need a CUDA device each, there are "
                  << most_nccl_ranks();
   }
-  void run(const std::function<void(Communicator&)>& body) {
-    spawn(GetParam().make(), [&](Communicator& comm) {
-      const device::Scope scope(nccl_device(comm.rank()));
-      body(comm);
-    });
-  }
+  void run(const std::function<void(Communicator&)>& body) { spawn_on_devices(GetParam().make(), body); }
 };
 
 std::vector<NcclWorld> nccl_worlds() {
@@ -254,6 +250,35 @@ std::vector<std::byte> sums(Communicator& comm, DType dtype, std::size_t count) 
     store(values.data(), dtype, i, sum);
   }
   return values;
+}
+
+/// A communicator stays on the device on which it was made, whichever its callers have.
+TEST_P(Nccl, CalledWhereAnotherDeviceIsCurrent) {
+  if (device::count() < 2) GTEST_SKIP() << "not tried: it needs 2 devices";
+  run([](Communicator& comm) {
+    if (comm.size() == 1) return;
+    const Neighbours ring(comm);
+    const device::Stream stream;
+    const std::vector<std::byte> bytes = pattern(comm.rank(), ring.next, 4099);
+    const OnDevice out(bytes.data(), bytes.size(), stream.ref());
+    const OnDevice in(bytes.size());
+    const OnDevice ones(6 * sizeof(std::uint16_t), 2);
+    const std::vector<std::uint16_t> one(5, 1);  // an odd number of u16, at an address for which NCCL has no type
+    device::copy(ones.data(), one.data(), 10, stream.ref());
+    const device::Scope scope((device::current() + 1) % device::count());
+    const Send send{out.bytes(), ring.next};
+    const Recv recv{in.bytes(), ring.previous};
+    const Work exchange = comm.transport().exchange({&send, 1}, {&recv, 1}, kSlot, stream.ref());
+    const Work sum = comm.transport().all_reduce_sum(ones.tensor(5, DType::u16), kSlot, stream.ref());
+    exchange.before(stream.ref());
+    std::thread([&] { wait(sum); }).join();
+    wait(exchange);
+    EXPECT_EQ(read(in, stream), pattern(ring.previous, comm.rank(), 4099));
+    std::vector<std::uint16_t> sums(5);
+    device::copy(sums.data(), ones.data(), 10, stream.ref());
+    device::wait(stream.ref());
+    EXPECT_EQ(sums, std::vector<std::uint16_t>(5, static_cast<std::uint16_t>(comm.size())));
+  });
 }
 
 constexpr DType kAllDTypes[] = {DType::f32, DType::f16, DType::bf16, DType::u8, DType::u16, DType::u32};

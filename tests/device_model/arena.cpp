@@ -21,39 +21,44 @@
 
 namespace device_model {
 namespace {
-constexpr std::size_t kBytes = std::size_t{2} << 30;  // of addresses; pages come when they are touched
+constexpr std::size_t kBytes = std::size_t{2} << 30;  // of addresses, a device; pages come when they are touched
 
-std::size_t room_for(std::size_t bytes) {
-  return (std::max<std::size_t>(bytes, 1) + Arena::kAlignment - 1) / Arena::kAlignment * Arena::kAlignment;
-}
+std::size_t round_up(std::size_t bytes, std::size_t unit) { return (bytes + unit - 1) / unit * unit; }
+std::size_t room_for(std::size_t bytes) { return round_up(std::max<std::size_t>(bytes, 1), Arena::kAlignment); }
 }  // namespace
 
-Arena::Arena() {
-  void* const data = mmap(nullptr, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+Arena::Arena(int devices) : regions_(static_cast<std::size_t>(devices)) {
+  void* const data =
+      mmap(nullptr, kBytes * regions_.size(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) {
     std::perror("device model: mmap");
     std::abort();
   }
   base_ = static_cast<std::byte*>(data);
-  ASAN_POISON_MEMORY_REGION(base_, kBytes);
 }
 
-void* Arena::allocate(std::size_t bytes) {
+std::byte* Arena::base(int device) const noexcept { return base_ + static_cast<std::size_t>(device) * kBytes; }
+
+void* Arena::allocate(std::size_t bytes, int device) {
+  Region& region = regions_[static_cast<std::size_t>(device)];
   const std::size_t room = room_for(bytes);
   std::byte* data = nullptr;
-  if (const auto found = free_.find(room); found != free_.end()) {
+  if (const auto found = region.free.find(room); found != region.free.end()) {
     data = found->second;
-    free_.erase(found);
+    region.free.erase(found);
   } else {
-    if (room + kAlignment > kBytes - used_) return nullptr;
-    data = base_ + used_;
-    used_ += room + kAlignment;
+    if (room + kAlignment > kBytes - region.used) return nullptr;
+    data = base(device) + region.used;
+    region.used += room + kAlignment;
+    ASAN_POISON_MEMORY_REGION(data, room + kAlignment);
+    protect(device, (in_reach_ >> device & 1) != 0);
   }
   live_[data] = bytes;
   ASAN_UNPOISON_MEMORY_REGION(data, bytes);
-  open();
+  const unsigned before = in_reach_;
+  reach(before | 1u << device);
   std::memset(data, 0xcd, bytes);  // what nobody wrote is no zeros
-  close();
+  reach(before);
   return data;
 }
 
@@ -61,15 +66,15 @@ bool Arena::release(void* data) {
   const auto found = live_.find(static_cast<std::byte*>(data));
   if (found == live_.end()) return false;
   ASAN_POISON_MEMORY_REGION(data, found->second);
-  free_.emplace(room_for(found->second), found->first);
+  regions_[static_cast<std::size_t>(device_of(data))].free.emplace(room_for(found->second), found->first);
   live_.erase(found);
   return true;
 }
 
-bool Arena::contains(const void* data) const noexcept {
+int Arena::device_of(const void* data) const noexcept {
   const auto at = reinterpret_cast<std::uintptr_t>(data);
   const auto base = reinterpret_cast<std::uintptr_t>(base_);
-  return at >= base && at < base + kBytes;
+  return at >= base && at < base + kBytes * regions_.size() ? static_cast<int>((at - base) / kBytes) : -1;
 }
 
 bool Arena::holds(const void* data, std::size_t bytes) const {
@@ -80,12 +85,20 @@ bool Arena::holds(const void* data, std::size_t bytes) const {
   return static_cast<std::size_t>(first - after->first) + bytes <= after->second;
 }
 
-void Arena::open() {
-  if (opened_++ == 0) (void)mprotect(base_, kBytes, PROT_READ | PROT_WRITE);
+/// What no allocation has had so far stays out of reach.
+void Arena::protect(int device, bool is_open) const {
+  constexpr std::size_t kPage = 4096;
+  const std::size_t used = round_up(regions_[static_cast<std::size_t>(device)].used, kPage);
+  if (used > 0) (void)mprotect(base(device), used, is_open ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
 
-void Arena::close() {
-  if (--opened_ == 0) (void)mprotect(base_, kBytes, PROT_NONE);
+void Arena::reach(unsigned devices) {
+  const unsigned before = in_reach_;
+  in_reach_ = devices;
+  for (int device = 0; device < static_cast<int>(regions_.size()); ++device) {
+    const bool is_open = (devices >> device & 1) != 0;
+    if (is_open != ((before >> device & 1) != 0)) protect(device, is_open);
+  }
 }
 
 }  // namespace device_model

@@ -28,7 +28,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
       threads.x * threads.y * threads.z > 1024 || blocks.y > 65535 || blocks.z > 65535)
     return cudaErrorInvalidValue;
   const device_model::Grid grid{{blocks.x, blocks.y, blocks.z}, {threads.x, threads.y, threads.z}};
-  return device_model::enqueue(
+  return device_model::launch(
       config->stream, [grid, kernel, values = std::tuple<Parameters...>(std::forward<Arguments>(arguments)...)] {
         device_model::run_grid(grid, [&] { std::apply(kernel, values); });
       });

@@ -16,9 +16,16 @@ struct Counters {
 };
 [[nodiscard]] Counters counters();
 
+/// How many devices there are: GRADWIRE_DEVICE_MODEL_DEVICES, or 2. None reaches another's memory but by copies.
+[[nodiscard]] int device_count();
+/// The calling thread's.
+[[nodiscard]] int current_device();
+
 /// Appends what the device does next on a stream. Whatever a stream holds is done when the host waits for it, or, one
 /// piece a time, when it asks whether it is done: never by itself, so that what is not waited for is seen not to be.
 cudaError_t enqueue(cudaStream_t stream, std::function<void()> action);
+/// The same, of a kernel, which wants a stream of the calling thread's device.
+cudaError_t launch(cudaStream_t stream, std::function<void()> action);
 
 /// An action that may have to wait for other threads: done when it returns true. It is tried again whenever the host
 /// asks for, or waits for, what comes after it.

@@ -41,6 +41,8 @@ struct Reduction {
 struct Clique {
   int ranks = 0;
   std::set<int> come;
+  std::set<int> devices;         ///< of those that have come
+  bool shares_a_device = false;  ///< some do, which NCCL refuses
   std::set<int> finalized;
   std::set<std::pair<int, int>> wants;  ///< (rank, peer) that rank has asked to be connected to
   std::set<int> wants_collectives;
@@ -62,6 +64,7 @@ struct Kernel;
 struct Comm {
   std::shared_ptr<Clique> clique;
   int rank = 0;
+  int device = 0;
   bool is_blocking = true;
   bool is_aborted = false;
   bool is_finalizing = false;

@@ -4,16 +4,21 @@
 
 #include "base/half.hpp"
 #include "device_model/nccl_comm.hpp"
+#include "device_model/stream.hpp"
 
 namespace nccl_model {
 namespace {
 
+using device_model::devices;
 using gradwire::DType;
+
+constexpr unsigned kAllDevices = ~0u;  // NCCL has opened peers' memory
 
 void match(Clique& clique, int from, int to) {
   auto& sends = clique.sends[{from, to}];
   auto& recvs = clique.recvs[{from, to}];
   while (!sends.empty() && !recvs.empty() && sends.front()->bytes == recvs.front()->bytes) {
+    devices().arena.reach(devices().arena.bit_of(sends.front()->from) | devices().arena.bit_of(recvs.front()->to));
     std::memcpy(recvs.front()->to, sends.front()->from, sends.front()->bytes);
     sends.front()->is_done = recvs.front()->is_done = true;
     sends.pop_front();
@@ -52,6 +57,7 @@ void reduce(Reduction& reduction) {
   const Term& first = reduction.terms[0];
   const auto differs = [&](const Term& term) { return term.count != first.count || term.type != first.type; };
   if (std::any_of(reduction.terms.begin(), reduction.terms.end(), differs)) return;  // stuck
+  devices().arena.reach(kAllDevices);
   std::vector<std::byte> sums(first.count * bytes_of(first.type));
   switch (first.type) {
     case ncclUint8: sum_integers<std::uint8_t>(reduction.terms, sums); break;

@@ -10,8 +10,7 @@
 namespace nccl_model {
 namespace {
 
-using device_model::device;
-using device_model::is_open_to_peers;
+using device_model::devices;
 using Lock = std::lock_guard<std::recursive_mutex>;
 
 struct Globals {
@@ -72,11 +71,14 @@ bool is_in_progress(const std::shared_ptr<Comm>& comm) {
   return comm->is_finalizing && comm->clique->finalized.size() < static_cast<std::size_t>(comm->clique->ranks);
 }
 
+bool is_refused(const Comm& comm) { return comm.clique && comm.clique->shares_a_device; }
+
 ncclResult_t finish(const std::shared_ptr<Comm>& comm, bool is_blocking) {
   while (true) {
     {
-      const Lock lock(device().mutex);
+      const Lock lock(devices().mutex);
       if (comm->is_aborted) return ncclInvalidUsage;  // in the middle of a blocking call
+      if (is_refused(*comm)) return refuse(*comm, ncclInvalidUsage, "Duplicate GPU detected");
       if (!is_in_progress(comm)) return ncclSuccess;
     }
     if (!is_blocking) return ncclInProgress;
@@ -86,7 +88,7 @@ ncclResult_t finish(const std::shared_ptr<Comm>& comm, bool is_blocking) {
 
 ncclResult_t launch(const std::shared_ptr<Kernel>& kernel) {
   Comm& comm = *kernel->comm;
-  const Lock lock(device().mutex);
+  const Lock lock(devices().mutex);
   if (is_in_progress(kernel->comm)) {
     return refuse(comm, ncclInvalidUsage, "a call while the communicator is in progress");
   }
@@ -95,15 +97,24 @@ ncclResult_t launch(const std::shared_ptr<Kernel>& kernel) {
   return ncclSuccess;
 }
 
+/// Device memory of the communicator's own device, and a stream of it.
+bool is_usable(const Comm& comm, const void* data, cudaStream_t stream) {
+  const CUstream_st* const found = device_model::resolve(stream);
+  return device_model::is_open_to_peers(data) && devices().arena.device_of(data) == comm.device && found != nullptr &&
+         found->queue->device == comm.device;
+}
+constexpr const char* kUnusable =
+    "not device memory that peers may reach, or not a stream, of the communicator's device";
+
 ncclResult_t add_message(const Message& message, ncclComm_t handle, cudaStream_t stream) {
   Comm& comm = *handle->state;
   const void* const data = message.is_send ? static_cast<const void*>(message.from) : message.to;
-  const Lock lock(device().mutex);
+  const Lock lock(devices().mutex);
   if (comm.clique == nullptr) return refuse(comm, ncclInvalidUsage, "a call while the communicator is in progress");
-  if (message.peer < 0 || message.peer >= comm.clique->ranks || message.peer == comm.rank || !is_open_to_peers(data)) {
-    return t_group.error =
-               refuse(comm, ncclInvalidArgument, "not a peer's rank, or not device memory that peers may reach");
+  if (message.peer < 0 || message.peer >= comm.clique->ranks || message.peer == comm.rank) {
+    return t_group.error = refuse(comm, ncclInvalidArgument, "not a peer's rank");
   }
+  if (!is_usable(comm, data, stream)) return t_group.error = refuse(comm, ncclInvalidArgument, kUnusable);
   auto& kernels = t_group.kernels;
   const auto same = [&](const auto& kernel) { return kernel->comm == handle->state && !kernel->is_reduction; };
   auto found = std::find_if(kernels.begin(), kernels.end(), same);
@@ -136,19 +147,19 @@ void complete(Clique::Split& split) {
 }  // namespace
 
 void report_error(int rank, ncclResult_t error) {
-  const Lock lock(device().mutex);
+  const Lock lock(devices().mutex);
   globals().errors[rank] = error;
 }
 void set_abort_time(std::chrono::milliseconds time) {
-  const Lock lock(device().mutex);
+  const Lock lock(devices().mutex);
   globals().abort_time = time;
 }
 int communicators() {
-  const Lock lock(device().mutex);
+  const Lock lock(devices().mutex);
   return globals().communicators;
 }
 int aborts() {
-  const Lock lock(device().mutex);
+  const Lock lock(devices().mutex);
   return globals().aborts;
 }
 
@@ -162,7 +173,7 @@ ncclResult_t ncclGetVersion(int* version) {
 }
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
-  const Lock lock(device().mutex);
+  const Lock lock(devices().mutex);
   *id = {};
   const std::string text = "model " + std::to_string(globals().next_id++);
   std::memcpy(id->internal, text.c_str(), text.size());
@@ -177,13 +188,15 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id
   if (ranks < 1 || rank < 0 || rank >= ranks) return ncclInvalidArgument;
   const auto state = std::make_shared<Comm>();
   {
-    const Lock lock(device().mutex);
+    const Lock lock(devices().mutex);
     auto& clique = globals().cliques[std::string(id.internal, sizeof id.internal)];
     if (!clique) clique = std::make_shared<Clique>();
     if (clique->ranks == 0) clique->ranks = ranks;
     if (clique->ranks != ranks || !clique->come.insert(rank).second) return ncclInvalidUsage;
+    clique->shares_a_device |= !clique->devices.insert(device_model::current_device()).second;
     state->clique = clique;
     state->rank = rank;
+    state->device = device_model::current_device();
     state->is_blocking = config == nullptr || config->blocking != 0;
     *comm = new ncclComm{state};
     ++globals().communicators;
@@ -195,7 +208,7 @@ ncclResult_t ncclCommSplit(ncclComm_t parent, int color, int key, ncclComm_t* ma
   const auto child = std::make_shared<Comm>();
   const std::shared_ptr<Comm> state = parent->state;
   {
-    const Lock lock(device().mutex);
+    const Lock lock(devices().mutex);
     if (is_in_progress(state)) return refuse(*state, ncclInvalidUsage, "a split while the communicator is in progress");
     Clique& clique = *state->clique;
     clique.split_calls.resize(static_cast<std::size_t>(clique.ranks));
@@ -205,6 +218,7 @@ ncclResult_t ncclCommSplit(ncclComm_t parent, int color, int key, ncclComm_t* ma
     split.colors[state->rank] = {color, key};
     if (split.colors.size() == static_cast<std::size_t>(clique.ranks)) complete(split);
     child->is_blocking = config == nullptr || config->blocking != 0;
+    child->device = state->device;
     child->split_clique = state->clique;
     child->split_index = state->split_index = index;
     child->split_rank = state->rank;
@@ -219,7 +233,7 @@ ncclResult_t ncclCommSplit(ncclComm_t parent, int color, int key, ncclComm_t* ma
 
 ncclResult_t ncclCommFinalize(ncclComm_t comm) {
   {
-    const Lock lock(device().mutex);
+    const Lock lock(devices().mutex);
     if (is_in_progress(comm->state)) return refuse(*comm->state, ncclInvalidUsage, "finalized while in progress");
     comm->state->is_finalizing = true;
     comm->state->clique->finalized.insert(comm->state->rank);
@@ -228,7 +242,7 @@ ncclResult_t ncclCommFinalize(ncclComm_t comm) {
 }
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
-  const Lock lock(device().mutex);
+  const Lock lock(devices().mutex);
   --globals().communicators;
   comm->state->is_aborted = true;  // what still runs would be the caller's mistake
   comm->state->launching = nullptr;
@@ -240,7 +254,7 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
   std::chrono::milliseconds time{0};
   {
-    const Lock lock(device().mutex);
+    const Lock lock(devices().mutex);
     ++globals().aborts;
     time = globals().abort_time;
   }
@@ -249,8 +263,10 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
 }
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
-  const Lock lock(device().mutex);
-  *error = is_in_progress(comm->state) ? ncclInProgress : ncclSuccess;
+  const Lock lock(devices().mutex);
+  *error = is_refused(*comm->state)      ? refuse(*comm->state, ncclInvalidUsage, "Duplicate GPU detected")
+           : is_in_progress(comm->state) ? ncclInProgress
+                                         : ncclSuccess;
   const auto found = globals().errors.find(comm->state->rank);
   if (found != globals().errors.end() && found->second != ncclSuccess) {
     *error = found->second;
@@ -260,13 +276,13 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
 }
 
 ncclResult_t ncclCommCount(ncclComm_t comm, int* count) {
-  const Lock lock(device().mutex);
+  const Lock lock(devices().mutex);
   *count = comm->state->clique->ranks;
   return ncclSuccess;
 }
 
 ncclResult_t ncclCommUserRank(ncclComm_t comm, int* rank) {
-  const Lock lock(device().mutex);
+  const Lock lock(devices().mutex);
   *rank = comm->state->rank;
   return ncclSuccess;
 }
@@ -323,8 +339,9 @@ ncclResult_t ncclRecv(void* data, std::size_t count, ncclDataType_t type, int pe
 ncclResult_t ncclAllReduce(const void* from, void* to, std::size_t count, ncclDataType_t type, ncclRedOp_t,
                            ncclComm_t comm, cudaStream_t stream) {
   return in_group([&] {
-    if (!is_open_to_peers(from) || !is_open_to_peers(to)) {
-      return t_group.error = refuse(*comm->state, ncclInvalidArgument, "not device memory that peers may reach");
+    const Lock lock(devices().mutex);
+    if (!is_usable(*comm->state, from, stream) || !is_usable(*comm->state, to, stream)) {
+      return t_group.error = refuse(*comm->state, ncclInvalidArgument, kUnusable);
     }
     const auto kernel = std::make_shared<Kernel>();
     kernel->comm = comm->state;

@@ -53,17 +53,12 @@ std::vector<Communicator> make_nccl_tcp_ranks(int ranks, const NcclOptions& opti
 
 int nccl_device(int rank) {
   int devices = 0;
-  return cudaGetDeviceCount(&devices) == cudaSuccess && devices > 1 ? rank : 0;
+  return cudaGetDeviceCount(&devices) == cudaSuccess && rank < devices ? rank : 0;
 }
 
 int most_nccl_ranks() {
   int devices = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess) return 0;
-#ifdef GRADWIRE_DEVICE_MODEL
-  return devices > 0 ? 8 : 0;
-#else
-  return devices;
-#endif
+  return cudaGetDeviceCount(&devices) == cudaSuccess ? devices : 0;
 }
 
 }  // namespace gradwire::test
