@@ -29,15 +29,10 @@ class Measurement {
       : x_(x), view_(matrix_view(shape)), key_(key) {}
 
   void add(const std::string& spec) {
-    Compressor compressor = make_compressor(spec);
-    const LowRank* low_rank = compressor.low_rank();
-    if (low_rank != nullptr && !low_rank->pays(view_)) {
-      compressor = make_compressor(low_rank->fallback);
-      low_rank = nullptr;
-    }
+    const Compressor compressor = compressor_for(spec, view_);
     const std::size_t place = candidates_.size();
     candidates_.push_back({spec, 0, 0});
-    if (low_rank != nullptr) {
+    if (compressor.low_rank() != nullptr) {
       low_ranks_.emplace_back(place, compressor);
     } else if (compressor.sparsifier() != nullptr && compressor.sparsifier()->takes_largest()) {
       most_entries_ = std::max(most_entries_, compressor.sparsifier()->max_entries(x_.count));
@@ -104,15 +99,9 @@ class Measurement {
     const double all = norm_squared();
     for (const auto& [place, compressor] : low_ranks_) {
       const LowRank& scheme = *compressor.low_rank();
-      const Compressor factors = make_compressor(scheme.factors);
-      const std::size_t rank = scheme.rank_for(view_);
-      const bool one_factor = scheme.kind == LowRank::Kind::projection;
-      const std::size_t left = factors.max_frame_size(view_.rows * rank, DType::f32);
-      const std::size_t right = factors.max_frame_size(view_.cols * rank, DType::f32);
-      const double kept = std::accumulate(squares.begin(), squares.begin() + static_cast<std::ptrdiff_t>(rank), 0.0);
-      set(candidates_[place],
-          one_factor || scheme.rounds == 1 ? (one_factor ? std::min(left, right) : (left + right) / 2) : left + right,
-          all - kept);
+      const auto rank = static_cast<std::ptrdiff_t>(scheme.rank_for(view_));
+      const double kept = std::accumulate(squares.begin(), squares.begin() + rank, 0.0);
+      set(candidates_[place], low_rank_bytes(scheme, view_), all - kept);
     }
   }
 
@@ -174,6 +163,21 @@ std::uint64_t elements_of(std::span<const std::size_t> shape) noexcept {
   for (const std::size_t extent : shape)
     if (__builtin_mul_overflow(count, std::uint64_t{extent}, &count)) return 0;
   return count;
+}
+
+Compressor compressor_for(const std::string& spec, MatrixView view) {
+  Compressor compressor = make_compressor(spec);
+  const LowRank* const low_rank = compressor.low_rank();
+  return low_rank != nullptr && !low_rank->pays(view) ? make_compressor(low_rank->fallback) : compressor;
+}
+
+std::size_t low_rank_bytes(const LowRank& scheme, MatrixView view) {
+  const Compressor factors = make_compressor(scheme.factors);
+  const std::size_t rank = scheme.rank_for(view);
+  const std::size_t left = factors.max_frame_size(view.rows * rank, DType::f32);
+  const std::size_t right = factors.max_frame_size(view.cols * rank, DType::f32);
+  if (scheme.kind == LowRank::Kind::projection) return std::min(left, right);
+  return scheme.rounds == 1 ? (left + right) / 2 : left + right;
 }
 
 std::size_t most_rank(std::span<const std::string> specs, MatrixView view) {

@@ -5,6 +5,7 @@
 #include "compress/device/factor.hpp"
 #include "compress/device/integer_codes.hpp"
 #include "compress/device/sparse.hpp"
+#include "compress/device/statistics.hpp"
 
 namespace gradwire::device {
 namespace {
@@ -63,5 +64,8 @@ void thc_residual(const ThcBlocks&, ConstTensor, const float*, ConstTensor, floa
 void thc_decode(const ThcBlocks&, ConstTensor, std::int32_t, const float*, Tensor, StreamRef) { refuse(); }
 void draw_values(const DrawnValues&, ConstTensor, float*, float*, StreamRef) { refuse(); }
 void put_values(const DrawnValues&, const float*, Tensor, StreamRef) { refuse(); }
+void find_norms(ConstTensor, float, Norms*, StreamRef) { refuse(); }
+void find_quantize_losses(const QuantizeLosses&, StreamRef) { refuse(); }
+void find_selection_losses(const SelectionLosses&, StreamRef) { refuse(); }
 
 }  // namespace gradwire::device
