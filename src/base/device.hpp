@@ -100,11 +100,33 @@ class Event {
   void* event_ = nullptr;
 };
 
-/// A stream of its own, which waits for no other; of the device's highest priority, since what it carries is waited
-/// for by all ranks.
+/// Pinned memory that a device writes results to.
+class Results {
+ public:
+  explicit Results(std::size_t bytes) : memory_(bytes) {}
+  Results(const Results&) = delete;
+  Results& operator=(const Results&) = delete;
+  /// Does not wait: memory that is still written to is given up.
+  ~Results();
+
+  [[nodiscard]] std::byte* data() const noexcept { return memory_.data(); }
+  /// After what writes to it has been put on the stream.
+  void record(StreamRef stream) { written_.record(stream); }
+  /// Whether all that was recorded is there.
+  [[nodiscard]] bool done() const { return written_.done(); }
+
+ private:
+  Pinned memory_;
+  Event written_;
+};
+
+/// `most`: of what all ranks wait for. `least`: of what may wait for anything else.
+enum class Priority { most, least };
+
+/// A stream of its own, which waits for no other.
 class Stream {
  public:
-  Stream();
+  explicit Stream(Priority priority = Priority::most);
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
   ~Stream();

@@ -37,7 +37,9 @@ void Event::record(StreamRef) { refuse(); }
 bool Event::done() const { return event_ == nullptr; }
 void Event::before(StreamRef) const { refuse(); }
 
-Stream::Stream() { refuse(); }
+Results::~Results() = default;
+
+Stream::Stream(Priority) { refuse(); }
 Stream::~Stream() = default;
 
 Range::Range(const char* name) noexcept : is_named_(name != nullptr) {}

@@ -147,13 +147,22 @@ void Event::before(StreamRef stream) const {
   check(cudaStreamWaitEvent(cuda::native(stream), static_cast<cudaEvent_t>(event_), 0), "cudaStreamWaitEvent");
 }
 
-Stream::Stream() {
+Results::~Results() {
+  try {
+    if (written_.done()) return;
+  } catch (const Error&) {  // of a device that fails: nobody knows what it still does
+  }
+  memory_.abandon();
+}
+
+Stream::Stream(Priority priority) {
   if (const std::string why = problem(); !why.empty()) fail(Errc::unsupported, "no stream of a device: {}", why);
   int least = 0;
   int greatest = 0;
   cudaStream_t stream = nullptr;
   check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "cudaDeviceGetStreamPriorityRange");
-  check(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, greatest), "cudaStreamCreateWithPriority");
+  check(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, priority == Priority::most ? greatest : least),
+        "cudaStreamCreateWithPriority");
   stream_ = stream;
 }
 Stream::~Stream() { (void)cudaStreamDestroy(static_cast<cudaStream_t>(stream_)); }

@@ -13,7 +13,6 @@ namespace gradwire {
 StepEngine::StepEngine(const Communicator& comm, std::span<const ParamInfo> params, const HookOptions& options)
     : comm_(comm), options_(options), scale_(options.average ? 1.0F / static_cast<float>(comm.size()) : 1.0F) {
   if (options.space == Space::device) {
-    if (measures(options.planning)) fail(Errc::unsupported, "planning and traces measure host memory only");
     stream_ = std::make_unique<device::Stream>();
     updated_ = std::make_unique<device::Event>();
   }
@@ -79,7 +78,6 @@ void StepEngine::find_layers() {
   }
   std::vector<PlannedLayer> layers = planned_layers(comm_, infos, plans, options_);
   for (std::size_t l = 0; l < layers.size(); ++l) params_[layers[l].param].layer = l;
-  owed_.resize(layers.size());
   agenda_.emplace(comm_, std::move(layers), options_, settled);
   if (options_.planning.policy.empty()) return;
   // Each candidate has to be one that the algorithms can carry, or a plan could not be adopted in the middle of
@@ -169,9 +167,9 @@ void StepEngine::prepare_input(const Bucket& bucket, std::size_t place, ItemBuff
     buffers.tensor = {arena(bucket).data + bucket.staging_first[place], param.travels.plan.count, DType::f32,
                       options_.space};
   }
-  if (param.layer != kNoLayer) agenda_->see_gradient(param.layer, param.gradient, scale_);
+  if (param.layer != kNoLayer) agenda_->see_gradient(param.layer, param.gradient, scale_, stream());
   param.rule->compensate(param.gradient, scale_, buffers.tensor, stream());
-  if (param.layer != kNoLayer) agenda_->see_sent(param.layer, buffers.tensor, param.ready_us);
+  if (param.layer != kNoLayer) agenda_->see_sent(param.layer, buffers.tensor, param.ready_us, stream());
   buffers.residual = param.rule->residual(scratch(bucket, place));
 }
 
@@ -291,7 +289,7 @@ void StepEngine::finish_bucket(Bucket& bucket) {
     totals_.dense_bytes += 2 * (n - 1) * param.travels.plan.count * size_of(param.travels.info.dtype) / n;
     if (param.plain || agreed_failure_ || bucket.falling_back) continue;
     const ItemBuffers& buffers = bucket.buffers[place];
-    if (param.layer != kNoLayer) agenda_->see_delivered(param.layer, buffers.tensor, buffers.residual);
+    if (param.layer != kNoLayer) agenda_->see_delivered(param.layer, buffers.tensor, buffers.residual, stream());
     param.rule->absorb(buffers.tensor, scratch(bucket, place), stream());
     if (param.travels.staged) ops::convert(buffers.tensor, param.gradient, stream());
   }
@@ -373,9 +371,10 @@ void StepEngine::end_step() {
 void StepEngine::replan(bool dropped, const WindowSums::Steps& took) {
   if (agenda_->watches()) {
     for (const Param& param : params_)
-      if (param.layer != kNoLayer) owed_[param.layer] = owed(param);
+      if (param.layer != kNoLayer) see_owed(param);
+    settle();
   }
-  const std::optional<PlanAgenda::Specs> specs = agenda_->end_step(owed_, dropped, took);
+  const std::optional<PlanAgenda::Specs> specs = agenda_->end_step(dropped, took);
   if (!specs) return;
   try {
     run(make_sets(*specs));

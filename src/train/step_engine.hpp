@@ -143,7 +143,7 @@ class StepEngine {
   [[nodiscard]] const BucketSet& set() const noexcept { return (*sets_)[set_]; }
   [[nodiscard]] const BucketSet& last_set() const noexcept { return (replaced_ ? *replaced_ : *sets_)[last_set_]; }
   void replan(bool dropped, const WindowSums::Steps& took);
-  [[nodiscard]] double owed(const Param& param);
+  void see_owed(const Param& param);
   void prepare_input(const Bucket& bucket, std::size_t place, ItemBuffers& buffers);
   void fall_back(Bucket& bucket);
   void finish_bucket(Bucket& bucket);
@@ -179,8 +179,7 @@ class StepEngine {
   std::exception_ptr agreed_failure_;
   std::pair<bool, std::size_t> agreed_failure_order_;  // whether it is Errc::non_finite, and its bucket
   StepReport totals_;
-  Buffer state_scratch_;      // f32, for values that are not stored as that
-  std::vector<double> owed_;  // PlanAgenda::end_step
+  Buffer state_scratch_;  // f32, for values that are not stored as that
   Clock::time_point step_began_;
   Clock::time_point busy_since_;
   double busy_us_ = 0;  // of the step: buckets were in flight

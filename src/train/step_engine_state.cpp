@@ -55,16 +55,14 @@ std::size_t StepEngine::index_of(std::string_view name) const noexcept {
   return static_cast<std::size_t>(found - params_.begin());
 }
 
-/// Norm of what the rule owes; 0 where it keeps no residual.
-double StepEngine::owed(const Param& param) {
-  double squares = 0;
+/// What the rule owes, if it keeps a residual.
+void StepEngine::see_owed(const Param& param) {
   for (const StateVector* const residual : param.residuals) {
     const bool is_f32 = residual->is_f32();
     const Tensor values = is_f32 ? residual->current_tensor() : state_scratch().slice(0, residual->count());
-    if (!is_f32) residual->read(values, Write::assign);
-    squares += ops::sum_squares(static_cast<const float*>(values.data), values.count);
+    if (!is_f32) residual->read(values, Write::assign, stream());
+    agenda_->see_owed(param.layer, values, stream());
   }
-  return std::sqrt(squares);
 }
 
 void StepEngine::set_frozen(std::size_t param, bool frozen) {

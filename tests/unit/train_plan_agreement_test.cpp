@@ -93,12 +93,13 @@ struct Watch {
       const std::vector<float> compensated = fill(layer == 0 ? sent : 1);
       const std::vector<float> sum = fill((layer == 0 ? sent : 1) * static_cast<float>(ranks));
       const std::vector<float> left = fill(layer == 0 ? lost : 0);
-      guards.see_gradient(layer, tensor(given), 1);
-      guards.see_sent(layer, tensor(compensated));
-      guards.see_delivered(layer, tensor(sum), tensor(left));
+      guards.see_gradient(layer, tensor(given), 1, StreamRef::host());
+      guards.see_sent(layer, tensor(compensated), StreamRef::host());
+      guards.see_delivered(layer, tensor(sum), tensor(left), StreamRef::host());
     }
-    const std::vector<double> debts{owed, 0};
-    guards.end_step(debts, false);
+    const std::vector<float> debt = fill(static_cast<float>(owed / 2));
+    guards.see_owed(0, tensor(debt), StreamRef::host());
+    guards.end_step(false);
     return sums(ranks);
   }
 
@@ -146,10 +147,12 @@ TEST(Guards, GradientsAreScaledFirst) {
   Watch watch(bounds(0, 10));
   const std::vector<float> ones(4, 1);
   watch.guards.begin_step(true);
-  watch.guards.see_gradient(0, {ones.data(), ones.size()}, 0.5F);
-  watch.guards.see_sent(0, {ones.data(), ones.size()});
-  watch.guards.see_delivered(0, {ones.data(), ones.size()}, {ones.data(), ones.size()});
-  watch.guards.end_step(std::vector<double>{11, 0}, false);
+  watch.guards.see_gradient(0, {ones.data(), ones.size()}, 0.5F, StreamRef::host());
+  watch.guards.see_sent(0, {ones.data(), ones.size()}, StreamRef::host());
+  watch.guards.see_delivered(0, {ones.data(), ones.size()}, {ones.data(), ones.size()}, StreamRef::host());
+  const std::vector<float> debt(4, 5.5F);
+  watch.guards.see_owed(0, {debt.data(), debt.size()}, StreamRef::host());
+  watch.guards.end_step(false);
   EXPECT_THAT(watch.sums(1), SizeIs(1));
 }
 
@@ -168,9 +171,10 @@ TEST(Guards, PassOverWhatIsNotKnown) {
   // A rule that has no use for what is lost.
   const std::vector<float> ones(4, 1);
   watch.guards.begin_step(true);
-  watch.guards.see_sent(0, {ones.data(), ones.size()});
-  watch.guards.see_delivered(0, {ones.data(), ones.size()}, {static_cast<const float*>(nullptr), 4});
-  watch.guards.end_step(std::vector<double>{1e9, 1e9}, false);
+  watch.guards.see_sent(0, {ones.data(), ones.size()}, StreamRef::host());
+  watch.guards.see_delivered(0, {ones.data(), ones.size()}, {static_cast<const float*>(nullptr), 4}, StreamRef::host());
+  watch.guards.see_owed(0, {ones.data(), ones.size()}, StreamRef::host());
+  watch.guards.end_step(false);
   EXPECT_THAT(watch.sums(1), IsEmpty());
 }
 
@@ -179,12 +183,12 @@ TEST(Guards, OnlyWatchedStepsThatWereNotDroppedCount) {
   EXPECT_THAT(watch.see(1, 1, 9, 0, 1), SizeIs(1));
   EXPECT_TRUE(watch.guards.has_seen());
   watch.guards.begin_step(false);
-  watch.guards.end_step({}, false);
+  watch.guards.end_step(false);
   EXPECT_FALSE(watch.guards.has_seen());
   EXPECT_THAT(watch.sums(1), IsEmpty());
 
   watch.guards.begin_step(true);
-  watch.guards.end_step({}, true);
+  watch.guards.end_step(true);
   EXPECT_FALSE(watch.guards.has_seen());
 
   EXPECT_THAT(watch.see(1, 1, 9, 0, 1), SizeIs(1));

@@ -249,10 +249,11 @@ TEST(SaferSpec, HalvesTheErrorAsCheaplyAsItCan) {
 }
 
 /// Of `ranks` on one node, or on nodes of `each`.
-double travel(const std::string& spec, std::string_view algorithm, int ranks, int each = 1 << 20) {
+double travel(const std::string& spec, std::string_view algorithm, int ranks, int each = 1 << 20,
+              Space space = Space::host) {
   std::vector<int> nodes;
   for (int rank = 0; rank < ranks; ++rank) nodes.push_back(rank / each);
-  return travel_of(make_compressor(spec), algorithm, nodes);
+  return travel_of(make_compressor(spec), algorithm, nodes, space);
 }
 
 TEST(TravelOf, FramesThatAreGatheredGoFurther) {
@@ -266,6 +267,17 @@ TEST(TravelOf, FramesThatAreGatheredGoFurther) {
   EXPECT_EQ(travel("none", "gather_sum", 16), 1) << "but dense";
   EXPECT_EQ(travel("randomk(0.1)", "auto", 4), 1) << "its codes are summed";
   EXPECT_EQ(travel("powersgd(4)", "auto", 16), 1);
+}
+
+TEST(TravelOf, OnDevicesSparseFramesAreGathered) {
+  const auto on_device = [](const std::string& spec, std::string_view algorithm, int ranks, int each = 1 << 20) {
+    return travel(spec, algorithm, ranks, each, Space::device);
+  };
+  EXPECT_EQ(on_device("topk(0.01)", "auto", 16), 8);
+  EXPECT_EQ(on_device("randomk(0.1)", "auto", 16), 8);
+  EXPECT_EQ(on_device("thc", "auto", 16), 1);
+  EXPECT_EQ(on_device("q4", "auto", 16), 1);
+  EXPECT_EQ(on_device("topk(0.01)", "auto", 16, 4), 2);
 }
 
 TEST(TravelOf, ByNodesCountsWhatCrosses) {

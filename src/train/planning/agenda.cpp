@@ -39,7 +39,7 @@ PlanAgenda::PlanAgenda(const Communicator& comm, std::vector<PlannedLayer> layer
       exchange_(comm, measures(options_) ? sums_.floats() : 0, "the statistics of layers", Slot{kMaxSlot}, options),
       control_(comm, measures(options_) ? kVoteFloats + Guards::floats(layers_.size()) : 0, "the layers' plans",
                Slot{kMaxSlot - 1}, options),
-      guards_(layers_.size(), options_),
+      guards_(layers_.size(), options_, measures(options_) ? options.space : Space::host),
       frozen_(layers_.size()),
       forbidden_(layers_.size()),
       previous_norms_(layers_.size()) {
@@ -62,7 +62,7 @@ PlanAgenda::PlanAgenda(const Communicator& comm, std::vector<PlannedLayer> layer
     log::line(log::Level::warn, rank_, "the trace stays empty: every parameter is small or dense");
     return;
   }
-  planner_.emplace(layers_, options_.share, options.seed, rank_, open_trace(options, comm));
+  planner_.emplace(layers_, options, rank_, open_trace(options, comm));
 }
 
 void PlanAgenda::begin_step(std::uint64_t step) {
@@ -70,17 +70,17 @@ void PlanAgenda::begin_step(std::uint64_t step) {
   if (on()) guards_.begin_step(policy_ && windows_->watches(step));
 }
 
-void PlanAgenda::see_gradient(std::size_t layer, ConstTensor gradient, float scale) {
-  guards_.see_gradient(layer, gradient, scale);
+void PlanAgenda::see_gradient(std::size_t layer, ConstTensor gradient, float scale, StreamRef stream) {
+  guards_.see_gradient(layer, gradient, scale, stream);
 }
 
-void PlanAgenda::see_sent(std::size_t layer, ConstTensor sent, double ready_us) {
-  guards_.see_sent(layer, sent);
-  if (on() && windows_->samples(step_)) planner_->offer(layer, sent, step_, ready_us);
+void PlanAgenda::see_sent(std::size_t layer, ConstTensor sent, double ready_us, StreamRef stream) {
+  guards_.see_sent(layer, sent, stream);
+  if (on() && windows_->samples(step_)) planner_->offer(layer, sent, {step_, ready_us}, stream);
 }
 
-void PlanAgenda::see_delivered(std::size_t layer, ConstTensor delivered, ConstTensor lost) {
-  guards_.see_delivered(layer, delivered, lost);
+void PlanAgenda::see_delivered(std::size_t layer, ConstTensor delivered, ConstTensor lost, StreamRef stream) {
+  guards_.see_delivered(layer, delivered, lost, stream);
 }
 
 void PlanAgenda::start(StreamRef stream) {
@@ -117,8 +117,7 @@ std::string PlanAgenda::describe() const {
   return first + (first.empty() || second.empty() ? "" : "; ") + second;
 }
 
-std::optional<PlanAgenda::Specs> PlanAgenda::end_step(std::span<const double> owed, bool dropped,
-                                                      const WindowSums::Steps& took) {
+std::optional<PlanAgenda::Specs> PlanAgenda::end_step(bool dropped, const WindowSums::Steps& took) {
   if (!on()) return {};
   planner_->add(took);
   adopting_.reset();
@@ -129,7 +128,7 @@ std::optional<PlanAgenda::Specs> PlanAgenda::end_step(std::span<const double> ow
     if (guards_.has_seen()) check_guards();
   }
   if (exchange_.take_result()) read_exchange();
-  guards_.end_step(owed, dropped);
+  guards_.end_step(dropped);
   if (next_ == specs_) return {};
   return next_;
 }

@@ -37,14 +37,17 @@ class PlanAgenda {
   void begin_step(std::uint64_t step);
   /// Of a layer that this step sends: its gradient (times `scale`) before the rule has seen it, and what the rule makes
   /// of it (f32).
-  void see_gradient(std::size_t layer, ConstTensor gradient, float scale);
-  void see_sent(std::size_t layer, ConstTensor sent, double ready_us);
+  void see_gradient(std::size_t layer, ConstTensor gradient, float scale, StreamRef stream);
+  void see_sent(std::size_t layer, ConstTensor sent, double ready_us, StreamRef stream);
   /// What the collective delivers, and what it leaves to this rank (f32; null data for a rule that has no use for it:
   /// such layers are not guarded).
-  void see_delivered(std::size_t layer, ConstTensor delivered, ConstTensor lost);
+  void see_delivered(std::size_t layer, ConstTensor delivered, ConstTensor lost, StreamRef stream);
   /// After the last bucket: starts what is to be summed.
   void start(StreamRef stream);
-  [[nodiscard]] bool in_flight() const noexcept { return exchange_.in_flight() || control_.in_flight(); }
+  /// Sums, or what a device still looks at.
+  [[nodiscard]] bool in_flight() const {
+    return exchange_.in_flight() || control_.in_flight() || guards_.in_flight() || (planner_ && planner_->in_flight());
+  }
   /// True when something completed. Throws what puts ranks out of step.
   bool advance();
   [[nodiscard]] std::string describe() const;
@@ -54,11 +57,11 @@ class PlanAgenda {
   }
   /// Whether end_step() wants to know what is owed.
   [[nodiscard]] bool watches() const noexcept { return guards_.watching(); }
-  /// `owed`: by layer, the norm of what the rank owes, where watches(); 0 for a rule that keeps no residual.
+  /// What the rank owes of a layer after the step; before end_step(), and settled by then.
+  void see_owed(std::size_t layer, ConstTensor values, StreamRef stream) { guards_.see_owed(layer, values, stream); }
   /// `dropped`: the step's gradients were not finite. New specs, where a plan or a guard changes any; adopt() or
   /// refuse() follows.
-  [[nodiscard]] std::optional<Specs> end_step(std::span<const double> owed, bool dropped,
-                                              const WindowSums::Steps& took);
+  [[nodiscard]] std::optional<Specs> end_step(bool dropped, const WindowSums::Steps& took);
   /// The engine runs the specs that end_step() gave, or could not.
   void adopt();
   void refuse(const std::string& why);

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 
+#include "compress/device/statistics.hpp"
 #include "compress/vector_ops.hpp"
 
 namespace gradwire {
@@ -26,45 +28,72 @@ double sum_squares(const ConstTensor& x, float scale) {
 
 }  // namespace
 
+Guards::Guards(std::size_t layers, const PlanningOptions& options, Space space)
+    : max_layer_error_(options.max_layer_error),
+      max_residual_ratio_(options.max_residual_ratio),
+      now_(layers),
+      last_(layers) {
+  if (space == Space::device) found_ = std::make_unique<device::Results>(layers * kSums * sizeof(device::Norms));
+}
+
 void Guards::begin_step(bool watching) {
   watching_ = watching;
-  if (watching_) std::fill(now_.begin(), now_.end(), Seen{});
+  if (!watching_) return;
+  std::fill(now_.begin(), now_.end(), Seen{});
+  if (found_) std::memset(found_->data(), 0, now_.size() * kSums * sizeof(device::Norms));
 }
 
-void Guards::see_gradient(std::size_t layer, ConstTensor x, float scale) {
-  if (watching_) now_[layer].gradient = sum_squares(x, scale);
+void Guards::see(std::size_t layer, Sum what, const ConstTensor& x, float scale, StreamRef stream) {
+  if (!found_) {
+    now_[layer].squares[what] = sum_squares(x, scale);
+    return;
+  }
+  auto* const norms = reinterpret_cast<device::Norms*>(found_->data());
+  device::find_norms(x, scale, norms + kSums * layer + what, stream);
+  found_->record(stream);
 }
 
-void Guards::see_sent(std::size_t layer, ConstTensor sent) {
-  if (watching_) now_[layer].sent = sum_squares(sent, 1);
+void Guards::see_gradient(std::size_t layer, ConstTensor x, float scale, StreamRef stream) {
+  if (watching_) see(layer, kGradient, x, scale, stream);
 }
 
-void Guards::see_delivered(std::size_t layer, ConstTensor delivered, ConstTensor lost) {
+void Guards::see_sent(std::size_t layer, ConstTensor sent, StreamRef stream) {
+  if (watching_) see(layer, kSent, sent, 1, stream);
+}
+
+void Guards::see_delivered(std::size_t layer, ConstTensor delivered, ConstTensor lost, StreamRef stream) {
   if (!watching_ || lost.data == nullptr) return;
-  now_[layer].delivered = sum_squares(delivered, 1);
-  now_[layer].lost = sum_squares(lost, 1);
+  see(layer, kDelivered, delivered, 1, stream);
+  see(layer, kLost, lost, 1, stream);
   now_[layer].counts = true;
 }
 
-void Guards::end_step(std::span<const double> owed, bool dropped) {
+void Guards::see_owed(std::size_t layer, ConstTensor values, StreamRef stream) {
+  if (watching_) see(layer, kOwed, values, 1, stream);
+}
+
+void Guards::end_step(bool dropped) {
   has_seen_ = watching_ && !dropped;
   watching_ = false;
   if (!has_seen_) return;
-  for (std::size_t l = 0; l < now_.size(); ++l) now_[l].owed = owed[l] * owed[l];
+  if (found_) {
+    const auto* const norms = reinterpret_cast<const device::Norms*>(found_->data());
+    for (std::size_t l = 0; l < now_.size(); ++l)
+      for (std::size_t sum = 0; sum < kSums; ++sum) now_[l].squares[sum] = norms[kSums * l + sum].squares;
+  }
   now_.swap(last_);  // the next step may be watched, too
 }
 
 void Guards::pack(std::span<float> out) const {
   std::fill(out.begin(), out.end(), 0.0F);
   if (!has_seen_) return;
-  const auto sane = [](double squares) { return std::isfinite(squares) && squares < 1e30; };
+  const auto sane = [](double value) { return std::isfinite(value) && value < 1e30; };
   for (std::size_t l = 0; l < last_.size(); ++l) {
     const Seen& seen = last_[l];
-    const std::array values{seen.gradient, seen.sent, seen.delivered, seen.lost, seen.owed};
-    if (!seen.counts || !std::all_of(values.begin(), values.end(), sane)) continue;
+    if (!seen.counts || !std::all_of(seen.squares.begin(), seen.squares.end(), sane)) continue;
     float* row = &out[kPerLayer * l];
     *row++ = 1;
-    for (const double value : values) *row++ = static_cast<float>(value);
+    for (const double squares : seen.squares) *row++ = static_cast<float>(squares);
   }
 }
 

@@ -1,8 +1,12 @@
 #pragma once
+#include <array>
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
+
+#include "base/device.hpp"
 
 #include "gradwire/planning.hpp"
 #include "gradwire/types.hpp"
@@ -12,11 +16,8 @@ namespace gradwire {
 /// What watched steps show of each layer, summed over ranks in the step after, and who is out of bounds.
 class Guards {
  public:
-  Guards(std::size_t layers, const PlanningOptions& options)
-      : max_layer_error_(options.max_layer_error),
-        max_residual_ratio_(options.max_residual_ratio),
-        now_(layers),
-        last_(layers) {}
+  /// `space`: of what it sees. On a device that is looked at there, in the order of streams.
+  Guards(std::size_t layers, const PlanningOptions& options, Space space = Space::host);
 
   [[nodiscard]] static constexpr std::size_t floats(std::size_t layers) noexcept { return kPerLayer * layers; }
 
@@ -24,12 +25,15 @@ class Guards {
   void begin_step(bool watching);
   [[nodiscard]] bool watching() const noexcept { return watching_; }
   /// A layer's gradient is scale * x, of any float dtype.
-  void see_gradient(std::size_t layer, ConstTensor x, float scale);
-  void see_sent(std::size_t layer, ConstTensor sent);
+  void see_gradient(std::size_t layer, ConstTensor x, float scale, StreamRef stream);
+  void see_sent(std::size_t layer, ConstTensor sent, StreamRef stream);
   /// Null data in `lost`: the layer is not guarded.
-  void see_delivered(std::size_t layer, ConstTensor delivered, ConstTensor lost);
-  /// `owed`: by layer, the norm of what the rank owes; read where the step is watched and was not dropped.
-  void end_step(std::span<const double> owed, bool dropped);
+  void see_delivered(std::size_t layer, ConstTensor delivered, ConstTensor lost, StreamRef stream);
+  /// What the rank owes after the step; none is nothing.
+  void see_owed(std::size_t layer, ConstTensor values, StreamRef stream);
+  /// Whether a device is still looking: a step ends after it.
+  [[nodiscard]] bool in_flight() const { return found_ && !found_->done(); }
+  void end_step(bool dropped);
   /// What the step before has seen waits to be summed.
   [[nodiscard]] bool has_seen() const noexcept { return has_seen_; }
   void pack(std::span<float> out) const;
@@ -45,21 +49,20 @@ class Guards {
  private:
   static constexpr std::size_t kPerLayer = 6;
 
-  struct Seen {  // sums of squares
-    double gradient = 0;
-    double sent = 0;
-    double delivered = 0;
-    double lost = 0;
-    double owed = 0;
+  enum Sum : std::size_t { kGradient, kSent, kDelivered, kLost, kOwed, kSums };
+  struct Seen {
+    std::array<double, kSums> squares{};
     bool counts = false;  // all of them are known
   };
+  void see(std::size_t layer, Sum what, const ConstTensor& x, float scale, StreamRef stream);
 
   double max_layer_error_;
   double max_residual_ratio_;
   bool watching_ = false;
   bool has_seen_ = false;
   std::vector<Seen> now_;
-  std::vector<Seen> last_;  // of the step before, where has_seen_
+  std::vector<Seen> last_;                  // of the step before, where has_seen_
+  std::unique_ptr<device::Results> found_;  // null on hosts; by layer, Norms of each sum
 };
 
 }  // namespace gradwire

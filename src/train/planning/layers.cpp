@@ -46,10 +46,11 @@ PlannedLayer planned_layer(std::size_t param, const ParamInfo& info, const Param
 
 }  // namespace
 
-double travel_of(const Compressor& compressor, std::string_view algorithm, std::span<const int> nodes) {
+double travel_of(const Compressor& compressor, std::string_view algorithm, std::span<const int> nodes, Space space) {
   if (nodes.size() == 1 || compressor.spec() == Schedule::kDense) return 1;
   const bool selects = algorithm == "auto";
-  if (compressor.integer_coder() != nullptr && selects) return 1;
+  const bool on_host = space == Space::host;
+  if (compressor.integer_coder() != nullptr && selects && on_host) return 1;
   // (n - 1) frames against 2 (n - 1) / n of one, and k + 2k against 2k.
   const double gathered = static_cast<double>(nodes.size()) / 2;
   const double scattered = 1.5;
@@ -58,7 +59,7 @@ double travel_of(const Compressor& compressor, std::string_view algorithm, std::
   if (algorithm == "hierarchical" || (selects && has_levels(nodes)))
     return std::max(1.0, (1 + *std::max_element(nodes.begin(), nodes.end())) / 2.0);
   if (algorithm == "sparse_scatter") return scattered;
-  return selects && !compressor.traits().unbiased ? std::min(gathered, scattered) : gathered;
+  return selects && on_host && !compressor.traits().unbiased ? std::min(gathered, scattered) : gathered;
 }
 
 std::vector<PlannedLayer> planned_layers(const Communicator& comm, std::span<const ParamInfo> params,
@@ -84,7 +85,7 @@ std::vector<PlannedLayer> planned_layers(const Communicator& comm, std::span<con
     PlannedLayer layer =
         planned_layer(i, params[i], plans[i], std::string(split_stages(scheme, '+').front()), candidates);
     for (const std::string& spec : layer.specs)
-      layer.travel.push_back(travel_of(make_compressor(spec), options.algorithm, nodes));
+      layer.travel.push_back(travel_of(make_compressor(spec), options.algorithm, nodes, options.space));
     layers.push_back(std::move(layer));
   }
   return layers;

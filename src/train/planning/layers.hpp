@@ -35,7 +35,8 @@ struct PlannedLayer {
 
 /// Bytes that a rank sends of a frame, over those that a dense all-reduce sends of one of that size: 1, but for frames
 /// that are gathered, and sparse ones. By nodes, of what crosses between them; inside a node all is dense. `nodes`: of
-/// each rank.
-[[nodiscard]] double travel_of(const Compressor& compressor, std::string_view algorithm, std::span<const int> nodes);
+/// each rank. `space`: "auto" takes other ways on devices.
+[[nodiscard]] double travel_of(const Compressor& compressor, std::string_view algorithm, std::span<const int> nodes,
+                               Space space);
 
 }  // namespace gradwire

@@ -8,16 +8,20 @@
 
 namespace gradwire {
 
-Planner::Planner(std::vector<PlannedLayer> layers, double share, std::uint64_t seed, int rank,
+Planner::Planner(std::vector<PlannedLayer> layers, const HookOptions& options, int rank,
                  std::unique_ptr<TraceWriter> trace)
     : layers_(std::move(layers)),
-      share_(share),
-      seed_(seed),
+      share_(options.planning.share),
+      seed_(options.seed),
       rank_(rank),
       trace_(std::move(trace)),
       copies_(layers_.size()),
       sums_(layers_) {
-  for (std::size_t l = 0; l < layers_.size(); ++l) copies_[l].values = Buffer(layers_[l].count * sizeof(float));
+  if (options.space == Space::device) {
+    on_device_.emplace(layers_, inline_only(), trace_ != nullptr);
+  } else {
+    for (std::size_t l = 0; l < layers_.size(); ++l) copies_[l].values = Buffer(layers_[l].count * sizeof(float));
+  }
   if (!inline_only()) thread_ = std::thread([this] { run(); });
 }
 
@@ -30,26 +34,37 @@ Planner::~Planner() {
   if (thread_.joinable()) thread_.join();
 }
 
-void Planner::offer(std::size_t layer, ConstTensor sent, std::uint64_t step, double ready_us) {
+void Planner::offer(std::size_t layer, ConstTensor sent, const At& at, StreamRef stream) {
   const Clock::time_point start = Clock::now();
   Copy& copy = copies_[layer];
   {
     const std::lock_guard lock(mutex_);
     if (copy.waits) return;
   }
-  std::memcpy(copy.values.data(), sent.data, sent.bytes());
+  if (!on_device_) {
+    std::memcpy(copy.values.data(), sent.data, sent.bytes());
+  } else if (inline_only()) {
+    on_device_->launch(layer, sent, key_of(layer, at.step), stream);
+  } else {
+    on_device_->copy(layer, sent, stream);
+  }
   {
     const std::lock_guard lock(mutex_);
-    copy.step = step;
-    copy.ready_us = ready_us;
+    copy.at = at;
     copy.waits = true;
-    if (!inline_only()) waiting_.push_back(layer);
+    if (!inline_only() || on_device_) waiting_.push_back(layer);
     times_.snapshot_us += us_since(start);
   }
-  inline_only() ? measure(layer) : changed_.notify_all();
+  if (!inline_only()) return changed_.notify_all();
+  if (!on_device_) measure(layer);
 }
 
+bool Planner::in_flight() const { return on_device_ && inline_only() && !on_device_->done(); }
+
 void Planner::add(const WindowSums::Steps& steps) {
+  if (inline_only()) {  // what the device has measured in this step
+    for (const std::size_t layer : std::exchange(waiting_, {})) measure(layer);
+  }
   const std::lock_guard lock(mutex_);
   sums_.add(steps);
 }
@@ -76,34 +91,43 @@ void Planner::begin_window() {
 /// Called without the lock; the copy waits until the end.
 void Planner::measure(std::size_t layer) {
   const Clock::time_point start = Clock::now();
-  const PlannedLayer& planned = layers_[layer];
   std::uint64_t window = 0;
-  std::uint64_t step = 0;
-  double ready_us = 0;
+  At at;
   {
     const std::lock_guard lock(mutex_);
     window = window_;
-    step = copies_[layer].step;
-    ready_us = copies_[layer].ready_us;
+    at = copies_[layer].at;
   }
-  const ConstTensor values(reinterpret_cast<const float*>(copies_[layer].values.data()), planned.count);
-  const LayerSample sample{planned.name, values, planned.shape, {seed_, step, static_cast<ParamId>(planned.param), 0}};
   std::optional<TableLayer> measured;
   try {
-    measured = measure_layer(sample, planned.specs, planned.reference);
-    trace([&](TraceWriter& to) { to.sample(step, sample, planned.specs[planned.reference]); });
+    measured = look_at(layer, at.step);
   } catch (const Error& error) {
     // NaN or Inf: the step was dropped, or will tell.
     const bool expected = error.code() == Errc::non_finite;
-    log::line(expected ? log::Level::debug : log::Level::error, rank_, "planning: step {} not measured: {}", step,
+    log::line(expected ? log::Level::debug : log::Level::error, rank_, "planning: step {} not measured: {}", at.step,
               error.what());
   } catch (const std::exception& error) {  // memory
-    log::line(log::Level::error, rank_, "planning: step {} not measured: {}", step, error.what());
+    log::line(log::Level::error, rank_, "planning: step {} not measured: {}", at.step, error.what());
   }
   const std::lock_guard lock(mutex_);
-  if (measured && window == window_) sums_.add(layer, *measured, ready_us);
+  if (measured && window == window_) sums_.add(layer, *measured, at.ready_us);
   copies_[layer].waits = false;
   times_.measure_us += us_since(start);
+}
+
+TableLayer Planner::look_at(std::size_t layer, std::uint64_t step) {
+  const PlannedLayer& planned = layers_[layer];
+  LayerSample sample{planned.name, {}, planned.shape, key_of(layer, step)};
+  std::optional<TableLayer> measured;
+  if (on_device_) {
+    measured = inline_only() ? on_device_->finish(layer) : on_device_->measure(layer, sample.key);
+    if (trace_) sample.values = on_device_->values(layer);
+  } else {
+    sample.values = {reinterpret_cast<const float*>(copies_[layer].values.data()), planned.count};
+    measured = measure_layer(sample, planned.specs, planned.reference);
+  }
+  trace([&](TraceWriter& to) { to.sample(step, sample, planned.specs[planned.reference]); });
+  return *measured;
 }
 
 void Planner::solve(std::uint64_t step, Table table, std::optional<Policy> policy, PlanQuestion question) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "train/planning/choice.hpp"
+#include "train/planning/device_samples.hpp"
 #include "train/planning/layers.hpp"
 #include "train/planning/sums.hpp"
 
@@ -23,20 +24,27 @@ struct Solved {
 };
 
 /// Measures copies of what was sent, and asks the policy, apart from the steps: on a thread of its own that paces
-/// itself, or (share 0) at once, on the caller's. The step's thread calls it.
+/// itself, or (share 0) at once, on the caller's; of device memory, on the device, in that thread's own stream or, at
+/// once, in the step's. The step's thread calls it.
 class Planner {
  public:
-  /// `share`: of the time that passes, how much measuring may take of one core. `trace`: where samples and tables are
-  /// written to; may be null.
-  Planner(std::vector<PlannedLayer> layers, double share, std::uint64_t seed, int rank,
-          std::unique_ptr<TraceWriter> trace);
+  /// `trace`: where samples and tables are written to; may be null. Throws Errc::unsupported for candidates that no
+  /// device codes, where samples are in device memory.
+  Planner(std::vector<PlannedLayer> layers, const HookOptions& options, int rank, std::unique_ptr<TraceWriter> trace);
   Planner(const Planner&) = delete;
   Planner& operator=(const Planner&) = delete;
   /// Waits for what is being measured or solved right now, no longer.
   ~Planner();
 
+  struct At {
+    std::uint64_t step = 0;
+    double ready_us = 0;
+  };
   /// Copies what is sent of a layer in this step; not where its last copy still waits to be measured.
-  void offer(std::size_t layer, ConstTensor sent, std::uint64_t step, double ready_us);
+  void offer(std::size_t layer, ConstTensor sent, const At& at, StreamRef stream);
+  /// Whether a device still measures in the step's stream: a step ends after it.
+  [[nodiscard]] bool in_flight() const;
+  /// A step has ended.
   void add(const WindowSums::Steps& steps);
   /// What was measured so far, as WindowSums::pack() has it, and then forget() it.
   void take(std::span<float> out);
@@ -56,9 +64,8 @@ class Planner {
 
  private:
   struct Copy {
-    Buffer values{};
-    std::uint64_t step = 0;
-    double ready_us = 0;
+    Buffer values{};  // of samples in host memory
+    At at{};
     bool waits = false;  // or is being measured
   };
   struct Question {
@@ -72,6 +79,11 @@ class Planner {
   void run();
   void begin_window();
   void measure(std::size_t layer);
+  /// What measure() measures, of the copy made in this step; and into the trace.
+  [[nodiscard]] TableLayer look_at(std::size_t layer, std::uint64_t step);
+  [[nodiscard]] RandomKey key_of(std::size_t layer, std::uint64_t step) const {
+    return {seed_, step, static_cast<ParamId>(layers_[layer].param), 0};
+  }
   void answer(const Question& question);
   template <class Write>
   void trace(Write&& write);
@@ -82,6 +94,7 @@ class Planner {
   const std::uint64_t seed_;
   const int rank_;
   std::unique_ptr<TraceWriter> trace_;
+  std::optional<DeviceSamples> on_device_;
 
   mutable std::mutex mutex_;  // of all that follows
   std::condition_variable changed_;
