@@ -144,9 +144,8 @@ TEST_F(DeviceHookPlan, WithAllFamilies) {
   for (const int ranks : {1, 2, 3}) {
     SCOPED_TRACE(ranks);
     HookOptions options = planning_options("budget(ratio=12)");
-    options.planning.candidates = default_candidates();
-    for (const char* const spec : {"topk(0.01)", "topk(0.05)|f16", "sign", "q4(round=stochastic)"})
-      options.planning.candidates.emplace_back(spec);
+    options.planning.candidates = {"q2",           "q8",   "topk(0.01)",  "topk(0.05)|f16",
+                                   "topk(0.1)|q4", "sign", "powersgd(2)", "q4(round=stochastic)"};
     HookOptions there = options;
     there.space = Space::device;
     const std::vector<Communicator> others = make_device_ranks(ranks);
@@ -210,14 +209,16 @@ TEST_F(DeviceHookPlan, GuardsFindWhatTheyFindOnHosts) {
   HookOptions owes = planning_options("uniform");
   owes.planning.watch = 3;
   owes.planning.max_residual_ratio = 0.01;
-  for (const char* const terms : {"q4", "q4+decay(0.01)", "q4+reset(4)"})
-    for (HookOptions options : {loses, owes}) {
-      options.compressor = terms;
-      for (const int ranks : {1, 3}) {
-        SCOPED_TRACE(fmt::format("{}, {}, {} ranks", terms, options.planning.policy, ranks));
-        compare(ranks, options, 14);
-      }
+  for (HookOptions options : {loses, owes}) {
+    SCOPED_TRACE(options.planning.policy);
+    compare(3, options, 14);
+    for (const char* const own :
+         {"q4+decay(0.01)", "q4+reset(4)", "q4+ef(storage=q8)", "q4+econtrol(0.1)", "q4+none"}) {
+      SCOPED_TRACE(own);
+      options.compressor = own;
+      compare(1, options, 12);
     }
+  }
 }
 
 TEST_F(DeviceHookPlan, GuardsDoMoveLayers) {
