@@ -1,5 +1,6 @@
 #pragma once
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "device/device_support.hpp"
@@ -90,6 +91,42 @@ inline Memory run_on_device(Communicator& comm, const Case& run) {
     for (const OnDevice& each : residuals) all.push_back(each.read(stream.ref()));
   }
   return all;
+}
+
+/// Operations that are all in flight before the first is waited for: some of them all-reduce, in the order of starts,
+/// whoever moves on first. Ranges are the largest of all ranks'.
+inline void sum_in_the_order_of_starts(Communicator& comm) {
+  constexpr std::size_t kCount = 3000;
+  const std::string specs[] = {"thc(8)", "none", "q4", "randomk(1)", "thc(4)", "none"};
+  const device::Stream stream;
+  std::vector<PersistentAllreduce> operations;
+  std::vector<Buffer> workspaces;
+  std::vector<OnDevice> tensors;
+  std::vector<Work> works;
+  for (std::uint32_t i = 0; i < std::size(specs); ++i) {
+    const std::vector<BucketItem> items{{ParamId{i}, kCount, DType::f32, make_compressor(specs[i])}};
+    operations.emplace_back(comm, items, Slot{i}, options_of({"auto", "", comm.size()}));
+    workspaces.emplace_back(operations.back().workspace_bytes(), Space::device);
+    const std::vector<float> values(kCount, static_cast<float>(i + 1) * static_cast<float>(comm.rank() + 1));
+    tensors.emplace_back(values.data(), kCount * sizeof(float), stream.ref());
+  }
+  for (std::uint32_t i = 0; i < std::size(specs); ++i) {
+    const std::vector<ItemBuffers> buffers{{tensors[i].tensor(kCount), {}}};
+    works.push_back(operations[i].start(buffers, workspaces[i].bytes(), 0, stream.ref()));
+    for (int turn = 0; turn < 5; ++turn) {  // one rank moves on what it has started, the others only their messages
+      if (comm.rank() == 0) (void)works.back().done();
+      comm.transport().progress();
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+  for (std::size_t i = works.size(); i-- > 0;) works[i].wait();
+  for (std::size_t i = 0; i < std::size(specs); ++i) {
+    const std::vector<std::byte> bytes = tensors[i].read(stream.ref());
+    double sum = 0;
+    for (std::size_t e = 0; e < kCount; ++e) sum += load_f32(bytes.data(), DType::f32, e);
+    const double expected = static_cast<double>(i + 1) * comm.size() * (comm.size() + 1) / 2;
+    EXPECT_NEAR(sum / kCount, expected, 0.05 * expected) << specs[i];
+  }
 }
 
 }  // namespace gradwire::testing

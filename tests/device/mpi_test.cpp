@@ -27,6 +27,11 @@ TEST_F(DeviceMpi, GivesTheHostsBits) {
   }
 }
 
+TEST_F(DeviceMpi, SumsInTheOrderOfStarts) {
+  Communicator comm = make_mpi();
+  sum_in_the_order_of_starts(comm);
+}
+
 /// Host and device messages of one slot, in the order in which they were given.
 TEST_F(DeviceMpi, KeepsTheOrderOfASlot) {
   Communicator comm = make();
