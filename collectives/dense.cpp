@@ -30,6 +30,7 @@ class Dense final : public Algorithm {
       for (std::size_t i = 0; i < op.items.size(); ++i) {
         if (op.items[i].dtype != dtype || op.items[i].count == 0) continue;
         group.items.push_back(i);
+        group.firsts.push_back(group.elems);
         group.elems += op.items[i].count;
       }
       if (group.items.empty()) continue;
@@ -56,7 +57,8 @@ class Dense final : public Algorithm {
     std::size_t first_byte = 0;  // of its staging
     std::size_t elems = 0;
     std::vector<std::size_t> items{};
-    bool staged = false;  // in this run
+    std::vector<std::size_t> firsts{};  // element of each in the staging
+    bool staged = false;                // in this run
   };
 
   [[nodiscard]] Tensor whole(const Group& group) const {
@@ -64,31 +66,54 @@ class Dense final : public Algorithm {
     return {workspace_.data + group.first_byte, group.elems, group.dtype, workspace_.space};
   }
 
+  [[nodiscard]] Tensor part(const Group& group, std::size_t k) const {
+    const Tensor& tensor = op_.buffers[group.items[k]].tensor;
+    return group.staged ? whole(group).slice(group.firsts[k], op_.items[group.items[k]].count) : tensor;
+  }
+
   Work reduce(Group& group) {
     group.staged = group.items.size() > 1 || op_.verdict.has_value();
     const Tensor all = whole(group);
     {
       const Stopwatch watch(op_.stats.encode_us);
-      std::size_t first = 0;
-      for (const std::size_t i : group.items) {
-        const Tensor& tensor = op_.buffers[i].tensor;
-        const Tensor part = group.staged ? all.slice(first, tensor.count) : tensor;
-        if (tensor.data == nullptr) {  // refused
-          ops::zero(part, op_.stream);
-        } else if (group.staged) {
-          ops::copy(tensor, part, op_.stream);
-        }
-        if (!op_.pass_non_finite) check_finite(op_, part, i, op_.rank());
-        first += part.count;
-        if (const Tensor& residual = op_.buffers[i].residual; residual.data != nullptr) {
-          ops::zero(residual, op_.stream);
-        }
+      if (op_.on_device()) {
+        stage_on_device(group);
+      } else {
+        stage(group);
+        if (op_.verdict) poison(all);  // ranks of devices tell each other at the end
       }
-      if (op_.verdict && !op_.on_device()) poison(all);  // ranks of devices tell each other at the end
     }
     const auto n = static_cast<std::uint64_t>(op_.size());
     op_.stats.wire_bytes += 2 * (n - 1) * all.bytes() / n;
     return op_.comm.transport().all_reduce_sum(all, op_.slot, op_.stream);
+  }
+
+  void stage(const Group& group) {
+    for (std::size_t k = 0; k < group.items.size(); ++k) {
+      const auto& [tensor, residual] = op_.buffers[group.items[k]];
+      if (tensor.data == nullptr) {  // refused
+        ops::zero(part(group, k), op_.stream);
+      } else if (group.staged) {
+        ops::copy(tensor, part(group, k), op_.stream);
+      }
+      if (!op_.pass_non_finite) check_finite(op_, part(group, k), group.items[k], op_.rank());
+      if (residual.data != nullptr) ops::zero(residual, op_.stream);
+    }
+  }
+
+  /// The same, all items together.
+  void stage_on_device(const Group& group) {
+    const std::size_t items = group.items.size();
+    const auto staged = [&](std::size_t k) {
+      return device::CopyJob{op_.buffers[group.items[k]].tensor.data, part(group, k)};
+    };
+    const auto looked_at = [&](std::size_t k) {
+      return device::FindNonFinite{part(group, k), op_.flag(group.items[k])};
+    };
+    const auto cleared = [&](std::size_t k) { return device::CopyJob{nullptr, op_.buffers[group.items[k]].residual}; };
+    if (group.staged) ops::copy_all(JobList<device::CopyJob>(items, staged), op_.stream);
+    if (!op_.pass_non_finite) ops::find_non_finite(JobList<device::FindNonFinite>(items, looked_at), op_.stream);
+    ops::copy_all(JobList<device::CopyJob>(items, cleared), op_.stream);
   }
 
   /// A NaN survives any sum, so every rank will see that this one refuses.
@@ -102,11 +127,16 @@ class Dense final : public Algorithm {
     const Tensor all = whole(group);
     if (!op_.pass_non_finite) check_finite(op_, all, group.items.front(), op_.on_device() ? kSomebody : kNobody);
     if (!group.staged) return;
-    std::size_t first = 0;
-    for (const std::size_t i : group.items) {
-      const Tensor& tensor = op_.buffers[i].tensor;
-      if (tensor.data != nullptr) ops::copy(all.slice(first, tensor.count), tensor, op_.stream);
-      first += tensor.count;
+    if (op_.on_device()) {
+      const auto handed = [&](std::size_t k) {
+        const Tensor& tensor = op_.buffers[group.items[k]].tensor;
+        return device::CopyJob{part(group, k).data, tensor.data == nullptr ? Tensor{} : tensor};
+      };
+      return ops::copy_all(JobList<device::CopyJob>(group.items.size(), handed), op_.stream);
+    }
+    for (std::size_t k = 0; k < group.items.size(); ++k) {
+      const Tensor& tensor = op_.buffers[group.items[k]].tensor;
+      if (tensor.data != nullptr) ops::copy(part(group, k), tensor, op_.stream);
     }
   }
 

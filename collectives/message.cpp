@@ -3,17 +3,14 @@
 #include <algorithm>
 #include <cstring>
 
-#include "base/device.hpp"
 #include "base/fail.hpp"
+#include "collectives/device_message.hpp"
 #include "compress/vector_ops.hpp"
 
 namespace gradwire {
 namespace {
 
-struct Decoding {
-  Tensor output;
-  Write write;
-};
+using device_message::Source;
 
 struct Envelope {
   std::uint16_t magic = 0x5747;
@@ -29,65 +26,38 @@ struct Envelope {
 static_assert(sizeof(Envelope) == kEnvelopeBytes && std::has_unique_object_representations_v<Envelope>);
 constexpr std::size_t kBlock = 16;
 
-/// What is launched for a parameter is called so in timelines.
-const char* range_name(const Operation& op, const Piece& piece) {
-  return op.on_device() ? op.items[piece.item].name.c_str() : nullptr;
-}
-
 Tensor slice_if_wanted(const Tensor& tensor, const Piece& piece) {
   return tensor.data == nullptr ? Tensor{} : tensor.slice(piece.first, piece.count);
 }
 
-/// What is encoded of each piece, and by what.
-struct Source {
-  const Sums* sums = nullptr;  ///< null: this rank's tensors
-  Draw draw = Draw::input;
-  const Compressor* compressor = nullptr;  ///< null: the items' own
-};
-
-std::size_t frame_bytes(const Operation& op, const Piece& piece, const Compressor* compressor, bool of_sums) {
-  const BucketItem& item = op.items[piece.item];
-  return (compressor == nullptr ? item.compressor : *compressor)
-      .max_frame_size(piece.count, of_sums ? DType::f32 : item.dtype);
-}
-
-/// A message of a device, whose frames all have the most bytes that they may.
-std::size_t device_message_bytes(const Operation& op, MessageId id, std::span<const Piece> pieces,
-                                 const Compressor* compressor, bool of_sums) {
-  std::size_t size = kEnvelopeBytes + id.preface;
-  for (const Piece& piece : pieces) size += frame_bytes(op, piece, compressor, of_sums);
-  return size;
-}
-
 /// Encodes every piece into a message.
 std::size_t pack(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out, const Source& source) {
-  if (op.on_device() && op.verdict) {
-    return device_message_bytes(op, id, pieces, source.compressor, source.sums != nullptr);
+  if (op.on_device()) {
+    if (op.verdict) return device_message::bytes(op, id, pieces, source.compressor, source.sums != nullptr);
+    return device_message::encode(op, id, pieces, out, source);
   }
   return pack_message(op, id, pieces, out, [&](const Piece& piece, Bytes room) {
-    const device::Range range(range_name(op, piece));
     const ItemBuffers& buffers = op.buffers[piece.item];
     const Tensor input =
         source.sums == nullptr ? buffers.tensor.slice(piece.first, piece.count) : source.sums->of(piece);
     const Compressor& compressor = source.compressor == nullptr ? op.items[piece.item].compressor : *source.compressor;
-    return compressor.encode(input, room, slice_if_wanted(buffers.residual, piece), random_key(op, piece, source.draw),
-                             op.stream);
+    return compressor.encode(input, room, slice_if_wanted(buffers.residual, piece), random_key(op, piece, source.draw));
   });
 }
 
-/// Decodes the frames of a message, `target(piece)` taking each.
-template <class Target>
-void unpack(Operation& op, const Arrival& arrival, ConstBytes frames, Target&& target) {
+/// Decodes the frames of a message into sums, or where they are null into the results.
+void unpack(Operation& op, const Arrival& arrival, const Sums* sums, Write write) {
+  ConstBytes frames = open_message(op, arrival);
+  if (op.verdict) return;
+  if (op.on_device()) return device_message::decode(op, arrival, sums, write);
   const Stopwatch watch(op.stats.decode_us);
   for (const Piece& piece : arrival.pieces) {
-    const device::Range range(range_name(op, piece));
     const BucketItem& item = op.items[piece.item];
-    const auto [output, write] = target(piece);
+    const Tensor output =
+        sums == nullptr ? op.buffers[piece.item].tensor.slice(piece.first, piece.count) : sums->of(piece);
     try {
       const Compressor& compressor = arrival.compressor == nullptr ? item.compressor : *arrival.compressor;
-      const std::size_t room =
-          op.on_device() ? frame_bytes(op, piece, arrival.compressor, arrival.of_sums) : frames.size;
-      const std::size_t size = compressor.decode(frames.slice(0, room), output, write, op.stream);
+      const std::size_t size = compressor.decode(frames, output, write);
       frames = frames.slice(size, frames.size - size);
     } catch (const Error& error) {
       fail(error.code(), "{}, elements {} to {}, from rank {}: {}", item.name, piece.first, piece.first + piece.count,
@@ -107,7 +77,7 @@ void unpack(Operation& op, const Arrival& arrival, ConstBytes frames, Target&& t
 
 Bytes arriving(const Operation& op, std::span<const Piece> pieces, Bytes room, bool of_sums,
                const Compressor* compressor) {
-  return op.on_device() ? room.slice(0, device_message_bytes(op, {}, pieces, compressor, of_sums)) : room;
+  return op.on_device() ? room.slice(0, device_message::bytes(op, {}, pieces, compressor, of_sums)) : room;
 }
 
 std::size_t seal_message(const Operation& op, MessageId id, Bytes out, std::size_t size) {
@@ -178,6 +148,7 @@ Tensor Sums::of(const Piece& piece) const {
 void Sums::load(std::span<const Piece> pieces) const {
   if (op_.verdict) return;  // and where this rank refused there may be no input
   const Stopwatch watch(op_.stats.decode_us);
+  if (op_.on_device()) return device_message::load(op_, pieces, *this);
   for (const Piece& piece : pieces) {
     const Tensor& tensor = op_.buffers[piece.item].tensor;
     if (tensor.dtype != DType::f32) ops::convert(tensor.slice(piece.first, piece.count), of(piece), op_.stream);
@@ -204,20 +175,8 @@ bool adds_in_one_pass(const Operation& op, std::span<const Piece> pieces, std::s
 
 std::size_t pack_added_sums(Operation& op, MessageId id, std::span<const Piece> pieces,
                             std::span<const ConstBytes> messages, Bytes out) {
-  if (op.verdict) return device_message_bytes(op, id, pieces, nullptr, true);
-  std::vector<ConstBytes>& frames = op.frames;
-  std::size_t first = kEnvelopeBytes;
-  return pack_message(op, id, pieces, out, [&](const Piece& piece, Bytes room) {
-    const device::Range range(range_name(op, piece));
-    const ItemBuffers& buffers = op.buffers[piece.item];
-    const std::size_t bytes = frame_bytes(op, piece, nullptr, false);
-    frames.clear();
-    for (const ConstBytes& message : messages) frames.push_back(message.slice(first, bytes));
-    first += bytes;
-    return op.items[piece.item].compressor.sum_encoder()->encode_sum(
-        buffers.tensor.slice(piece.first, piece.count), frames, room, slice_if_wanted(buffers.residual, piece),
-        random_key(op, piece, Draw::sum), op.stream);
-  });
+  if (op.verdict) return device_message::bytes(op, id, pieces, nullptr, true);
+  return device_message::encode_added(op, id, pieces, messages, out);
 }
 
 std::size_t pack_shard(Operation& op, MessageId id, std::span<const Piece> pieces, Bytes out) {
@@ -225,27 +184,17 @@ std::size_t pack_shard(Operation& op, MessageId id, std::span<const Piece> piece
 }
 
 void unpack_into_sums(Operation& op, const Arrival& arrival, const Sums& sums, Write write) {
-  const ConstBytes frames = open_message(op, arrival);
-  if (op.verdict) return;
-  unpack(op, arrival, frames, [&](const Piece& piece) { return Decoding{sums.of(piece), write}; });
+  unpack(op, arrival, &sums, write);
 }
 
-void unpack_into_results(Operation& op, const Arrival& arrival) {
-  const ConstBytes frames = open_message(op, arrival);
-  if (op.verdict) return;
-  unpack(op, arrival, frames, [&](const Piece& piece) {
-    return Decoding{op.buffers[piece.item].tensor.slice(piece.first, piece.count), Write::assign};
-  });
-  if (!op.on_device()) return;  // hosts refuse such frames as they encode them
-  for (const Piece& piece : arrival.pieces)
-    check_finite(op, op.buffers[piece.item].tensor.slice(piece.first, piece.count), piece.item, kSomebody);
-}
+void unpack_into_results(Operation& op, const Arrival& arrival) { unpack(op, arrival, nullptr, Write::assign); }
 
 void publish(Operation& op, MessageId id, std::span<const Piece> pieces, ConstBytes message, const Sums& sums,
              bool of_sums) {
   unpack_into_results(op, {id, pieces, message, op.rank(), nullptr, of_sums});
   if (op.verdict) return;
   const Stopwatch watch(op.stats.decode_us);
+  if (op.on_device()) return device_message::owe_rounding(op, pieces, sums);
   for (const Piece& piece : pieces) {
     const ItemBuffers& buffers = op.buffers[piece.item];
     if (buffers.tensor.dtype == DType::f32 || buffers.residual.data == nullptr) continue;
@@ -256,6 +205,7 @@ void publish(Operation& op, MessageId id, std::span<const Piece> pieces, ConstBy
 
 void deliver_sums(Operation& op, std::span<const Piece> pieces, const Sums& sums, bool credit) {
   const Stopwatch watch(op.stats.decode_us);
+  if (op.on_device()) return device_message::deliver(op, pieces, sums, credit);
   for (const Piece& piece : pieces) {
     const ItemBuffers& buffers = op.buffers[piece.item];
     const Tensor sum = sums.of(piece);
@@ -272,13 +222,14 @@ void deliver_sums(Operation& op, std::span<const Piece> pieces, const Sums& sums
 }
 
 void check_finite(Operation& op, const Tensor& tensor, std::size_t item, int rank) {
-  if (op.on_device()) return ops::find_non_finite(tensor, op.flag(item), op.stream);
+  if (op.on_device()) return ops::find_non_finite(device::FindNonFinite{tensor, op.flag(item)}, op.stream);
   if (!ops::all_finite(tensor)) op.refuse({Errc::non_finite, rank, op.items[item].param});
 }
 
 void check_input(Operation& op, std::span<const Piece> pieces) {
   if (op.verdict) return;  // and where this rank refused there may be no input
   const Stopwatch watch(op.stats.encode_us);
+  if (op.on_device()) return device_message::find_non_finite(op, pieces);
   for (const Piece& piece : pieces) {
     check_finite(op, op.buffers[piece.item].tensor.slice(piece.first, piece.count), piece.item, op.rank());
     if (op.verdict) return;
@@ -286,6 +237,7 @@ void check_input(Operation& op, std::span<const Piece> pieces) {
 }
 
 void clear_residuals(Operation& op, std::span<const Piece> pieces) {
+  if (op.on_device()) return device_message::clear_residuals(op, pieces);
   for (const Piece& piece : pieces) {
     const Tensor residual = slice_if_wanted(op.buffers[piece.item].residual, piece);
     if (residual.data != nullptr) ops::zero(residual, op.stream);
@@ -293,7 +245,7 @@ void clear_residuals(Operation& op, std::span<const Piece> pieces) {
 }
 
 std::size_t restamp(const Operation& op, MessageId id, std::span<const Piece> pieces, Bytes message) {
-  if (op.on_device()) return device_message_bytes(op, id, pieces, nullptr, true);
+  if (op.on_device()) return device_message::bytes(op, id, pieces, nullptr, true);
   Envelope envelope;
   std::memcpy(&envelope, message.data, sizeof envelope);
   envelope.stage = static_cast<std::uint16_t>(id.stage);

@@ -48,7 +48,12 @@ struct Operation {
   std::vector<std::size_t> flags{};  ///< of an operation inside of another: by item, which of those is its
   std::optional<Verdict> verdict{};  ///< once set, messages carry it instead of frames
   OperationStats stats{};
-  std::vector<ConstBytes> frames{};  ///< scratch, kept so that runs allocate nothing
+  // Scratch of device_message.cpp, kept so that runs allocate nothing.
+  std::vector<std::size_t> places{};
+  std::vector<std::size_t> members{};
+  std::vector<EncodeJob> encodes{};
+  std::vector<DecodeJob> decodes{};
+  std::vector<SumJob> added{};
 
   [[nodiscard]] int rank() const noexcept { return comm.rank(); }
   [[nodiscard]] int size() const noexcept { return comm.size(); }

@@ -70,6 +70,7 @@ Json facets_of(const Compressor& compressor) {
   if (compressor.integer_coder() != nullptr) facets.push_back("integer_coder");
   if (compressor.low_rank() != nullptr) facets.push_back("low_rank");
   if (compressor.sum_encoder() != nullptr) facets.push_back("sum_encoder");
+  if (compressor.batch_codec() != nullptr) facets.push_back("batch_codec");
   return facets;
 }
 

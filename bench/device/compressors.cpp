@@ -103,12 +103,34 @@ class Bench {
     rows.push_back({"decode, add", 2 * bytes() + size, watch_.median_us([&] { decode(Write::add); })});
     const SumEncoder* const encoder = compressor.sum_encoder();
     if (encoder == nullptr || encoder->max_frames(count_) < 3) return rows;
-    const std::vector<ConstBytes> frames(3, frame.bytes());
+    const std::vector<ConstBytes> messages(3, frame.bytes());
     const Buffer out(size, Space::device);
+    const SumJob sum{{x_.tensor(count_), out.bytes(), residual_.tensor(count_), kKey}};
     rows.push_back({"add 3, encode, residual", 2 * bytes() + 4 * size, watch_.median_us([&] {
-                      (void)encoder->encode_sum(x_.tensor(count_), frames, out.bytes(), residual_.tensor(count_), kKey,
-                                                stream_.ref());
+                      encoder->encode_sums({&sum, 1}, messages, stream_.ref());
                     })});
+    return rows;
+  }
+
+  /// Encoding, with residuals, of so many tensors that x is cut into: one after another, and as a batch, if there is
+  /// one.
+  [[nodiscard]] std::vector<Row> measure_bucket(const Compressor& compressor, std::size_t tensors) const {
+    const std::size_t each = count_ / tensors;
+    const std::size_t size = compressor.max_frame_size(each, DType::f32);
+    const Buffer frames(tensors * size, Space::device);
+    std::vector<EncodeJob> jobs;
+    for (std::size_t i = 0; i < tensors; ++i) {
+      jobs.push_back({x_.tensor(count_).slice(i * each, each), frames.bytes().slice(i * size, size),
+                      residual_.tensor(count_).slice(i * each, each), kKey});
+    }
+    const std::size_t moved = tensors * (2 * each * sizeof(float) + size);
+    std::vector<Row> rows;
+    rows.push_back({"one by one", moved, watch_.median_us([&] {
+                      for (const auto& [x, out, residual, key] : jobs)
+                        (void)compressor.encode(x, out, residual, key, stream_.ref());
+                    })});
+    if (const BatchCodec* const codec = compressor.batch_codec())
+      rows.push_back({"as a batch", moved, watch_.median_us([&] { codec->encode_batch(jobs, stream_.ref()); })});
     return rows;
   }
 
@@ -159,7 +181,7 @@ int run(int argc, char** argv) {
   po::store(po::parse_command_line(argc, argv, flags), given);
   if (given.count("help") > 0) {
     std::cout << "Compressors against a copy in device memory: bytes read and written a second, counting x, frame,\n"
-                 "residual and y once each; then a tensor of 64 KiB.\n"
+                 "residual and y once each; then a tensor of 64 KiB, and a bucket of 100 small ones.\n"
               << flags;
     return 0;
   }
@@ -182,6 +204,11 @@ int run(int argc, char** argv) {
   const Bench small(std::size_t{16} << 10, repeat);
   for (const Compressor& each : compressors)
     fmt::print("{:<34} {:<24} {:>9.1f}\n", each.spec(), "encode", small.measure(each).front().us);
+  fmt::print("\nA bucket of 100 tensors of 4 KiB, encode, residual\n");
+  const Bench bucket(std::size_t{100} << 10, repeat);
+  for (const Compressor& each : compressors)
+    for (const Row& row : bucket.measure_bucket(each, 100))
+      fmt::print("{:<34} {:<24} {:>9.1f}\n", each.spec(), row.what, row.us);
   return 0;
 }
 

@@ -138,17 +138,47 @@ struct GRADWIRE_API LowRank {
   [[nodiscard]] std::string schedule() const;
 };
 
+/// The arguments of one encode() and of one decode().
+struct EncodeJob {
+  ConstTensor x;
+  Bytes out;
+  Tensor residual{};
+  RandomKey key{};
+};
+struct DecodeJob {
+  ConstBytes in;
+  Tensor y;
+  Write write = Write::assign;
+};
+
+/// What a compressor offers that codes several tensors in device memory as fast as one: a launch for all of them, or a
+/// few (docs/gpu.md). For messages that carry many small tensors.
+class GRADWIRE_API BatchCodec {
+ public:
+  virtual ~BatchCodec();
+  /// As encode() and decode() of each job in turn, which frame sizes are those of. No job's memory may be written by
+  /// another. Errors are theirs; what a batch that throws has written is unspecified.
+  virtual void encode_batch(std::span<const EncodeJob> jobs, StreamRef stream) const = 0;
+  virtual void decode_batch(std::span<const DecodeJob> jobs, StreamRef stream) const = 0;
+};
+
+/// A sum to be encoded: `own` (f32) and, added to it, the frame that begins at byte `first` of each message.
+struct SumJob {
+  EncodeJob own;
+  std::size_t first = 0;
+};
+
 /// What a compressor offers that adds frames to values and encodes their sum in one pass over them: for the owners in
 /// `scatter_reduce`, on devices.
 class GRADWIRE_API SumEncoder {
  public:
   virtual ~SumEncoder();
-  /// The most frames of which encode_sum() makes a sum of `count` elements; 0 where only decode() and encode() do.
+  /// The most messages whose frames encode_sums() adds to `count` elements; 0 where only decode() and encode() do.
   [[nodiscard]] virtual std::size_t max_frames(std::size_t count) const noexcept = 0;
-  /// encode() of x (f32) plus what the frames hold, each added in turn; all as encode() and decode() have it in device
-  /// memory.
-  virtual std::size_t encode_sum(ConstTensor x, std::span<const ConstBytes> frames, Bytes out, Tensor residual,
-                                 const RandomKey& key, StreamRef stream) const = 0;
+  /// For each job: encode() of its own values plus what its frames hold, added in the order of messages; all as
+  /// encode() and decode() have it in device memory. Launched as a BatchCodec's.
+  virtual void encode_sums(std::span<const SumJob> jobs, std::span<const ConstBytes> messages,
+                           StreamRef stream) const = 0;
 };
 
 /// What a compressor has learned of earlier steps and still uses (`refresh`), for saving a run. Only the sender has it:
@@ -170,6 +200,7 @@ class GRADWIRE_API StepMemory {
 ///     const IntegerCoder* integer_coder() const noexcept;
 ///     const LowRank* low_rank() const noexcept;
 ///     const SumEncoder* sum_encoder() const noexcept;
+///     const BatchCodec* batch_codec() const noexcept;
 ///     void check_device(std::size_t count) const;
 ///     void add_memories(std::vector<StepMemory*>&) const;
 template <class C>
@@ -233,6 +264,7 @@ class GRADWIRE_API Compressor {
   [[nodiscard]] const IntegerCoder* integer_coder() const noexcept { return self_->integer_coder(); }
   [[nodiscard]] const LowRank* low_rank() const noexcept { return self_->low_rank(); }
   [[nodiscard]] const SumEncoder* sum_encoder() const noexcept { return self_->sum_encoder(); }
+  [[nodiscard]] const BatchCodec* batch_codec() const noexcept { return self_->batch_codec(); }
   /// Throws Errc::unsupported where encode() would, of `count` elements in device memory.
   void check_device(std::size_t count) const { self_->check_device(count); }
   /// Of this compressor and of those it is made of, in an order that its spec decides. Copies share them.
@@ -255,6 +287,7 @@ class GRADWIRE_API Compressor {
     [[nodiscard]] virtual const IntegerCoder* integer_coder() const noexcept = 0;
     [[nodiscard]] virtual const LowRank* low_rank() const noexcept = 0;
     [[nodiscard]] virtual const SumEncoder* sum_encoder() const noexcept = 0;
+    [[nodiscard]] virtual const BatchCodec* batch_codec() const noexcept = 0;
     virtual void check_device(std::size_t) const = 0;
     virtual void add_memories(std::vector<StepMemory*>&) const = 0;
   };
@@ -287,6 +320,10 @@ class GRADWIRE_API Compressor {
     }
     [[nodiscard]] const SumEncoder* sum_encoder() const noexcept override {
       if constexpr (requires { impl.sum_encoder(); }) return impl.sum_encoder();
+      return nullptr;
+    }
+    [[nodiscard]] const BatchCodec* batch_codec() const noexcept override {
+      if constexpr (requires { impl.batch_codec(); }) return impl.batch_codec();
       return nullptr;
     }
     void check_device(std::size_t count) const override {

@@ -52,11 +52,9 @@ std::size_t CastCompressor::max_frame_size(std::size_t count, DType dtype) const
 std::size_t CastCompressor::encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey&,
                                    StreamRef stream) const {
   if (x.space == Space::device) {
-    const frame::OnDevice made = frame::begin_device(*this, {codec_, 0}, x, out, residual, stream);
-    const DType to = payload_dtype(x.dtype);
-    device::cast_encode({x, out.data + frame::kHeaderBytes, to, static_cast<float*>(residual.data)}, made.start,
-                        stream);
-    return made.bytes;
+    const EncodeJob job{x, out, residual};
+    encode_batch({&job, 1}, stream);
+    return max_frame_size(x.count, x.dtype);
   }
   const std::size_t frame_bytes = frame::begin_fixed(*this, {codec_, 0}, x, out, residual, stream);
   std::byte* const payload = out.data + frame::kHeaderBytes;
@@ -69,21 +67,44 @@ std::size_t CastCompressor::encode(ConstTensor x, Bytes out, Tensor residual, co
 }
 
 /// A frame of `none` is of its input's dtype, which is known by its size, or by its first bytes where that is the same.
-std::size_t CastCompressor::decode_on_device(ConstBytes in, Tensor y, Write write, StreamRef stream) const {
+DType CastCompressor::frame_dtype(ConstBytes in, const Tensor& y) const {
   DType dtype = y.dtype;
   for (const DType each : {DType::f32, DType::f16}) {
     if (in.size == max_frame_size(y.count, each)) dtype = each;
   }
-  const std::size_t bytes = max_frame_size(y.count, dtype);
-  frame::check_device_decode(in, y, bytes, spec(), stream);
-  const frame::OnDevice found = frame::device_frame({codec_, 0}, y.count, dtype, bytes);
-  device::cast_decode({in.data + frame::kHeaderBytes, payload_dtype(dtype), y, write}, found.start,
-                      codec_ == frame::Codec::none, stream);
-  return bytes;
+  return dtype;
+}
+
+void CastCompressor::encode_batch(std::span<const EncodeJob> jobs, StreamRef stream) const {
+  const auto job_of = [&](std::size_t i) {
+    const auto& [x, out, residual, key] = jobs[i];
+    const frame::OnDevice made = frame::begin_device(*this, {codec_, 0}, x, out, residual, stream);
+    return device::Framed<kernels::CastEncode>{
+        {x, out.data + frame::kHeaderBytes, payload_dtype(x.dtype), static_cast<float*>(residual.data)}, made.start};
+  };
+  device::cast_encode(JobList<device::Framed<kernels::CastEncode>>(jobs.size(), job_of), stream);
+}
+
+void CastCompressor::decode_batch(std::span<const DecodeJob> jobs, StreamRef stream) const {
+  const auto job_of = [&](std::size_t i) {
+    const auto& [in, y, write] = jobs[i];
+    const DType dtype = frame_dtype(in, y);
+    const std::size_t bytes = max_frame_size(y.count, dtype);
+    frame::check_device_decode(in, y, bytes, spec(), stream);
+    const frame::OnDevice found = frame::device_frame({codec_, 0}, y.count, dtype, bytes);
+    return device::Framed<kernels::CastDecode>{{in.data + frame::kHeaderBytes, payload_dtype(dtype), y, write},
+                                               found.start};
+  };
+  device::cast_decode(JobList<device::Framed<kernels::CastDecode>>(jobs.size(), job_of), codec_ == frame::Codec::none,
+                      stream);
 }
 
 std::size_t CastCompressor::decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const {
-  if (y.space == Space::device) return decode_on_device(in, y, write, stream);
+  if (y.space == Space::device) {
+    const DecodeJob job{in, y, write};
+    decode_batch({&job, 1}, stream);
+    return in.size;
+  }
   const frame::Opened opened = frame::open_fixed(*this, {codec_, 0}, in, y, stream);
   isa::kernels<ElementKernels>().cast_decode({in.data + frame::kHeaderBytes, payload_dtype(opened.dtype), y, write});
   return opened.bytes;

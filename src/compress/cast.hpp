@@ -1,4 +1,5 @@
 #pragma once
+#include <span>
 #include <string_view>
 
 #include "compress/frame.hpp"
@@ -8,7 +9,7 @@
 namespace gradwire {
 
 /// `none`, `f16` and `bf16`: the elements themselves, possibly in 16 bits.
-class CastCompressor {
+class CastCompressor final : public BatchCodec {
  public:
   /// `codec` is none, f16 or bf16.
   explicit CastCompressor(frame::Codec codec) noexcept : codec_(codec) {}
@@ -20,8 +21,12 @@ class CastCompressor {
   std::size_t decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const;
   [[nodiscard]] double error_bound(std::size_t count) const noexcept;
 
+  [[nodiscard]] const BatchCodec* batch_codec() const noexcept { return this; }
+  void encode_batch(std::span<const EncodeJob> jobs, StreamRef stream) const override;
+  void decode_batch(std::span<const DecodeJob> jobs, StreamRef stream) const override;
+
  private:
-  std::size_t decode_on_device(ConstBytes in, Tensor y, Write write, StreamRef stream) const;
+  [[nodiscard]] DType frame_dtype(ConstBytes in, const Tensor& y) const;
   [[nodiscard]] DType payload_dtype(DType input) const noexcept;
 
   frame::Codec codec_;

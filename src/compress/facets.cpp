@@ -4,6 +4,7 @@ namespace gradwire {
 
 Sparsifier::~Sparsifier() = default;
 SumEncoder::~SumEncoder() = default;
+BatchCodec::~BatchCodec() = default;
 StepMemory::~StepMemory() = default;
 IntegerCoder::~IntegerCoder() = default;
 

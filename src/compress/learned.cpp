@@ -71,7 +71,7 @@ std::size_t LearnedCompressor::decode(ConstBytes in, Tensor y, Write write, Stre
   const kernels::QuantizeDecode job{params_, in.data + frame::kHeaderBytes, y, write};
   if (y.space == Space::device) {
     const frame::OnDevice found = frame::open_device(*this, identity(), in, y, stream);
-    device::quantize_decode(job, found.start, stream);
+    device::quantize_decode(device::QuantizeDecodeRun{job, found.start}, stream);
     return found.bytes;
   }
   const frame::Opened opened = frame::open_fixed(*this, identity(), in, y, stream);

@@ -104,30 +104,47 @@ std::size_t MinifloatCompressor::max_frame_size(std::size_t count, DType) const 
 
 std::size_t MinifloatCompressor::encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key,
                                         StreamRef stream) const {
-  const kernels::MinifloatEncode job{params_, x, out.data + frame::kHeaderBytes, static_cast<float*>(residual.data),
-                                     key};
   if (x.space == Space::device) {
-    const frame::OnDevice made = frame::begin_device(*this, identity(), x, out, residual, stream);
-    device::minifloat_encode(job, made.start, stream);
-    return made.bytes;
+    const EncodeJob job{x, out, residual, key};
+    encode_batch({&job, 1}, stream);
+    return max_frame_size(x.count, x.dtype);
   }
   const std::size_t frame_bytes = frame::begin_fixed(*this, identity(), x, out, residual, stream);
-  const std::size_t encoded = isa::kernels<MinifloatKernels>().encode(job);
+  const std::size_t encoded = isa::kernels<MinifloatKernels>().encode(
+      {params_, x, out.data + frame::kHeaderBytes, static_cast<float*>(residual.data), key});
   if (encoded != x.count)
     refuse_non_finite(x, {encoded, std::min<std::size_t>(params_.block, x.count - encoded), spec_});
   return frame_bytes;
 }
 
 std::size_t MinifloatCompressor::decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const {
-  const kernels::MinifloatDecode job{params_, in.data + frame::kHeaderBytes, y, write};
   if (y.space == Space::device) {
-    const frame::OnDevice found = frame::open_device(*this, identity(), in, y, stream);
-    device::minifloat_decode(job, found.start, stream);
-    return found.bytes;
+    const DecodeJob job{in, y, write};
+    decode_batch({&job, 1}, stream);
+    return max_frame_size(y.count, y.dtype);
   }
   const frame::Opened opened = frame::open_fixed(*this, identity(), in, y, stream);
-  isa::kernels<MinifloatKernels>().decode(job);
+  isa::kernels<MinifloatKernels>().decode({params_, in.data + frame::kHeaderBytes, y, write});
   return opened.bytes;
+}
+
+void MinifloatCompressor::encode_batch(std::span<const EncodeJob> jobs, StreamRef stream) const {
+  const auto job_of = [&](std::size_t i) {
+    const auto& [x, out, residual, key] = jobs[i];
+    const frame::OnDevice made = frame::begin_device(*this, identity(), x, out, residual, stream);
+    return device::Framed<kernels::MinifloatEncode>{
+        {params_, x, out.data + frame::kHeaderBytes, static_cast<float*>(residual.data), key}, made.start};
+  };
+  device::minifloat_encode(JobList<device::Framed<kernels::MinifloatEncode>>(jobs.size(), job_of), stream);
+}
+
+void MinifloatCompressor::decode_batch(std::span<const DecodeJob> jobs, StreamRef stream) const {
+  const auto job_of = [&](std::size_t i) {
+    const auto& [in, y, write] = jobs[i];
+    const frame::OnDevice found = frame::open_device(*this, identity(), in, y, stream);
+    return device::Framed<kernels::MinifloatDecode>{{params_, in.data + frame::kHeaderBytes, y, write}, found.start};
+  };
+  device::minifloat_decode(JobList<device::Framed<kernels::MinifloatDecode>>(jobs.size(), job_of), stream);
 }
 
 Compressor make_minifloat(const Spec& spec) {

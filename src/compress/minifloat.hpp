@@ -1,4 +1,5 @@
 #pragma once
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -24,7 +25,7 @@ namespace gradwire {
 ///   multiples of a span give the values of the whole.
 ///
 /// All round to nearest even, or stochastically.
-class MinifloatCompressor {
+class MinifloatCompressor final : public BatchCodec {
  public:
   explicit MinifloatCompressor(const MinifloatParams& params);
 
@@ -34,6 +35,10 @@ class MinifloatCompressor {
   std::size_t encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key, StreamRef stream) const;
   std::size_t decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const;
   [[nodiscard]] double error_bound(std::size_t count) const noexcept;
+
+  [[nodiscard]] const BatchCodec* batch_codec() const noexcept { return this; }
+  void encode_batch(std::span<const EncodeJob> jobs, StreamRef stream) const override;
+  void decode_batch(std::span<const DecodeJob> jobs, StreamRef stream) const override;
 
  private:
   [[nodiscard]] frame::Identity identity() const noexcept { return {frame::Codec::minifloat, params_.options()}; }

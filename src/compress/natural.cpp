@@ -35,31 +35,51 @@ std::size_t NaturalCompressor::max_frame_size(std::size_t count, DType) const {
 
 std::size_t NaturalCompressor::encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key,
                                       StreamRef stream) const {
-  std::byte* const payload = out.data + frame::kHeaderBytes;
-  const kernels::NaturalEncode job{x, round_, reinterpret_cast<std::uint8_t*>(payload),
-                                   static_cast<float*>(residual.data), key};
   if (x.space == Space::device) {
-    const frame::OnDevice made = frame::begin_device(*this, identity(), x, out, residual, stream);
-    device::natural_encode(job, made.start, stream);
-    return made.bytes;
+    const EncodeJob job{x, out, residual, key};
+    encode_batch({&job, 1}, stream);
+    return max_frame_size(x.count, x.dtype);
   }
   const std::size_t frame_bytes = frame::begin_fixed(*this, identity(), x, out, residual, stream);
-  if (!isa::kernels<NaturalKernels>().encode(job))
+  std::byte* const payload = out.data + frame::kHeaderBytes;
+  if (!isa::kernels<NaturalKernels>().encode(
+          {x, round_, reinterpret_cast<std::uint8_t*>(payload), static_cast<float*>(residual.data), key}))
     refuse_non_finite(x, {0, x.count, spec()});  // a residual in x's place is not finite either where x is not
   std::memset(payload + x.count, 0, frame_bytes - frame::kHeaderBytes - x.count);
   return frame_bytes;
 }
 
 std::size_t NaturalCompressor::decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const {
-  const kernels::NaturalDecode job{reinterpret_cast<const std::uint8_t*>(in.data + frame::kHeaderBytes), y, write};
   if (y.space == Space::device) {
-    const frame::OnDevice found = frame::open_device(*this, identity(), in, y, stream);
-    device::natural_decode(job, found.start, stream);
-    return found.bytes;
+    const DecodeJob job{in, y, write};
+    decode_batch({&job, 1}, stream);
+    return max_frame_size(y.count, y.dtype);
   }
   const frame::Opened opened = frame::open_fixed(*this, identity(), in, y, stream);
-  isa::kernels<NaturalKernels>().decode(job);
+  isa::kernels<NaturalKernels>().decode(
+      {reinterpret_cast<const std::uint8_t*>(in.data + frame::kHeaderBytes), y, write});
   return opened.bytes;
+}
+
+void NaturalCompressor::encode_batch(std::span<const EncodeJob> jobs, StreamRef stream) const {
+  const auto job_of = [&](std::size_t i) {
+    const auto& [x, out, residual, key] = jobs[i];
+    const frame::OnDevice made = frame::begin_device(*this, identity(), x, out, residual, stream);
+    auto* const codes = reinterpret_cast<std::uint8_t*>(out.data + frame::kHeaderBytes);
+    return device::Framed<kernels::NaturalEncode>{{x, round_, codes, static_cast<float*>(residual.data), key},
+                                                  made.start};
+  };
+  device::natural_encode(JobList<device::Framed<kernels::NaturalEncode>>(jobs.size(), job_of), stream);
+}
+
+void NaturalCompressor::decode_batch(std::span<const DecodeJob> jobs, StreamRef stream) const {
+  const auto job_of = [&](std::size_t i) {
+    const auto& [in, y, write] = jobs[i];
+    const frame::OnDevice found = frame::open_device(*this, identity(), in, y, stream);
+    const auto* const codes = reinterpret_cast<const std::uint8_t*>(in.data + frame::kHeaderBytes);
+    return device::Framed<kernels::NaturalDecode>{{codes, y, write}, found.start};
+  };
+  device::natural_decode(JobList<device::Framed<kernels::NaturalDecode>>(jobs.size(), job_of), stream);
 }
 
 }  // namespace gradwire

@@ -72,10 +72,9 @@ std::size_t QuantizeCompressor::max_frame_size(std::size_t count, DType) const {
 std::size_t QuantizeCompressor::encode(ConstTensor x, Bytes out, Tensor residual, const RandomKey& key,
                                        StreamRef stream) const {
   if (x.space == Space::device) {
-    const frame::OnDevice made = frame::begin_device(*this, identity(), x, out, residual, stream);
-    device::quantize_encode({params_, x, out.data + frame::kHeaderBytes, static_cast<float*>(residual.data), key},
-                            made.start, stream);
-    return made.bytes;
+    const EncodeJob job{x, out, residual, key};
+    encode_batch({&job, 1}, stream);
+    return max_frame_size(x.count, x.dtype);
   }
   const std::size_t frame_bytes = frame::begin_fixed(*this, identity(), x, out, residual, stream);
   const std::size_t encoded = isa::kernels<QuantizeKernels>().encode(
@@ -85,34 +84,62 @@ std::size_t QuantizeCompressor::encode(ConstTensor x, Bytes out, Tensor residual
 }
 
 std::size_t QuantizeCompressor::decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const {
-  const kernels::QuantizeDecode job{params_, in.data + frame::kHeaderBytes, y, write};
   if (y.space == Space::device) {
-    const frame::OnDevice found = frame::open_device(*this, identity(), in, y, stream);
-    device::quantize_decode(job, found.start, stream);
-    return found.bytes;
+    const DecodeJob job{in, y, write};
+    decode_batch({&job, 1}, stream);
+    return max_frame_size(y.count, y.dtype);
   }
   const frame::Opened opened = frame::open_fixed(*this, identity(), in, y, stream);
-  isa::kernels<QuantizeKernels>().decode(job);
+  isa::kernels<QuantizeKernels>().decode({params_, in.data + frame::kHeaderBytes, y, write});
   return opened.bytes;
 }
 
-std::size_t QuantizeCompressor::max_frames(std::size_t) const noexcept {
-  return device::can_quantize_sum(params_) ? device::QuantizeSum::kMostPayloads : 0;
+void QuantizeCompressor::encode_batch(std::span<const EncodeJob> jobs, StreamRef stream) const {
+  const auto job_of = [&](std::size_t i) {
+    const auto made = encode_job(jobs[i], stream);
+    return device::QuantizeEncodeRun{made.job, made.start};
+  };
+  device::quantize_encode(JobList<device::QuantizeEncodeRun>(jobs.size(), job_of), stream);
 }
 
-std::size_t QuantizeCompressor::encode_sum(ConstTensor x, std::span<const ConstBytes> frames, Bytes out,
-                                           Tensor residual, const RandomKey& key, StreamRef stream) const {
-  const frame::OnDevice made = frame::begin_device(*this, identity(), x, out, residual, stream);
-  require(frames.size() <= max_frames(x.count) && x.dtype == DType::f32,
-          "{}: sums of up to {} frames and f32 are encoded in one pass, not of {} and {}", spec_, max_frames(x.count),
-          frames.size(), name(x.dtype));
-  device::QuantizeSum sum{{params_, x, out.data + frame::kHeaderBytes, static_cast<float*>(residual.data), key}};
-  for (const ConstBytes& each : frames) {
-    frame::check_device_decode(each, {out.data, x.count, DType::f32, Space::device}, made.bytes, spec_, stream);
-    sum.payloads[sum.count++] = each.data + frame::kHeaderBytes;
-  }
-  device::quantize_sum(sum, made.start, stream);
-  return made.bytes;
+void QuantizeCompressor::decode_batch(std::span<const DecodeJob> jobs, StreamRef stream) const {
+  const auto job_of = [&](std::size_t i) {
+    const auto& [in, y, write] = jobs[i];
+    const frame::OnDevice found = frame::open_device(*this, identity(), in, y, stream);
+    return device::QuantizeDecodeRun{{params_, in.data + frame::kHeaderBytes, y, write}, found.start};
+  };
+  device::quantize_decode(JobList<device::QuantizeDecodeRun>(jobs.size(), job_of), stream);
+}
+
+device::Framed<kernels::QuantizeEncode> QuantizeCompressor::encode_job(const EncodeJob& job, StreamRef stream) const {
+  const frame::OnDevice made = frame::begin_device(*this, identity(), job.x, job.out, job.residual, stream);
+  return {{params_, job.x, job.out.data + frame::kHeaderBytes, static_cast<float*>(job.residual.data), job.key},
+          made.start};
+}
+
+std::size_t QuantizeCompressor::max_frames(std::size_t) const noexcept {
+  return device::can_quantize_sum(params_) ? device::SumMessages::kMost : 0;
+}
+
+void QuantizeCompressor::encode_sums(std::span<const SumJob> jobs, std::span<const ConstBytes> messages,
+                                     StreamRef stream) const {
+  require(messages.size() <= max_frames(0), "{}: sums of up to {} frames are encoded in one pass, not of {}", spec_,
+          max_frames(0), messages.size());
+  device::SumMessages sources;
+  for (const ConstBytes& message : messages) sources.at[sources.count++] = message.data;
+  const auto job_of = [&](std::size_t i) {
+    const auto& [own, first] = jobs[i];
+    const auto made = encode_job(own, stream);
+    const std::size_t bytes = max_frame_size(own.x.count, DType::f32);
+    for (const ConstBytes& message : messages) {
+      require(first <= message.size && message.size - first >= bytes,
+              "{}: a message of {} bytes has no frame of {} at {}", spec_, message.size, bytes, first);
+      frame::check_device_decode(message.slice(first, bytes), {own.out.data, own.x.count, DType::f32, Space::device},
+                                 bytes, spec_, stream);
+    }
+    return device::QuantizeSum{made.job, made.start, first};
+  };
+  device::quantize_sum(JobList<device::QuantizeSum>(jobs.size(), job_of), sources, stream);
 }
 
 std::vector<double> quantize_errors(ConstTensor x, const QuantizeParams& params, std::span<const std::uint32_t> bits) {

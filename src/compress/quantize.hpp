@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "compress/device/jobs.hpp"
 #include "compress/frame.hpp"
 #include "compress/quantize_params.hpp"
 
@@ -17,7 +18,7 @@ namespace gradwire {
 /// `quantize(...)` with uniform levels (QSGD, arXiv:1610.02132; norm=minmax has the values of CGX, arXiv:2111.08617) or
 /// exponential ones (NUQSGD, arXiv:1908.06077); `sign(...)`, one bit and the mean magnitude, which contracts (signSGD
 /// with error feedback, arXiv:1901.09847); `ternary(...)`, TernGrad (arXiv:1705.07878).
-class QuantizeCompressor final : public SumEncoder {
+class QuantizeCompressor final : public SumEncoder, public BatchCodec {
  public:
   explicit QuantizeCompressor(const QuantizeParams& params);
 
@@ -28,13 +29,16 @@ class QuantizeCompressor final : public SumEncoder {
   std::size_t decode(ConstBytes in, Tensor y, Write write, StreamRef stream) const;
   [[nodiscard]] double error_bound(std::size_t count) const noexcept;
 
+  [[nodiscard]] const BatchCodec* batch_codec() const noexcept { return this; }
+  void encode_batch(std::span<const EncodeJob> jobs, StreamRef stream) const override;
+  void decode_batch(std::span<const DecodeJob> jobs, StreamRef stream) const override;
   [[nodiscard]] const SumEncoder* sum_encoder() const noexcept { return this; }
   [[nodiscard]] std::size_t max_frames(std::size_t count) const noexcept override;
-  std::size_t encode_sum(ConstTensor x, std::span<const ConstBytes> frames, Bytes out, Tensor residual,
-                         const RandomKey& key, StreamRef stream) const override;
+  void encode_sums(std::span<const SumJob> jobs, std::span<const ConstBytes> messages, StreamRef stream) const override;
 
  private:
   [[nodiscard]] frame::Identity identity() const noexcept;
+  [[nodiscard]] device::Framed<kernels::QuantizeEncode> encode_job(const EncodeJob& job, StreamRef stream) const;
 
   QuantizeParams params_;
   std::string spec_;

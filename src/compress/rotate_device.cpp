@@ -35,9 +35,9 @@ void RotateCompressor::encode_spans(const device::Rotation& rotation, const floa
   const std::size_t bytes = inner_.max_frame_size(layout_.span, DType::f32);
   std::size_t first = rotation.begin;
   if (const auto whole = whole_spans(rotation.count - first)) {
-    device::quantize_encode(
-        {whole->params, {values, layout_.span, DType::f32, Space::device}, frames + frame::kHeaderBytes, nullptr, key},
-        whole->start, whole->run, stream);
+    const kernels::QuantizeEncode job{
+        whole->params, {values, layout_.span, DType::f32, Space::device}, frames + frame::kHeaderBytes, nullptr, key};
+    device::quantize_encode(device::QuantizeEncodeRun{job, whole->start, whole->run}, stream);
     first += whole->run.frames * layout_.span;
   }
   for (; first < rotation.count; first += layout_.span) {
@@ -53,9 +53,9 @@ void RotateCompressor::decode_spans(const device::Rotation& rotation, const std:
   const std::size_t bytes = inner_.max_frame_size(layout_.span, DType::f32);
   std::size_t first = rotation.begin;
   if (const auto whole = whole_spans(rotation.count - first)) {
-    device::quantize_decode(
-        {whole->params, frames + frame::kHeaderBytes, {values, layout_.span, DType::f32, Space::device}, Write::assign},
-        whole->start, whole->run, stream);
+    const kernels::QuantizeDecode job{
+        whole->params, frames + frame::kHeaderBytes, {values, layout_.span, DType::f32, Space::device}, Write::assign};
+    device::quantize_decode(device::QuantizeDecodeRun{job, whole->start, whole->run}, stream);
     first += whole->run.frames * layout_.span;
   }
   for (; first < rotation.count; first += layout_.span) {

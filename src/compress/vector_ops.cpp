@@ -14,6 +14,13 @@
 #include "compress/sparse/guess.hpp"
 
 namespace gradwire::ops {
+namespace {
+
+kernels::CastDecode move_job(const Pair& pair, Write write) {
+  return {static_cast<const std::byte*>(pair.from.data), pair.from.dtype, pair.to, write};
+}
+
+}  // namespace
 
 void zero(Tensor to, StreamRef stream) {
   if (to.count == 0) return;
@@ -31,12 +38,12 @@ void copy(ConstTensor from, Tensor to, StreamRef stream) {
 void convert(ConstTensor from, Tensor to, StreamRef stream) {
   if (to.space == Space::host) return convert(from, to);
   assert(from.count == to.count && from.space == to.space);
-  device::move(from, to, Write::assign, stream);
+  device::move(move_job({from, to}, Write::assign), stream);
 }
 
 void add(ConstTensor x, Tensor y, StreamRef stream) {
   assert(x.count == y.count && x.space == y.space);
-  if (y.space == Space::device) return device::move(x, y, Write::add, stream);
+  if (y.space == Space::device) return device::move(move_job({x, y}, Write::add), stream);
   isa::kernels<ElementKernels>().cast_decode({static_cast<const std::byte*>(x.data), x.dtype, y, Write::add});
 }
 
@@ -59,7 +66,25 @@ void scale(Tensor tensor, float factor, StreamRef stream) {
   }
 }
 
-void find_non_finite(ConstTensor x, std::uint32_t* flag, StreamRef stream) { device::find_non_finite(x, flag, stream); }
+void copy_all(const JobList<device::CopyJob>& jobs, StreamRef stream) { device::copy(jobs, stream); }
+
+void convert_all(const JobList<Pair>& pairs, StreamRef stream) {
+  device::move(
+      JobList<kernels::CastDecode>(pairs.size(), [&](std::size_t i) { return move_job(pairs[i], Write::assign); }),
+      stream);
+}
+
+void add_all(const JobList<Pair>& pairs, StreamRef stream) {
+  device::move(
+      JobList<kernels::CastDecode>(pairs.size(), [&](std::size_t i) { return move_job(pairs[i], Write::add); }),
+      stream);
+}
+
+void scale_add_all(const JobList<kernels::ScaleAdd>& jobs, StreamRef stream) { device::scale_add(jobs, stream); }
+
+void find_non_finite(const JobList<device::FindNonFinite>& jobs, StreamRef stream) {
+  device::find_non_finite(jobs, stream);
+}
 
 void largest_of_rows(const float* first, std::size_t rows, std::size_t pitch, Tensor to, StreamRef stream) {
   if (to.count == 0) return;

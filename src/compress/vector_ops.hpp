@@ -1,6 +1,10 @@
 #pragma once
 #include <cstddef>
 
+#include "compress/device/jobs.hpp"
+#include "compress/job_list.hpp"
+#include "compress/kernels.hpp"
+
 #include "gradwire/compressor.hpp"
 
 /// \file Loops over elements that layers above need. Any dtype unless noted; counts must be equal. Those that take a
@@ -18,11 +22,23 @@ void add(ConstTensor x, Tensor y, StreamRef stream);
 void scale_add(ConstTensor x, float scale, ConstTensor addend, Tensor out, StreamRef stream);
 /// tensor *= factor, in its own dtype.
 void scale(Tensor tensor, float factor, StreamRef stream);
-/// Device memory only: sets `flag`, of the device or pinned, to 1 where x holds NaN or Inf, and leaves it else.
-void find_non_finite(ConstTensor x, std::uint32_t* flag, StreamRef stream);
 /// Common ranges (IntegerCoder): each of `to` (f32) is the largest of its column, of `rows` rows of as many floats,
 /// `pitch` floats apart. `to` may be one of them; NaN is the largest.
 void largest_of_rows(const float* first, std::size_t rows, std::size_t pitch, Tensor to, StreamRef stream);
+
+// Device memory only, all jobs in one launch or a few (device/batch.hpp); none may write what another reads or writes.
+
+struct Pair {
+  ConstTensor from;
+  Tensor to;
+};
+void copy_all(const JobList<device::CopyJob>& jobs, StreamRef stream);
+void convert_all(const JobList<Pair>& pairs, StreamRef stream);
+/// to += from.
+void add_all(const JobList<Pair>& pairs, StreamRef stream);
+void scale_add_all(const JobList<kernels::ScaleAdd>& jobs, StreamRef stream);
+/// Flags become 1 where x holds NaN or Inf, and are left else.
+void find_non_finite(const JobList<device::FindNonFinite>& jobs, StreamRef stream);
 
 // Host memory only.
 

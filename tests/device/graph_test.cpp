@@ -57,7 +57,8 @@ TEST_P(Graphs, HoldAStep) {
     ops::scale_add(gradient.tensor(kCount), 0.25F, owed.tensor(kCount), x.tensor(kCount), stream);
     (void)compressor.encode(x.tensor(kCount), frame.bytes(), owed.tensor(kCount), key, stream);
     (void)compressor.decode(frame.bytes(), y.tensor(kCount), Write::assign, stream);
-    ops::find_non_finite(y.tensor(kCount), reinterpret_cast<std::uint32_t*>(flag.data()), stream);
+    ops::find_non_finite(device::FindNonFinite{y.tensor(kCount), reinterpret_cast<std::uint32_t*>(flag.data())},
+                         stream);
   });
 
   std::vector<float> residual(kCount);
@@ -120,6 +121,47 @@ TEST_P(GraphsOfCodes, HoldAStep) {
   }
 }
 
+class BatchGraphs : public Graphs {};
+
+/// Jobs travel with a launch's parameters, so that a graph has them after the list is gone.
+TEST_P(BatchGraphs, HoldABatch) {
+  constexpr std::size_t kJobs = 3;
+  constexpr std::size_t kCount = 2048;
+  const Compressor compressor = make_compressor(GetParam());
+  const BatchCodec* const codec = compressor.batch_codec();
+  ASSERT_NE(codec, nullptr);
+  const device::Stream own;
+  const StreamRef stream = own.ref();
+  const std::size_t size = compressor.max_frame_size(kCount, DType::f32);
+  const OnDevice x(kJobs * kCount * sizeof(float));
+  const OnDevice y(kJobs * kCount * sizeof(float));
+  const OnDevice frames(kJobs * size);
+  const Captured step(stream, [&] {
+    std::vector<EncodeJob> encodes;
+    std::vector<DecodeJob> decodes;
+    for (std::size_t i = 0; i < kJobs; ++i) {
+      const Bytes frame = frames.bytes().slice(i * size, size);
+      encodes.push_back(
+          {x.tensor(kJobs * kCount).slice(i * kCount, kCount), frame, {}, {1, 2, ParamId{3}, i * kCount}});
+      decodes.push_back({frame, y.tensor(kJobs * kCount).slice(i * kCount, kCount)});
+    }
+    codec->encode_batch(encodes, stream);
+    codec->decode_batch(decodes, stream);
+  });
+  for (unsigned round = 0; round < 3; ++round) {
+    const std::vector<float> values = normal_gradients(kJobs * kCount, 40 + round);
+    std::vector<float> decoded(kJobs * kCount);
+    Buffer frame(size);
+    device::copy(x.data(), values.data(), kJobs * kCount * sizeof(float), stream);
+    step.launch(stream);
+    for (std::size_t i = 0; i < kJobs; ++i) {
+      (void)compressor.encode({values.data() + i * kCount, kCount}, frame.bytes(), {}, {1, 2, ParamId{3}, i * kCount});
+      (void)compressor.decode(frame.bytes(), {decoded.data() + i * kCount, kCount}, Write::assign);
+    }
+    ASSERT_EQ(y.read(stream), bytes_of({decoded.data(), kJobs * kCount})) << "round " << round;
+  }
+}
+
 std::string test_name(const ::testing::TestParamInfo<std::string>& info) {
   std::string name;
   for (const char c : info.param) name += std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
@@ -131,6 +173,10 @@ INSTANTIATE_TEST_SUITE_P(All, Graphs,
                                            "ternary", "sign", "natural", "f8", "mx4", "nvfp4", "rotate(q4)",
                                            "topk(0.01)", "topk(0.01)|q4", "topk(0.1,select=sampled)", "block_topk(0.1)",
                                            "randomk(0.1)"),
+                         test_name);
+INSTANTIATE_TEST_SUITE_P(All, BatchGraphs,
+                         ::testing::Values("none", "f16", "q4", "quantize(bits=3,bucket=96,norm=l2,round=stochastic)",
+                                           "ternary", "natural", "f8", "mx4", "nvfp4"),
                          test_name);
 
 INSTANTIATE_TEST_SUITE_P(All, GraphsOfCodes, ::testing::Values("thc", "thc(8,block=8192)", "randomk(0.1)"), test_name);

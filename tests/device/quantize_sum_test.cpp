@@ -26,13 +26,14 @@ class QuantizeSum : public DeviceTest {
                                                             const RandomKey& key, StreamRef stream) {
     const frame::OnDevice made = frame_of(params, own.count);
     const OnDevice out(made.bytes);
-    device::QuantizeSum job{{params, own, out.data() + frame::kHeaderBytes, nullptr, key}};
+    const device::QuantizeSum job{{params, own, out.data() + frame::kHeaderBytes, nullptr, key}, made.start, 0};
+    device::SumMessages messages;
     std::vector<OnDevice> there;
     for (const std::vector<std::byte>& each : frames) {
       there.emplace_back(each.data(), each.size(), stream);
-      job.payloads[job.count++] = there.back().data() + frame::kHeaderBytes;
+      messages.at[messages.count++] = there.back().data();
     }
-    device::quantize_sum(job, made.start, stream);
+    device::quantize_sum(job, messages, stream);
     return out.read(stream);
   }
 };
@@ -81,7 +82,8 @@ TEST_F(QuantizeSum, IsNaNWithAFrameOfAnother) {
 
 void expect_unsupported(const QuantizeParams& params, DType dtype) {
   try {
-    device::quantize_sum({{params, {nullptr, 0, dtype}, nullptr, nullptr, {}}}, {}, StreamRef::host());
+    const device::QuantizeSum sum{{params, {nullptr, 0, dtype}, nullptr, nullptr, {}}, {}, 0};
+    device::quantize_sum(sum, {}, StreamRef::host());
     ADD_FAILURE() << "was taken";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Errc::unsupported) << error.what();

@@ -1,5 +1,6 @@
 #pragma once
 #include <tuple>
+#include <type_traits>
 #include <utility>
 
 #include "cuda_runtime_api.h"
@@ -22,6 +23,7 @@ struct cudaLaunchConfig_t {
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments&&... arguments) {
+  static_assert((sizeof(Parameters) + ... + 0) <= 32764, "a launch has no room for such parameters");
   const dim3 blocks = config->gridDim;
   const dim3 threads = config->blockDim;
   if (config->dynamicSmemBytes != 0 || blocks.x == 0 || blocks.y == 0 || blocks.z == 0 || threads.x == 0 ||
@@ -29,7 +31,8 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     return cudaErrorInvalidValue;
   const device_model::Grid grid{{blocks.x, blocks.y, blocks.z}, {threads.x, threads.y, threads.z}};
   return device_model::launch(
-      config->stream, [grid, kernel, values = std::tuple<Parameters...>(std::forward<Arguments>(arguments)...)] {
+      config->stream,
+      [grid, kernel, values = std::tuple<std::remove_cvref_t<Parameters>...>(std::forward<Arguments>(arguments)...)] {
         device_model::run_grid(grid, [&] { std::apply(kernel, values); });
       });
 }

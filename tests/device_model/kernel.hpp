@@ -16,6 +16,7 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __restrict__ __restrict
+#define __grid_constant__ &  // behind the type: parameters of a launch are not copied for each thread
 #define __shared__ static thread_local
 #define __constant__ static const
 

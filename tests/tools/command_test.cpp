@@ -88,10 +88,11 @@ TEST(Info, TraitsAndFacetsAreThoseOfTheExamples) {
     EXPECT_EQ(listed.count("integer_coder") != 0, example.integer_coder() != nullptr) << row;
     EXPECT_EQ(listed.count("low_rank") != 0, example.low_rank() != nullptr) << row;
     EXPECT_EQ(listed.count("sum_encoder") != 0, example.sum_encoder() != nullptr) << row;
+    EXPECT_EQ(listed.count("batch_codec") != 0, example.batch_codec() != nullptr) << row;
     EXPECT_EQ(row["on_device"], traits.on_device) << row;
     facets.insert(listed.begin(), listed.end());
   }
-  EXPECT_THAT(facets, ::testing::ElementsAre("integer_coder", "low_rank", "sparsifier", "sum_encoder"));
+  EXPECT_THAT(facets, ::testing::ElementsAre("batch_codec", "integer_coder", "low_rank", "sparsifier", "sum_encoder"));
   const std::string text = run_gradwire({"info", "--compressors"}).out;
   for (const char* const line : {"unbiased        yes", "lossless        yes", "block           tensor",
                                  "facets          sparsifier", "facets          -"}) {

@@ -41,7 +41,7 @@ std::size_t encode_in_two(const kernels::QuantizeEncode& job) {
 }
 
 /// As the one kernel does it for whole tiles: the threads of a bucket keep their tiles' values.
-std::size_t encode_in_one(const device::QuantizeSum& sum) {
+std::size_t encode_in_one(const device::QuantizeSum& sum, const device::SumMessages& messages) {
   const kernels::QuantizeEncode& job = sum.own;
   const QuantizeLayout layout{job.params, job.x.count};
   const std::size_t threads = device::tiles_a_bucket(job.params);
@@ -50,7 +50,7 @@ std::size_t encode_in_one(const device::QuantizeSum& sum) {
     std::vector<device::BucketNorms> norms;
     for (std::size_t place = 0; place < threads; ++place) {
       const auto tile = device::QuantizeTile::at(bucket * threads + place);
-      values.push_back(device::sum_tile(sum, tile));
+      values.push_back(device::sum_tile(sum, messages, tile));
       norms.push_back(device::tile_norms(layout, tile, values.back()));
     }
     BucketScale scale;
@@ -68,7 +68,7 @@ std::size_t encode(const kernels::QuantizeEncode& job) {
     const QuantizeLayout layout{job.params, job.x.count};
     std::memcpy(job.payload, job.codebook, layout.scale_offset());
   }
-  return device::has_whole_tiles(job.params) ? encode_in_one({job}) : encode_in_two(job);
+  return device::has_whole_tiles(job.params) ? encode_in_one({job, {}, 0}, {}) : encode_in_two(job);
 }
 
 void decode(const kernels::QuantizeDecode& job) {
@@ -175,15 +175,17 @@ TEST_P(DeviceSums, AreEncodedLikeDecodingOneAfterAnother) {
         const QuantizeParams params{bits, GetParam(), norm, Rounding::stochastic};
         ASSERT_TRUE(device::has_whole_tiles(params));
         const std::size_t size = QuantizeLayout{params, count}.payload_bytes();
-        std::vector<std::vector<std::byte>> payloads(3, std::vector<std::byte>(size));
-        device::QuantizeSum job;
+        const std::size_t front = 16 + sizeof(device::FrameStart);  // of each message: what the payload lies behind
+        std::vector<std::vector<std::byte>> payloads(3, std::vector<std::byte>(front + size));
+        device::QuantizeSum job{};
+        device::SumMessages messages;
         Values sum(mixed_gradients(count, 5), DType::f32);
         const Values own = sum;
         for (std::size_t p = 0; p < payloads.size(); ++p) {
           const Values x(mixed_gradients(count, static_cast<unsigned>(10 + p)), DType::f32);
-          ASSERT_EQ(reference.encode({params, x.tensor(), payloads[p].data(), nullptr, {1, p, {}, 0}}), count);
-          reference.decode({params, payloads[p].data(), sum.tensor(), Write::add});
-          job.payloads[job.count++] = payloads[p].data();
+          ASSERT_EQ(reference.encode({params, x.tensor(), payloads[p].data() + front, nullptr, {1, p, {}, 0}}), count);
+          reference.decode({params, payloads[p].data() + front, sum.tensor(), Write::add});
+          messages.at[messages.count++] = payloads[p].data();
         }
         std::vector<std::byte> expected(size);
         std::vector<std::byte> actual(size, std::byte{0x11});
@@ -192,7 +194,8 @@ TEST_P(DeviceSums, AreEncodedLikeDecodingOneAfterAnother) {
         const RandomKey key{3, 4, ParamId{5}, 6};
         reference.encode({params, sum.tensor(), expected.data(), static_cast<float*>(owed.tensor().data), key});
         job.own = {params, own.tensor(), actual.data(), static_cast<float*>(owed_here.tensor().data), key};
-        encode_in_one(job);
+        job.first = 16;
+        encode_in_one(job, messages);
         ASSERT_EQ(actual, expected) << bits << ' ' << count;
         ASSERT_EQ(owed_here.bytes(), owed.bytes()) << bits << ' ' << count;
       }

@@ -12,17 +12,15 @@ namespace {
 [[noreturn]] void refuse() { fail(Errc::unsupported, "no device memory: {}", problem()); }
 }  // namespace
 
-void cast_encode(const kernels::CastEncode&, const FrameStart&, StreamRef) { refuse(); }
-void cast_decode(const kernels::CastDecode&, const FrameStart&, bool, StreamRef) { refuse(); }
-void quantize_encode(const kernels::QuantizeEncode&, const FrameStart&, StreamRef) { refuse(); }
-void quantize_decode(const kernels::QuantizeDecode&, const FrameStart&, StreamRef) { refuse(); }
-void quantize_sum(const QuantizeSum&, const FrameStart&, StreamRef) { refuse(); }
-void natural_encode(const kernels::NaturalEncode&, const FrameStart&, StreamRef) { refuse(); }
-void natural_decode(const kernels::NaturalDecode&, const FrameStart&, StreamRef) { refuse(); }
-void minifloat_encode(const kernels::MinifloatEncode&, const FrameStart&, StreamRef) { refuse(); }
-void minifloat_decode(const kernels::MinifloatDecode&, const FrameStart&, StreamRef) { refuse(); }
-void quantize_encode(const kernels::QuantizeEncode&, const FrameStart&, const FrameRun&, StreamRef) { refuse(); }
-void quantize_decode(const kernels::QuantizeDecode&, const FrameStart&, const FrameRun&, StreamRef) { refuse(); }
+void cast_encode(const JobList<Framed<kernels::CastEncode>>&, StreamRef) { refuse(); }
+void cast_decode(const JobList<Framed<kernels::CastDecode>>&, bool, StreamRef) { refuse(); }
+void quantize_encode(const JobList<QuantizeEncodeRun>&, StreamRef) { refuse(); }
+void quantize_decode(const JobList<QuantizeDecodeRun>&, StreamRef) { refuse(); }
+void quantize_sum(const JobList<QuantizeSum>&, const SumMessages&, StreamRef) { refuse(); }
+void natural_encode(const JobList<Framed<kernels::NaturalEncode>>&, StreamRef) { refuse(); }
+void natural_decode(const JobList<Framed<kernels::NaturalDecode>>&, StreamRef) { refuse(); }
+void minifloat_encode(const JobList<Framed<kernels::MinifloatEncode>>&, StreamRef) { refuse(); }
+void minifloat_decode(const JobList<Framed<kernels::MinifloatDecode>>&, StreamRef) { refuse(); }
 void rotate_forward(const Rotation&, ConstTensor, const kernels::SignKey&, float*, std::byte*, const FrameStart&,
                     StreamRef) {
   refuse();
@@ -44,10 +42,11 @@ void rotate_quantize_decode(const Rotation&, const RotatedSpans&, const std::byt
                             const FrameStart&, StreamRef) {
   refuse();
 }
-void move(ConstTensor, Tensor, Write, StreamRef) { refuse(); }
-void scale_add(const kernels::ScaleAdd&, StreamRef) { refuse(); }
+void move(const JobList<kernels::CastDecode>&, StreamRef) { refuse(); }
+void copy(const JobList<CopyJob>&, StreamRef) { refuse(); }
+void scale_add(const JobList<kernels::ScaleAdd>&, StreamRef) { refuse(); }
 void scale(Tensor, float, StreamRef) { refuse(); }
-void find_non_finite(ConstTensor, std::uint32_t*, StreamRef) { refuse(); }
+void find_non_finite(const JobList<FindNonFinite>&, StreamRef) { refuse(); }
 
 void sparse_encode(const SparseEncode&, const FrameStart&, const CodeValues&, StreamRef) { refuse(); }
 void sparse_decode(const SparseDecode&, const FrameStart&, const ReadValues&, StreamRef) { refuse(); }

@@ -1,6 +1,7 @@
 #pragma once
 #include "compress/device/frame_start.hpp"
 #include "compress/device/jobs.hpp"
+#include "compress/job_list.hpp"
 #include "compress/kernels.hpp"
 #include "compress/minifloat_kernels.hpp"
 #include "compress/natural_kernels.hpp"
@@ -10,38 +11,33 @@
 /// behind their frame's first 16 bytes and at multiples of 16. Calls only launch, in the order of the stream; they
 /// throw Errc::device where that fails, and Errc::unsupported in a build without CUDA.
 ///
-/// Encoders also write `start`. NaN and Inf cannot be refused, as nobody waits: they are coded so that decoding gives
-/// NaN (of a whole bucket, where elements share a scale), and residuals are NaN there. Decoders that do not find
-/// `expected` in front of a payload give NaN for everything.
+/// Encoders also write a frame's start. NaN and Inf cannot be refused, as nobody waits: they are coded so that decoding
+/// gives NaN (of a whole bucket, where elements share a scale), and residuals are NaN there. Decoders that do not find
+/// it in front of a payload give NaN for everything.
 namespace gradwire::device {
 
-void cast_encode(const kernels::CastEncode& job, const FrameStart& start, StreamRef stream);
-/// `as_input`: `expected` is of any dtype, and the payload of that which its own first bytes name (job.from is not
-/// used).
-void cast_decode(const kernels::CastDecode& job, const FrameStart& expected, bool as_input, StreamRef stream);
+/// A list of jobs is one launch, or as few as its parameters allow (two where scales are found apart); one job is a
+/// list too. All jobs of a list are of one codec with the same options.
 
-void quantize_encode(const kernels::QuantizeEncode& job, const FrameStart& start, StreamRef stream);
-void quantize_decode(const kernels::QuantizeDecode& job, const FrameStart& expected, StreamRef stream);
+void cast_encode(const JobList<Framed<kernels::CastEncode>>& jobs, StreamRef stream);
+/// `as_input`: starts are of any dtype, and payloads of that which their own first bytes name (`from` is not used).
+void cast_decode(const JobList<Framed<kernels::CastDecode>>& jobs, bool as_input, StreamRef stream);
 
-/// An owner's step of scatter_reduce in one kernel: the sum, and what encoding it leaves. A payload that has another
-/// start makes all of it NaN. Throws Errc::unsupported for buckets that are no multiples of 128 elements, norms that
-/// are sums, and x that is not f32.
-void quantize_sum(const QuantizeSum& sum, const FrameStart& start, StreamRef stream);
+void quantize_encode(const JobList<QuantizeEncodeRun>& jobs, StreamRef stream);
+void quantize_decode(const JobList<QuantizeDecodeRun>& jobs, StreamRef stream);
+
+/// An owner's step of scatter_reduce in one kernel: sums, and what encoding them leaves. A frame that has another start
+/// makes all of its sum NaN. Throws Errc::unsupported for buckets that are no multiples of 128 elements, norms that are
+/// sums, and x that is not f32.
+void quantize_sum(const JobList<QuantizeSum>& jobs, const SumMessages& messages, StreamRef stream);
 
 /// NaN and Inf have a code of their own (0x80: docs/wire-format.md 1.4), so that only these elements become NaN, and no
 /// thread writes for another.
-void natural_encode(const kernels::NaturalEncode& job, const FrameStart& start, StreamRef stream);
-void natural_decode(const kernels::NaturalDecode& job, const FrameStart& expected, StreamRef stream);
+void natural_encode(const JobList<Framed<kernels::NaturalEncode>>& jobs, StreamRef stream);
+void natural_decode(const JobList<Framed<kernels::NaturalDecode>>& jobs, StreamRef stream);
 
-void minifloat_encode(const kernels::MinifloatEncode& job, const FrameStart& start, StreamRef stream);
-void minifloat_decode(const kernels::MinifloatDecode& job, const FrameStart& expected, StreamRef stream);
-
-/// The same of frames behind one another, the first of which these are of; `x` and `y` are the first frame's.
-/// Throws Errc::unsupported for codes packed as trits.
-void quantize_encode(const kernels::QuantizeEncode& job, const FrameStart& start, const FrameRun& run,
-                     StreamRef stream);
-void quantize_decode(const kernels::QuantizeDecode& job, const FrameStart& expected, const FrameRun& run,
-                     StreamRef stream);
+void minifloat_encode(const JobList<Framed<kernels::MinifloatEncode>>& jobs, StreamRef stream);
+void minifloat_decode(const JobList<Framed<kernels::MinifloatDecode>>& jobs, StreamRef stream);
 
 /// y = H D x / sqrt(size) of each block, and what the payload starts with, but for factors. Elements that a host
 /// refuses make their block NaN.
@@ -71,12 +67,12 @@ void rotate_quantize_decode(const Rotation& rotation, const RotatedSpans& spans,
 
 // What has no frame: the loops of vector_ops.
 
-/// Any dtypes; `to` is what `from` is, or its sum with it.
-void move(ConstTensor from, Tensor to, Write write, StreamRef stream);
-void scale_add(const kernels::ScaleAdd& job, StreamRef stream);
+/// Any dtypes; y is what the payload is, or its sum with it.
+void move(const JobList<kernels::CastDecode>& jobs, StreamRef stream);
+void copy(const JobList<CopyJob>& jobs, StreamRef stream);
+void scale_add(const JobList<kernels::ScaleAdd>& jobs, StreamRef stream);
 /// In place, in its own dtype.
 void scale(Tensor tensor, float factor, StreamRef stream);
-/// Sets `flag`, of the device or pinned, to 1 where x holds NaN or Inf; leaves it else.
-void find_non_finite(ConstTensor x, std::uint32_t* flag, StreamRef stream);
+void find_non_finite(const JobList<FindNonFinite>& jobs, StreamRef stream);
 
 }  // namespace gradwire::device

@@ -7,61 +7,102 @@ namespace {
 
 // A thread a row part: 4 elements beside one another.
 
+template <std::size_t capacity>
 __global__ void __launch_bounds__(kBlockThreads)
-    encode_casts(const kernels::CastEncode job, const FrameStart start, std::size_t parts) {
-  if (blockIdx.x == 0 && threadIdx.x == 0) store_start(job.payload, start);
-  for (std::size_t part = thread_index(); part < parts; part += thread_count()) cast_encode_part(job, part);
+    encode_casts(const Batch<Framed<kernels::CastEncode>, capacity> __grid_constant__ batch) {
+  for_each_item(batch, [](const Framed<kernels::CastEncode>& frame, std::size_t item) {
+    const std::size_t part = thread_of(item);
+    if (part == 0) store_start(frame.job.payload, frame.start);
+    if (part < payload_parts(frame.job)) cast_encode_part(frame.job, part);
+  });
 }
 
+template <std::size_t capacity>
 __global__ void __launch_bounds__(kBlockThreads)
-    decode_casts(const kernels::CastDecode job, const FrameStart expected, bool as_input, std::size_t parts) {
-  const DType from = as_input ? input_dtype(job, expected) : job.from;
-  const bool is_ours = as_input ? from != kNoDType : has_start(job.payload, expected);
-  for (std::size_t part = thread_index(); part < parts; part += thread_count())
-    cast_decode_part({job.payload, from, job.y, job.write}, part, is_ours);
+    decode_casts(const Batch<Framed<kernels::CastDecode>, capacity> __grid_constant__ batch, bool as_input) {
+  for_each_item(batch, [&](const Framed<kernels::CastDecode>& frame, std::size_t item) {
+    const kernels::CastDecode& job = frame.job;
+    const DType from = as_input ? input_dtype(job, frame.start) : job.from;
+    const bool is_ours = as_input ? from != kNoDType : has_start(job.payload, frame.start);
+    const std::size_t part = thread_of(item);
+    if (part < row_parts(job.y.count)) cast_decode_part({job.payload, from, job.y, job.write}, part, is_ours);
+  });
 }
 
 /// convert() and add(), which have no frame around their input.
-__global__ void __launch_bounds__(kBlockThreads) move_parts(const kernels::CastDecode job, std::size_t parts) {
-  for (std::size_t part = thread_index(); part < parts; part += thread_count()) cast_decode_part(job, part, true);
+template <std::size_t capacity>
+__global__ void __launch_bounds__(kBlockThreads)
+    move_parts(const Batch<kernels::CastDecode, capacity> __grid_constant__ batch) {
+  for_each_item(batch, [](const kernels::CastDecode& job, std::size_t item) {
+    const std::size_t part = thread_of(item);
+    if (part < row_parts(job.y.count)) cast_decode_part(job, part, true);
+  });
 }
 
-__global__ void __launch_bounds__(kBlockThreads) scale_add_parts(const kernels::ScaleAdd job, std::size_t parts) {
-  for (std::size_t part = thread_index(); part < parts; part += thread_count()) scale_add_part(job, part);
+template <std::size_t capacity>
+__global__ void __launch_bounds__(kBlockThreads) copy_parts(const Batch<CopyJob, capacity> __grid_constant__ batch) {
+  for_each_item(batch, [](const CopyJob& job, std::size_t item) { copy_part(job, thread_of(item)); });
+}
+
+template <std::size_t capacity>
+__global__ void __launch_bounds__(kBlockThreads)
+    scale_add_parts(const Batch<kernels::ScaleAdd, capacity> __grid_constant__ batch) {
+  for_each_item(batch, [](const kernels::ScaleAdd& job, std::size_t item) {
+    const std::size_t part = thread_of(item);
+    if (part < row_parts(job.x.count)) scale_add_part(job, part);
+  });
 }
 
 __global__ void __launch_bounds__(kBlockThreads) scale_parts(const Tensor tensor, float factor, std::size_t parts) {
   for (std::size_t part = thread_index(); part < parts; part += thread_count()) scale_part(tensor, factor, part);
 }
 
+template <std::size_t capacity>
 __global__ void __launch_bounds__(kBlockThreads)
-    find_non_finite_parts(const ConstTensor x, std::uint32_t* flag, std::size_t parts) {
-  bool all = true;
-  for (std::size_t part = thread_index(); part < parts; part += thread_count()) all = is_finite_part(x, part) && all;
-  if (!all) *flag = 1;  // whoever comes last writes the same
+    find_non_finite_parts(const Batch<FindNonFinite, capacity> __grid_constant__ batch) {
+  for_each_item(batch, [](const FindNonFinite& job, std::size_t item) {
+    const std::size_t part = thread_of(item);
+    if (part < row_parts(job.x.count) && !is_finite_part(job.x, part))
+      *job.flag = 1;  // whoever comes last writes the same
+  });
 }
+
+/// Blocks for so many parts: none for nothing.
+std::size_t blocks_with(std::size_t parts) { return parts == 0 ? 0 : blocks_of(parts); }
 
 }  // namespace
 
-void cast_encode(const kernels::CastEncode& job, const FrameStart& start, StreamRef stream) {
-  const std::size_t parts = payload_parts(job);
-  launch("encode_casts", encode_casts, parts, stream, job, start, parts);
+void cast_encode(const JobList<Framed<kernels::CastEncode>>& jobs, StreamRef stream) {
+  launch_jobs(
+      {"encode_casts", stream}, jobs,
+      [](const Framed<kernels::CastEncode>& frame) { return blocks_of(payload_parts(frame.job)); },
+      [](auto capacity) { return encode_casts<capacity()>; });
 }
 
-void cast_decode(const kernels::CastDecode& job, const FrameStart& expected, bool as_input, StreamRef stream) {
-  const std::size_t parts = row_parts(job.y.count);
-  launch("decode_casts", decode_casts, parts, stream, job, expected, as_input, parts);
+void cast_decode(const JobList<Framed<kernels::CastDecode>>& jobs, bool as_input, StreamRef stream) {
+  launch_jobs(
+      {"decode_casts", stream}, jobs,
+      [](const Framed<kernels::CastDecode>& frame) { return blocks_with(row_parts(frame.job.y.count)); },
+      [](auto capacity) { return decode_casts<capacity()>; }, as_input);
 }
 
-void move(ConstTensor from, Tensor to, Write write, StreamRef stream) {
-  const kernels::CastDecode job{static_cast<const std::byte*>(from.data), from.dtype, to, write};
-  const std::size_t parts = row_parts(to.count);
-  launch("move_parts", move_parts, parts, stream, job, parts);
+void move(const JobList<kernels::CastDecode>& jobs, StreamRef stream) {
+  launch_jobs(
+      {"move_parts", stream}, jobs, [](const kernels::CastDecode& job) { return blocks_with(row_parts(job.y.count)); },
+      [](auto capacity) { return move_parts<capacity()>; });
 }
 
-void scale_add(const kernels::ScaleAdd& job, StreamRef stream) {
-  const std::size_t parts = row_parts(job.x.count);
-  launch("scale_add_parts", scale_add_parts, parts, stream, job, parts);
+void copy(const JobList<CopyJob>& jobs, StreamRef stream) {
+  launch_jobs(
+      {"copy_parts", stream}, jobs, [](const CopyJob& job) { return blocks_with(row_parts(job.to.count)); },
+      [](auto capacity) { return copy_parts<capacity()>; });
+}
+
+void scale_add(const JobList<kernels::ScaleAdd>& jobs, StreamRef stream) {
+  launch_jobs(
+      {"scale_add_parts", stream}, jobs,
+      [](const kernels::ScaleAdd& job) { return blocks_with(row_parts(job.x.count)); },
+      [](auto capacity) { return scale_add_parts<capacity()>; });
 }
 
 void scale(Tensor tensor, float factor, StreamRef stream) {
@@ -69,9 +110,11 @@ void scale(Tensor tensor, float factor, StreamRef stream) {
   launch("scale_parts", scale_parts, parts, stream, tensor, factor, parts);
 }
 
-void find_non_finite(ConstTensor x, std::uint32_t* flag, StreamRef stream) {
-  const std::size_t parts = row_parts(x.count);
-  launch("find_non_finite_parts", find_non_finite_parts, parts, stream, x, flag, parts);
+void find_non_finite(const JobList<FindNonFinite>& jobs, StreamRef stream) {
+  launch_jobs(
+      {"find_non_finite_parts", stream}, jobs,
+      [](const FindNonFinite& job) { return blocks_with(row_parts(job.x.count)); },
+      [](auto capacity) { return find_non_finite_parts<capacity()>; });
 }
 
 }  // namespace gradwire::device

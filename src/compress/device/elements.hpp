@@ -1,8 +1,10 @@
 #pragma once
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 
 #include "compress/device/frame_start.hpp"
+#include "compress/device/jobs.hpp"
 #include "compress/device/memory.hpp"
 #include "compress/kernels.hpp"
 
@@ -53,6 +55,34 @@ GRADWIRE_HD inline void cast_decode_part(const kernels::CastDecode& job, std::si
     for (std::size_t c = 0; c < kRowPart; ++c) values[c] = sum[c] + values[c];
   }
   store_row(job.y.data, job.y.dtype, first, n, values);
+}
+
+/// Bits as they are, NaNs' too.
+template <class Word, class Four>
+GRADWIRE_HD void copy_words(const CopyJob& job, std::size_t first, std::size_t n) {
+  auto* const to = static_cast<std::byte*>(job.to.data) + first * sizeof(Word);
+  const auto* const from =
+      job.from == nullptr ? nullptr : static_cast<const std::byte*>(job.from) + first * sizeof(Word);
+  const auto is_aligned = [](const std::byte* at) { return reinterpret_cast<std::uintptr_t>(at) % sizeof(Four) == 0; };
+  if (GRADWIRE_ROWS_AT_ONCE && n == kRowPart && is_aligned(to) && is_aligned(from)) {
+    store_part(to, from == nullptr ? Four{} : load_part<Four>(from));
+    return;
+  }
+  GRADWIRE_UNROLL
+  for (std::size_t c = 0; c < kRowPart; ++c) {
+    if (c >= n) continue;
+    const std::size_t at = c * sizeof(Word);
+    store_part(to + at, from == nullptr ? Word{} : load_part<Word>(from + at));
+  }
+}
+GRADWIRE_HD inline void copy_part(const CopyJob& job, std::size_t part) {
+  const std::size_t first = part * kRowPart;
+  const std::size_t n = there_from(job.to.count, first);
+  if (size_of(job.to.dtype) == sizeof(float)) {
+    copy_words<std::uint32_t, FourWords>(job, first, n);
+  } else {
+    copy_words<std::uint16_t, FourHalves>(job, first, n);
+  }
 }
 
 GRADWIRE_HD inline void scale_add_part(const kernels::ScaleAdd& job, std::size_t part) {

@@ -52,7 +52,9 @@ __device__ void times_item(const ProductJob& job, std::size_t item, unsigned lan
   }
 }
 
-__global__ void __launch_bounds__(kBlockThreads) times_blocks(const Batch<ProductJob> batch) {
+template <std::size_t capacity>
+__global__ void __launch_bounds__(kBlockThreads)
+    times_blocks(const Batch<ProductJob, capacity> __grid_constant__ batch) {
   const unsigned lane = threadIdx.x % kHalfWarp;
   const unsigned lanes = 0xffffu << (threadIdx.x % (2 * kHalfWarp) - lane);
   for (std::size_t all = thread_index() / kHalfWarp; all < batch.items(); all += thread_count() / kHalfWarp) {
@@ -88,7 +90,9 @@ __device__ void transposed_times_item(const ProductJob& job, std::size_t item) {
   }
 }
 
-__global__ void __launch_bounds__(kBlockThreads) transposed_times_blocks(const Batch<ProductJob> batch) {
+template <std::size_t capacity>
+__global__ void __launch_bounds__(kBlockThreads)
+    transposed_times_blocks(const Batch<ProductJob, capacity> __grid_constant__ batch) {
   for (std::size_t all = thread_index(); all < batch.items(); all += thread_count()) {
     std::size_t item = all;
     const ProductJob& job = batch.find(item);
@@ -96,7 +100,8 @@ __global__ void __launch_bounds__(kBlockThreads) transposed_times_blocks(const B
   }
 }
 
-__global__ void __launch_bounds__(kBlockThreads) add_blocks(const Batch<AddJob> batch) {
+template <std::size_t capacity>
+__global__ void __launch_bounds__(kBlockThreads) add_blocks(const Batch<AddJob, capacity> __grid_constant__ batch) {
   for (std::size_t all = thread_index(); all < batch.items(); all += thread_count()) {
     std::size_t item = all;
     const AddJob& job = batch.find(item);
@@ -141,40 +146,15 @@ __device__ bool expand_item(const kernels::Expand& job, std::size_t item) {
   return all;
 }
 
-__global__ void __launch_bounds__(kBlockThreads) expand_factors(const Batch<kernels::ExpandJob> batch) {
+template <std::size_t capacity>
+__global__ void __launch_bounds__(kBlockThreads)
+    expand_factors(const Batch<kernels::ExpandJob, capacity> __grid_constant__ batch) {
   for (std::size_t all = thread_index(); all < batch.items(); all += thread_count()) {
     std::size_t item = all;
     const kernels::ExpandJob& job = batch.find(item);
     if (!expand_item(job.expand, item)) *job.non_finite = 1;  // whoever comes last writes the same
   }
 }
-
-/// Launches `kernel` over jobs, as many at a time as a batch takes. `threads(job)` says how many each wants, in items
-/// of `threads_an_item` threads.
-template <class Job>
-class Launcher {
- public:
-  Launcher(const char* name, void (*kernel)(Batch<Job>), std::size_t threads_an_item, StreamRef stream)
-      : name_(name), kernel_(kernel), threads_an_item_(threads_an_item), stream_(stream) {}
-
-  void add(const Job& job, std::size_t items) {
-    if (items == 0) return;
-    batch_.add(job, items);
-    if (batch_.is_full()) finish();
-  }
-  void finish() {
-    if (batch_.count == 0) return;
-    launch(name_, kernel_, batch_.items() * threads_an_item_, stream_, batch_);
-    batch_.count = 0;
-  }
-
- private:
-  const char* name_;
-  void (*kernel_)(Batch<Job>);
-  std::size_t threads_an_item_;
-  StreamRef stream_;
-  Batch<Job> batch_;
-};
 
 struct ProductShape {
   std::size_t blocks;
@@ -193,46 +173,57 @@ ProductShape transposed_shape(const kernels::MatrixTimes& job) {
 }
 
 /// The sums of all blocks, and then, where there are several, their sums.
-void multiply(std::span<const kernels::MatrixTimes> jobs, ProductShape (*shape_of)(const kernels::MatrixTimes&),
-              Launcher<ProductJob> products, StreamRef stream) {
+template <class ShapeOf, class KernelOf>
+void multiply(const JobLaunch& what, std::span<const kernels::MatrixTimes> jobs, const ShapeOf& shape_of,
+              const KernelOf& kernel_of) {
   std::size_t elems = 0;
   for (const kernels::MatrixTimes& job : jobs) {
     const ProductShape shape = shape_of(job);
     if (shape.blocks > 1) elems += shape.blocks * shape.count;
   }
-  const Scratch scratch(elems * sizeof(float), stream);
-  auto* sums = reinterpret_cast<float*>(scratch.data());
-  Launcher<AddJob> adders("add_blocks", add_blocks, 1, stream);
-  for (const kernels::MatrixTimes& job : jobs) {
-    const ProductShape shape = shape_of(job);
-    products.add({job, shape.blocks > 1 ? sums : job.factor}, shape.items);
+  const Scratch scratch(elems * sizeof(float), what.stream);
+  const auto take = [&](float*& sums, const ProductShape& shape) {
+    float* const own = sums;
     if (shape.blocks > 1) sums += shape.blocks * shape.count;
-  }
-  products.finish();
-  sums = reinterpret_cast<float*>(scratch.data());
-  for (const kernels::MatrixTimes& job : jobs) {
-    const ProductShape shape = shape_of(job);
-    if (shape.blocks < 2) continue;
-    adders.add({sums, job.factor, shape.count, shape.blocks}, shape.count);
-    sums += shape.blocks * shape.count;
-  }
-  adders.finish();
+    return own;
+  };
+  auto* made = reinterpret_cast<float*>(scratch.data());
+  auto* added = made;
+  const auto product_of = [&](std::size_t i) {
+    const ProductShape shape = shape_of(jobs[i]);
+    float* const sums = take(made, shape);
+    return ProductJob{jobs[i], shape.blocks > 1 ? sums : jobs[i].factor};
+  };
+  const auto sum_of = [&](std::size_t i) {
+    const ProductShape shape = shape_of(jobs[i]);
+    return AddJob{take(added, shape), jobs[i].factor, shape.count, shape.blocks};
+  };
+  launch_jobs(
+      what, JobList<ProductJob>(jobs.size(), product_of),
+      [&](const ProductJob& job) { return shape_of(job.product).items; }, kernel_of);
+  launch_jobs(
+      {"add_blocks", what.stream, 1}, JobList<AddJob>(jobs.size(), sum_of),
+      [](const AddJob& job) { return job.blocks > 1 ? job.count : 0; },
+      [](auto capacity) { return add_blocks<capacity()>; });
 }
 
 }  // namespace
 
 void times(std::span<const kernels::MatrixTimes> jobs, StreamRef stream) {
-  multiply(jobs, times_shape, {"times_blocks", times_blocks, kHalfWarp, stream}, stream);
+  multiply({"times_blocks", stream, kHalfWarp}, jobs, times_shape,
+           [](auto capacity) { return times_blocks<capacity()>; });
 }
 
 void transposed_times(std::span<const kernels::MatrixTimes> jobs, StreamRef stream) {
-  multiply(jobs, transposed_shape, {"transposed_times_blocks", transposed_times_blocks, 1, stream}, stream);
+  multiply({"transposed_times_blocks", stream, 1}, jobs, transposed_shape,
+           [](auto capacity) { return transposed_times_blocks<capacity()>; });
 }
 
 void expand(std::span<const kernels::ExpandJob> jobs, StreamRef stream) {
-  Launcher<kernels::ExpandJob> launcher("expand_factors", expand_factors, 1, stream);
-  for (const kernels::ExpandJob& job : jobs) launcher.add(job, divide_up(job.expand.rows, kRowGroup) * job.expand.cols);
-  launcher.finish();
+  launch_jobs(
+      {"expand_factors", stream, 1}, JobList<kernels::ExpandJob>(jobs.size(), [&](std::size_t i) { return jobs[i]; }),
+      [](const kernels::ExpandJob& job) { return divide_up(job.expand.rows, kRowGroup) * job.expand.cols; },
+      [](auto capacity) { return expand_factors<capacity()>; });
 }
 
 }  // namespace gradwire::device

@@ -9,14 +9,12 @@ inline constexpr unsigned kBlockThreads = 256;
 inline constexpr unsigned kMostBlocks = 1u << 16;
 
 /// Blocks of kBlockThreads for `threads` threads; at least one, so that an empty frame is launched like any other.
-[[nodiscard]] constexpr unsigned blocks_for(std::size_t threads, unsigned most = kMostBlocks) noexcept {
-  const std::size_t blocks = (threads + kBlockThreads - 1) / kBlockThreads;
-  return static_cast<unsigned>(std::clamp<std::size_t>(blocks, 1, most));
+[[nodiscard]] constexpr std::size_t blocks_of(std::size_t threads) noexcept {
+  return threads == 0 ? 1 : (threads + kBlockThreads - 1) / kBlockThreads;
 }
-/// Rows of blocks for `rows` pieces of work that are alike; at least one, and no more than a grid may have.
-[[nodiscard]] constexpr unsigned rows_for(std::size_t rows, unsigned most) noexcept {
-  constexpr std::size_t kMostRows = 65535;
-  return static_cast<unsigned>(std::clamp<std::size_t>(rows, 1, std::clamp<std::size_t>(most, 1, kMostRows)));
+/// The same, of a grid.
+[[nodiscard]] constexpr unsigned blocks_for(std::size_t threads, unsigned most = kMostBlocks) noexcept {
+  return static_cast<unsigned>(std::min<std::size_t>(blocks_of(threads), most));
 }
 
 }  // namespace gradwire::device

@@ -8,14 +8,11 @@
 /// \file What kernels on devices do and those on hosts do not.
 namespace gradwire::device {
 
-/// What an owner of a chunk encodes: its own input (f32) and, added to it in turn, what payloads of the same layout
-/// hold, each behind its frame's first 16 bytes.
-struct QuantizeSum {
-  static constexpr std::size_t kMostPayloads = 63;
-
-  kernels::QuantizeEncode own;
-  const std::byte* payloads[kMostPayloads] = {};
-  std::uint32_t count = 0;
+/// A codec's job on one frame, and that frame's first 16 bytes: to be written, or to be found in front of the payload.
+template <class Job>
+struct Framed {
+  Job job;
+  FrameStart start;
 };
 
 /// Buckets of whole tiles, and norms that are found without a sum over them: one kernel reads payloads once.
@@ -29,6 +26,46 @@ struct FrameRun {
   std::size_t frames = 1;
   std::size_t elements = 0;
   std::size_t bytes = 0;  ///< from one to the next
+};
+/// A job on a run of frames, of which it is the first one's.
+template <class Job>
+struct FramedRun {
+  Job job;
+  FrameStart start;
+  FrameRun run{};
+};
+using QuantizeEncodeRun = FramedRun<kernels::QuantizeEncode>;
+using QuantizeDecodeRun = FramedRun<kernels::QuantizeDecode>;
+
+/// What an owner of a chunk encodes: its own input (f32) and, added to it in turn, what a frame of each message holds,
+/// of the same layout.
+struct QuantizeSum {
+  kernels::QuantizeEncode own;
+  FrameStart start;   ///< of all of these frames
+  std::size_t first;  ///< byte at which the frame begins in each message
+};
+struct SumMessages {
+  static constexpr std::size_t kMost = 63;
+
+  const std::byte* at[kMost] = {};
+  std::uint32_t count = 0;
+
+  /// The payload of the message's frame that begins at `first`.
+  [[nodiscard]] constexpr const std::byte* payload(std::uint32_t message, std::size_t first) const noexcept {
+    return at[message] + first + sizeof(FrameStart);
+  }
+};
+
+/// What is copied, bit for bit, to memory of the same dtype; zeros where `from` is null. Both at multiples of it.
+struct CopyJob {
+  const void* from;
+  Tensor to;
+};
+
+/// Sets `flag`, of the device or pinned, to 1 where x holds NaN or Inf.
+struct FindNonFinite {
+  ConstTensor x;
+  std::uint32_t* flag;
 };
 
 /// A frame of rotate, as far as it does not depend on the inner compressor. Its payload: the key of the signs, and

@@ -92,6 +92,9 @@ GRADWIRE_HD void store_part(void* at, const Part& part) {
 struct alignas(16) FourFloats {
   float at[kRowPart];
 };
+struct alignas(16) FourWords {
+  std::uint32_t at[kRowPart];
+};
 struct alignas(8) FourHalves {
   std::uint16_t at[kRowPart];
 };

@@ -24,24 +24,30 @@ __device__ RowsMost join_across(const RowsMost& most) {
   return joined;
 }
 
-__device__ void store_start_once(const kernels::MinifloatEncode& job, const FrameStart& start) {
-  if (thread_index() == 0) store_start(job.payload, start);
+using EncodeFrame = Framed<kernels::MinifloatEncode>;
+using DecodeFrame = Framed<kernels::MinifloatDecode>;
+
+__device__ void store_start_once(const EncodeFrame& frame, std::size_t item) {
+  if (thread_of(item) == 0) store_start(frame.job.payload, frame.start);
 }
+
+/// The first thread of this one's warp, as thread_of() numbers them.
+[[nodiscard]] __device__ std::size_t warp_of(std::size_t item) { return thread_of(item) - threadIdx.x % kWarp; }
 
 /// mx: a thread a tile, scales among four of them. All lanes of a warp stay together; what lies behind the frame has no
 /// elements.
-template <class Kind>
-__global__ void __launch_bounds__(kBlockThreads)
-    encode_mx(const kernels::MinifloatEncode job, const FrameStart start, std::size_t tiles) {
-  const MinifloatLayout layout = Kind::layout(job.params, job.x.count);
-  const unsigned lane = threadIdx.x % kWarp;
-  store_start_once(job, start);
-  for (std::size_t first = thread_index() - lane; first < tiles; first += thread_count()) {
-    const PlaneTile tile = PlaneTile::at(first + lane);
+template <class Kind, std::size_t capacity>
+__global__ void __launch_bounds__(kBlockThreads) encode_mx(const Batch<EncodeFrame, capacity> __grid_constant__ batch) {
+  for_each_item(batch, [](const EncodeFrame& frame, std::size_t item) {
+    const kernels::MinifloatEncode& job = frame.job;
+    const MinifloatLayout layout = Kind::layout(job.params, job.x.count);
+    store_start_once(frame, item);
+    if (warp_of(item) >= PlaneTile::count(layout)) return;
+    const PlaneTile tile = PlaneTile::at(thread_of(item));
     const TileValues values = load_tile(layout, job.x, tile);
     const RowsMost most = join_across(rows_most(layout, tile, values));
     pack_tile(job, layout, Kind::shape(), tile, values, settle_mx(layout, Kind::shape(), tile, most, job.payload));
-  }
+  });
 }
 
 /// The units of a tile's rows, from those of their blocks or spans; all lanes of a warp call this.
@@ -59,21 +65,31 @@ __device__ RowUnits row_units(const MinifloatLayout& layout, const PlaneTile& ti
   return units;
 }
 
+/// Threads of one of the frame's blocks, where it is whole tiles.
+[[nodiscard]] constexpr unsigned threads_of_block(const MinifloatParams& params) noexcept {
+  return params.block / static_cast<unsigned>(PlaneTile::kRows * PlaneTile::kColumns);
+}
+/// Thread blocks of a frame, each with the tiles of whole blocks of it.
+[[nodiscard]] constexpr std::size_t block_items(const MinifloatLayout& layout) noexcept {
+  const std::size_t together = kBlockThreads / threads_of_block(layout.params);
+  return layout.count == 0 ? 1 : (layout.blocks() + together - 1) / together;
+}
+
 /// f8 and nvfp4 where tiles lie within the frame's blocks: a thread a tile, the threads of whole blocks in a thread
 /// block, and x is read once.
-template <class Kind>
+template <class Kind, std::size_t capacity>
 __global__ void __launch_bounds__(kBlockThreads)
-    encode_blocks(const kernels::MinifloatEncode job, const FrameStart start) {
+    encode_blocks(const Batch<EncodeFrame, capacity> __grid_constant__ batch) {
   __shared__ unsigned mosts[kMostBlocksOfOne];
-  const MinifloatLayout layout = Kind::layout(job.params, job.x.count);
-  const auto threads = static_cast<unsigned>(layout.params.block / (PlaneTile::kRows * PlaneTile::kColumns));
-  const unsigned blocks = kBlockThreads / threads;  // of this thread block
-  const unsigned local = threadIdx.x / threads;
-  const unsigned place = threadIdx.x % threads;
-  store_start_once(job, start);
-  for (std::size_t first = std::size_t{blockIdx.x} * blocks; first < layout.blocks();
-       first += std::size_t{gridDim.x} * blocks) {
-    const std::size_t block = first + local;
+  for_each_item(batch, [](const EncodeFrame& frame, std::size_t item) {
+    const kernels::MinifloatEncode& job = frame.job;
+    const MinifloatLayout layout = Kind::layout(job.params, job.x.count);
+    const unsigned threads = threads_of_block(layout.params);
+    const unsigned blocks = kBlockThreads / threads;  // of this thread block
+    const unsigned local = threadIdx.x / threads;
+    const unsigned place = threadIdx.x % threads;
+    store_start_once(frame, item);
+    const std::size_t block = item * blocks + local;
     const bool is_busy = local < blocks && block < layout.blocks();
     const PlaneTile tile = PlaneTile::at(block * threads + place);
     TileValues values;
@@ -92,17 +108,27 @@ __global__ void __launch_bounds__(kBlockThreads)
     const RowUnits units = row_units<Kind>(
         layout, tile, own, [&](std::size_t) { return unit; }, is_busy, job.payload);
     if (is_busy) pack_tile(job, layout, Kind::shape(), tile, values, units);
-    __syncthreads();  // the next round's magnitudes
-  }
+    __syncthreads();  // the next item's magnitudes
+  });
 }
 
-/// And where they do not, in two kernels: a warp a block.
+/// And where they do not, in two kernels: a frame whose units are found by one and used by another.
+struct ScaledFrame {
+  EncodeFrame frame;
+  MinifloatUnit* units;
+};
+
+/// A warp a block.
+template <std::size_t capacity>
 __global__ void __launch_bounds__(kBlockThreads)
-    find_units(const kernels::MinifloatEncode job, MinifloatUnit* units, const FrameStart start) {
-  const MinifloatLayout layout{job.params, job.x.count};
-  const unsigned lane = threadIdx.x % kWarp;
-  store_start_once(job, start);
-  for (std::size_t block = thread_index() / kWarp; block < layout.blocks(); block += thread_count() / kWarp) {
+    find_units(const Batch<ScaledFrame, capacity> __grid_constant__ batch) {
+  for_each_item(batch, [](const ScaledFrame& scaled, std::size_t item) {
+    const kernels::MinifloatEncode& job = scaled.frame.job;
+    const MinifloatLayout layout{job.params, job.x.count};
+    const unsigned lane = threadIdx.x % kWarp;
+    store_start_once(scaled.frame, item);
+    const std::size_t block = thread_of(item) / kWarp;
+    if (block >= layout.blocks()) return;
     const std::size_t first = block * layout.params.block;
     const std::size_t left = layout.count - first;
     const std::size_t size = left < layout.params.block ? left : layout.params.block;
@@ -112,42 +138,47 @@ __global__ void __launch_bounds__(kBlockThreads)
       most = bits > most ? bits : most;
     }
     most = __reduce_max_sync(kAllLanes, most);
-    if (lane != 0) continue;
-    units[block] = unit_from_most(layout.params, most);
-    store_unit(layout, block, units[block], job.payload);
-  }
+    if (lane != 0) return;
+    scaled.units[block] = unit_from_most(layout.params, most);
+    store_unit(layout, block, scaled.units[block], job.payload);
+  });
 }
 
 /// A thread a tile; lanes of a warp stay together, for nvfp4's groups.
-template <class Kind>
+template <class Kind, std::size_t capacity>
 __global__ void __launch_bounds__(kBlockThreads)
-    pack_blocks(const kernels::MinifloatEncode job, const MinifloatUnit* units, std::size_t tiles) {
-  const MinifloatLayout layout = Kind::layout(job.params, job.x.count);
-  const unsigned lane = threadIdx.x % kWarp;
-  for (std::size_t first = thread_index() - lane; first < tiles; first += thread_count()) {
-    const PlaneTile tile = PlaneTile::at(first + lane);
+    pack_blocks(const Batch<ScaledFrame, capacity> __grid_constant__ batch) {
+  for_each_item(batch, [](const ScaledFrame& scaled, std::size_t item) {
+    const kernels::MinifloatEncode& job = scaled.frame.job;
+    const MinifloatLayout layout = Kind::layout(job.params, job.x.count);
+    if (warp_of(item) >= PlaneTile::count(layout)) return;
+    const PlaneTile tile = PlaneTile::at(thread_of(item));
     const TileValues values = load_tile(layout, job.x, tile);
     const auto unit_of = [&](std::size_t row) {
       if (tile.first_row + row >= layout.rows()) return MinifloatUnit{};
-      return units[static_cast<std::uint32_t>(tile.element(row, 0)) / layout.params.block];
+      return scaled.units[static_cast<std::uint32_t>(tile.element(row, 0)) / layout.params.block];
     };
-    const RowUnits rows =
-        row_units<Kind>(layout, tile, rows_most(layout, tile, values), unit_of, first + lane < tiles, job.payload);
+    const bool is_busy = thread_of(item) < PlaneTile::count(layout);
+    const RowUnits rows = row_units<Kind>(layout, tile, rows_most(layout, tile, values), unit_of, is_busy, job.payload);
     pack_tile(job, layout, Kind::shape(), tile, values, rows);
-  }
+  });
 }
 
-template <class Kind>
+template <class Kind, std::size_t capacity>
 __global__ void __launch_bounds__(kBlockThreads)
-    decode_blocks(const kernels::MinifloatDecode job, const FrameStart expected, std::size_t tiles) {
-  const bool is_ours = has_start(job.payload, expected);
-  for (std::size_t tile = thread_index(); tile < tiles; tile += thread_count()) {
+    decode_blocks(const Batch<DecodeFrame, capacity> __grid_constant__ batch) {
+  for_each_item(batch, [](const DecodeFrame& frame, std::size_t item) {
+    const kernels::MinifloatDecode& job = frame.job;
+    const MinifloatLayout layout = Kind::layout(job.params, job.y.count);
+    const bool is_ours = has_start(job.payload, frame.start);
+    const std::size_t tile = thread_of(item);
+    if (tile >= PlaneTile::count(layout)) return;
     if (is_ours) {
       decode_tile<Kind>(job, tile);
     } else {
-      spoil_tile(Kind::layout(job.params, job.y.count), job.y, PlaneTile::at(tile));
+      spoil_tile(layout, job.y, PlaneTile::at(tile));
     }
-  }
+  });
 }
 
 /// Calls visit(MinifloatKind of these parameters).
@@ -169,35 +200,62 @@ void visit_kind(const MinifloatParams& params, Visit visit) {
   }
 }
 
+[[nodiscard]] MinifloatLayout layout_of(const EncodeFrame& frame) { return {frame.job.params, frame.job.x.count}; }
+
 template <class Kind>
-void launch_encode(const kernels::MinifloatEncode& job, const FrameStart& start, StreamRef stream) {
-  const MinifloatLayout layout{job.params, job.x.count};
-  const std::size_t tiles = PlaneTile::count(layout);
+void encode_in_two(const JobList<EncodeFrame>& jobs, StreamRef stream) {
+  std::size_t blocks = 0;
+  for (std::size_t i = 0; i < jobs.size(); ++i) blocks += layout_of(jobs[i]).blocks();
+  const Scratch scratch(blocks * sizeof(MinifloatUnit), stream);
+  const auto scaled = [&](MinifloatUnit*& units, const EncodeFrame& frame) {
+    MinifloatUnit* const own = units;
+    units += layout_of(frame).blocks();
+    return ScaledFrame{frame, own};
+  };
+  auto* found = reinterpret_cast<MinifloatUnit*>(scratch.data());
+  auto* used = found;
+  launch_jobs(
+      {"find_units", stream}, JobList<ScaledFrame>(jobs.size(), [&](std::size_t i) { return scaled(found, jobs[i]); }),
+      [](const ScaledFrame& job) { return blocks_of(layout_of(job.frame).blocks() * kWarp); },
+      [](auto capacity) { return find_units<capacity()>; });
+  launch_jobs(
+      {"pack_blocks", stream}, JobList<ScaledFrame>(jobs.size(), [&](std::size_t i) { return scaled(used, jobs[i]); }),
+      [](const ScaledFrame& job) { return blocks_of(PlaneTile::count(layout_of(job.frame))); },
+      [](auto capacity) { return pack_blocks<Kind, capacity()>; });
+}
+
+template <class Kind>
+void launch_encode(const JobList<EncodeFrame>& jobs, StreamRef stream) {
   if constexpr (Kind::kScale == MinifloatScale::e8m0) {
-    launch("encode_mx", encode_mx<Kind>, tiles, stream, job, start, tiles);
+    launch_jobs(
+        {"encode_mx", stream}, jobs,
+        [](const EncodeFrame& frame) { return blocks_of(PlaneTile::count(layout_of(frame))); },
+        [](auto capacity) { return encode_mx<Kind, capacity()>; });
   } else {
-    constexpr std::size_t kTiles = PlaneTile::kRows * PlaneTile::kRowElems;
-    if (job.params.block % kTiles == 0) {
-      const std::size_t threads = layout.blocks() * (job.params.block / kTiles * kAcross);
-      return launch("encode_blocks", encode_blocks<Kind>, threads, stream, job, start);
-    }
-    const Scratch scratch(layout.blocks() * sizeof(MinifloatUnit), stream);
-    auto* const units = reinterpret_cast<MinifloatUnit*>(scratch.data());
-    launch("find_units", find_units, layout.blocks() * kWarp, stream, job, units, start);
-    launch("pack_blocks", pack_blocks<Kind>, tiles, stream, job, units, tiles);
+    if (jobs[0].job.params.block % (PlaneTile::kRows * PlaneTile::kRowElems) != 0)
+      return encode_in_two<Kind>(jobs, stream);
+    launch_jobs(
+        {"encode_blocks", stream}, jobs, [](const EncodeFrame& frame) { return block_items(layout_of(frame)); },
+        [](auto capacity) { return encode_blocks<Kind, capacity()>; });
   }
 }
 
 }  // namespace
 
-void minifloat_encode(const kernels::MinifloatEncode& job, const FrameStart& start, StreamRef stream) {
-  visit_kind(job.params, [&](auto kind) { launch_encode<decltype(kind)>(job, start, stream); });
+void minifloat_encode(const JobList<EncodeFrame>& jobs, StreamRef stream) {
+  if (jobs.size() == 0) return;
+  visit_kind(jobs[0].job.params, [&](auto kind) { launch_encode<decltype(kind)>(jobs, stream); });
 }
 
-void minifloat_decode(const kernels::MinifloatDecode& job, const FrameStart& expected, StreamRef stream) {
-  const std::size_t tiles = PlaneTile::count(MinifloatLayout{job.params, job.y.count});
-  visit_kind(job.params, [&](auto kind) {
-    launch("decode_blocks", decode_blocks<decltype(kind)>, tiles, stream, job, expected, tiles);
+void minifloat_decode(const JobList<DecodeFrame>& jobs, StreamRef stream) {
+  if (jobs.size() == 0) return;
+  visit_kind(jobs[0].job.params, [&](auto kind) {
+    launch_jobs(
+        {"decode_blocks", stream}, jobs,
+        [](const DecodeFrame& frame) {
+          return blocks_of(PlaneTile::count(MinifloatLayout{frame.job.params, frame.job.y.count}));
+        },
+        [](auto capacity) { return decode_blocks<decltype(kind), capacity()>; });
   });
 }
 

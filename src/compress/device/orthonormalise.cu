@@ -16,6 +16,7 @@ struct FactorJob {
   kernels::OrthonormaliseJob job;
   double* scratch;
 };
+using FactorBatch = Batch<FactorJob, jobs_in<FactorJob>(4096)>;  // parameters of any launch
 
 /// What the threads of a block share.
 struct Shared {
@@ -132,11 +133,11 @@ __device__ void form_basis(Shared& shared, const Place& at, const Factor& f, con
   __syncthreads();
 }
 
-__global__ void __launch_bounds__(kThreads) orthonormalise_factors(const Batch<FactorJob> batch) {
+__global__ void __launch_bounds__(kThreads) orthonormalise_factors(const FactorBatch __grid_constant__ batch) {
   __shared__ Shared shared;
   const Place at;
-  for (unsigned number = blockIdx.x; number < batch.count; number += gridDim.x) {
-    const auto& [job, scratch] = batch.jobs[number];
+  for (unsigned number = blockIdx.x; number < batch.size(); number += gridDim.x) {
+    const auto& [job, scratch] = batch[number];
     const qr::Scratch s = qr::Scratch::at(scratch, job.factor.length, job.factor.rank);
     load(job.factor, s);
     factorise(shared, at, s);
@@ -148,9 +149,9 @@ __global__ void __launch_bounds__(kThreads) orthonormalise_factors(const Batch<F
   }
 }
 
-void launch_batch(const Batch<FactorJob>& batch, StreamRef stream) {
+void launch_batch(const FactorBatch& batch, StreamRef stream) {
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(std::min(batch.count, cuda::most_blocks(kMostBlocks, kThreads)));
+  config.gridDim = dim3(std::min(static_cast<unsigned>(batch.size()), cuda::most_blocks(kMostBlocks, kThreads)));
   config.blockDim = dim3(kThreads);
   config.stream = cuda::native(stream);
   cuda::check(cudaLaunchKernelEx(&config, orthonormalise_factors, batch), "orthonormalise_factors");
@@ -163,16 +164,16 @@ void orthonormalise(std::span<const kernels::OrthonormaliseJob> jobs, StreamRef 
   for (const auto& [factor, key] : jobs) doubles += qr::Scratch::doubles(factor.length, factor.rank);
   const Scratch scratch(doubles * sizeof(double), stream);
   auto* next = reinterpret_cast<double*>(scratch.data());
-  Batch<FactorJob> batch;
+  FactorBatch batch;
   for (const kernels::OrthonormaliseJob& job : jobs) {
     if (job.factor.count() == 0) continue;
     batch.add({job, next}, 1);
     next += qr::Scratch::doubles(job.factor.length, job.factor.rank);
     if (!batch.is_full()) continue;
     launch_batch(batch, stream);
-    batch.count = 0;
+    batch.clear();
   }
-  if (batch.count > 0) launch_batch(batch, stream);
+  if (batch.size() > 0) launch_batch(batch, stream);
 }
 
 }  // namespace gradwire::device

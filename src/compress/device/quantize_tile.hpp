@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "compress/device/grid.hpp"
 #include "compress/device/jobs.hpp"
 #include "compress/device/plane_tile.hpp"
 #include "compress/device/quantize_scale.hpp"
@@ -84,6 +85,16 @@ GRADWIRE_HD inline void encode_tile(const kernels::QuantizeEncode& job, std::siz
   return params.bucket / (QuantizeTile::kRows * QuantizeTile::kColumns);
 }
 
+/// Blocks of threads that a frame of whole tiles takes, each with the tiles of whole buckets.
+[[nodiscard]] constexpr std::size_t bucket_items(const QuantizeLayout& layout) noexcept {
+  const std::size_t of_block = kBlockThreads / tiles_a_bucket(layout.params);
+  return layout.count == 0 ? 1 : (layout.buckets() + of_block - 1) / of_block;
+}
+/// And with kBucketLanes threads a bucket.
+[[nodiscard]] constexpr std::size_t warp_items(const QuantizeLayout& layout) noexcept {
+  return blocks_of(layout.buckets() * kBucketLanes);
+}
+
 /// Values of `n` elements beside one another, instead of `values` or added to them.
 GRADWIRE_HD inline void decode_row(const QuantizeLayout& layout, const std::byte* payload, std::size_t first,
                                    std::size_t n, std::uint32_t codes, Write write, float* values) {
@@ -119,19 +130,37 @@ GRADWIRE_HD inline void decode_tile(const kernels::QuantizeDecode& job, std::siz
   }
 }
 
-[[nodiscard]] GRADWIRE_HD inline TileValues sum_tile(const QuantizeSum& sum, const QuantizeTile& tile) {
+[[nodiscard]] GRADWIRE_HD inline TileValues sum_tile(const QuantizeSum& sum, const SumMessages& messages,
+                                                     const QuantizeTile& tile) {
   const QuantizeLayout layout{sum.own.params, sum.own.x.count};
   TileValues values = load_tile(layout, sum.own.x, tile);
-  for (std::uint32_t p = 0; p < sum.count; ++p) {
-    const TileCodes codes = unpack_tile(layout, sum.payloads[p], tile);
+  for (std::uint32_t m = 0; m < messages.count; ++m) {
+    const std::byte* const payload = messages.payload(m, sum.first);
+    const TileCodes codes = unpack_tile(layout, payload, tile);
     GRADWIRE_UNROLL
     for (std::size_t row = 0; row < QuantizeTile::kRows; ++row) {
       const std::size_t n = row_size(layout, tile, row);
       if (n == 0) continue;
-      decode_row(layout, sum.payloads[p], tile.element(row, 0), n, codes.row[row], Write::add, values.at[row]);
+      decode_row(layout, payload, tile.element(row, 0), n, codes.row[row], Write::add, values.at[row]);
     }
   }
   return values;
+}
+
+/// The job of one of a run's frames.
+[[nodiscard]] GRADWIRE_HD inline kernels::QuantizeEncode job_of(const QuantizeEncodeRun& frames, std::size_t frame) {
+  kernels::QuantizeEncode job = frames.job;
+  job.x.data = static_cast<const std::byte*>(job.x.data) + frame * frames.run.elements * size_of(job.x.dtype);
+  job.payload += frame * frames.run.bytes;
+  if (job.residual != nullptr) job.residual += frame * frames.run.elements;
+  job.key.first_element += frame * frames.run.elements;
+  return job;
+}
+[[nodiscard]] GRADWIRE_HD inline kernels::QuantizeDecode job_of(const QuantizeDecodeRun& frames, std::size_t frame) {
+  kernels::QuantizeDecode job = frames.job;
+  job.payload += frame * frames.run.bytes;
+  job.y.data = static_cast<std::byte*>(job.y.data) + frame * frames.run.elements * size_of(job.y.dtype);
+  return job;
 }
 
 }  // namespace gradwire::device
