@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(kBlockThreads)
 __global__ void __launch_bounds__(kBlockThreads)
     add_rows(const double* numbers, std::size_t n, std::size_t rows, double* out) {
   __shared__ double shared[kBlockThreads];
-  for (std::size_t row = blockIdx.y; row < rows; row += gridDim.y) {
+  for (std::size_t row = blockIdx.x; row < rows; row += gridDim.x) {
     double own = 0;
     for (std::size_t i = threadIdx.x; i < n; i += kBlockThreads) own += numbers[row * n + i];
     const double all = join_block(own, shared, add);
@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(kBlockThreads) find_bins_losses(const Selectio
   for (std::size_t b = 0; b < kLossBins; ++b) own += bins[first - b].count;
   std::uint64_t total = 0;
   const std::uint64_t above = exclusive_sum(own, sums, total);
-  for (std::size_t row = blockIdx.y; row < job.counts; row += gridDim.y) {
+  for (std::size_t row = blockIdx.x; row < job.counts; row += gridDim.x) {
     const double all = join_block(lost_in_bins(bins, first, kLossBins, above, job.kept[row]), shared, add);
     if (threadIdx.x == 0) job.squares[row] = all;
   }
@@ -147,7 +147,7 @@ void find_quantize_losses(const QuantizeLosses& job, StreamRef stream) {
   const Scratch scratch(job.widths * groups * sizeof(double), stream);
   auto* const found = reinterpret_cast<double*>(scratch.data());
   launch("find_group_losses", find_group_losses, groups * kWarp, stream, job, found, groups);
-  launch_rows("add_rows", add_rows, kBlockThreads, job.widths, stream, found, groups, job.widths, job.squares);
+  launch("add_rows", add_rows, job.widths * kBlockThreads, stream, found, groups, job.widths, job.squares);
 }
 
 void find_selection_losses(const SelectionLosses& job, StreamRef stream) {
@@ -157,7 +157,7 @@ void find_selection_losses(const SelectionLosses& job, StreamRef stream) {
   zero(bins, kBytes, stream);
   const std::size_t parts = row_parts(job.x.count);
   launch("count_magnitudes", count_magnitudes, parts, stream, job.x, bins, parts);
-  launch_rows("find_bins_losses", find_bins_losses, kBlockThreads, job.counts, stream, job, bins);
+  launch("find_bins_losses", find_bins_losses, job.counts * kBlockThreads, stream, job, bins);
 }
 
 }  // namespace gradwire::device
