@@ -10,7 +10,7 @@
 #include "compress/vector_ops.hpp"
 #include "device/device_support.hpp"
 #ifdef GRADWIRE_DEVICE_MODEL
-#include "model.hpp"
+#include "device_model/model.hpp"
 #endif
 
 namespace gradwire::testing {

@@ -5,7 +5,7 @@
 
 #include "device/device_ranks.hpp"
 #include "device/device_support.hpp"
-#include "model.hpp"
+#include "device_model/model.hpp"
 
 #include "gradwire/allreduce.hpp"
 
