@@ -29,6 +29,14 @@ void require_space(const Operation& op, std::span<const ItemBuffers> buffers, By
 DeviceRun::DeviceRun(std::size_t items)
     : device_(device::current()), non_finite_(std::max<std::size_t>(items, 1) * sizeof(std::uint32_t)) {}
 
+StreamRef DeviceRun::stream_behind(StreamRef given) {
+  if (!device::is_default(given)) return given;
+  if (!own_) own_.emplace();
+  end_.record(given);
+  end_.before(own_->ref());
+  return own_->ref();
+}
+
 void DeviceRun::begin(Operation& op, Bytes workspace) {
   if (workspace.data != workspace_) ops::zero({workspace.data, workspace.size, DType::u8, Space::device}, op.stream);
   workspace_ = workspace.data;

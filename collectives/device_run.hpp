@@ -1,5 +1,6 @@
 #pragma once
 #include <cstddef>
+#include <optional>
 #include <span>
 
 #include "base/device.hpp"
@@ -15,6 +16,9 @@ class DeviceRun {
  public:
   explicit DeviceRun(std::size_t items);
 
+  /// What has been put on `given`, by the calling thread, comes first. Gives the stream on which the operation runs:
+  /// that one, or, for a default stream, one of its own, as other threads may move it on.
+  [[nodiscard]] StreamRef stream_behind(StreamRef given);
   /// Before anything else is put on the operation's stream.
   void begin(Operation& op, Bytes workspace);
   /// The device that was current when it was made, whoever starts it and goes on with it.
@@ -26,7 +30,8 @@ class DeviceRun {
 
  private:
   int device_;
-  device::Pinned non_finite_;  ///< Operation::non_finite
+  device::Pinned non_finite_;          ///< Operation::non_finite
+  std::optional<device::Stream> own_;  ///< once it was given a default stream
   device::Event end_;
   bool is_marked_ = false;                ///< `end_` is behind this run
   const std::byte* workspace_ = nullptr;  ///< has been cleared: not all of its bytes are written before they travel

@@ -202,7 +202,7 @@ void Run::start(std::span<const ItemBuffers> buffers, Bytes workspace, std::uint
   const std::lock_guard lock(mutex_);
   op_.buffers.assign(buffers.begin(), buffers.end());
   op_.step = step;
-  op_.stream = stream;
+  op_.stream = device_ ? device_->stream_behind(stream) : stream;
   op_.stats = {};
   op_.verdict.reset();
   failure_ = nullptr;

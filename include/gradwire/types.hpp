@@ -100,20 +100,31 @@ struct ConstBytes {
   [[nodiscard]] ConstBytes slice(std::size_t first, std::size_t n) const noexcept { return {data + first, n, space}; }
 };
 
-/// Non-owning reference to the stream that orders work on a tensor's memory. `host()` means "now, on this thread".
-/// There is no conversion from integers or null pointers: a device's legacy default stream must be asked for by name.
+/// Non-owning reference to the stream that orders work on a tensor's memory: "now, on this thread", or a stream of a
+/// device (cudaStream_t). The host's is never a handle, and no handle is the host's.
 class StreamRef {
  public:
+  /// The memory is ready, and the result is there when the call returns or its Work is done.
   [[nodiscard]] static StreamRef host() noexcept { return StreamRef{}; }
-  explicit StreamRef(void* native) noexcept : native_(native) {}
+  /// The legacy default stream, cudaStreamLegacy: of the device of the hook, operation or communicator that it is given
+  /// to, or else of the calling thread's.
+  [[nodiscard]] static StreamRef legacy_default() noexcept { return StreamRef(handle(1)); }
+  /// The calling thread's default stream, cudaStreamPerThread, of the same device.
+  [[nodiscard]] static StreamRef per_thread_default() noexcept { return StreamRef(handle(2)); }
+  /// A stream's handle. That of a default stream may be 0, as frameworks have it (PyTorch's getCurrentCUDAStream()),
+  /// and is legacy_default() then; this holds in code for per-thread default streams too, for which the legacy one
+  /// waits. Literals do not compile: a default stream that is meant has a name.
+  explicit StreamRef(void* native) noexcept : native_(native == nullptr ? handle(1) : native) {}
   StreamRef(int) = delete;
   StreamRef(std::nullptr_t) = delete;
 
   [[nodiscard]] bool is_host() const noexcept { return native_ == nullptr; }
+  /// The handle; null for the host's.
   [[nodiscard]] void* native() const noexcept { return native_; }
 
  private:
   StreamRef() noexcept = default;
+  static void* handle(std::uintptr_t number) noexcept { return reinterpret_cast<void*>(number); }
   void* native_ = nullptr;
 };
 

@@ -57,6 +57,12 @@ class Pinned {
   std::size_t size_ = 0;
 };
 
+/// Whether it is a default stream, which is another one in other threads or where another device is current.
+[[nodiscard]] inline bool is_default(StreamRef stream) noexcept {
+  return stream.native() == StreamRef::legacy_default().native() ||
+         stream.native() == StreamRef::per_thread_default().native();
+}
+
 // What follows is enqueued on a stream of a device; the host does not wait, but for wait().
 
 /// Between any two kinds of memory. Host memory has to be pinned, or the host waits.

@@ -42,7 +42,7 @@ void check_gradient(const ParamInfo& param, std::size_t count, const Tensor& gra
           size_of(gradient.dtype));
   require(stream.is_host() == (space == Space::host), "ready: parameter '{}' is in {} memory, but its stream is {}",
           param.name, name(space),
-          stream.is_host() ? "the host's (a default stream is StreamRef(cudaStreamLegacy) or cudaStreamPerThread)"
+          stream.is_host() ? "the host's (a default stream is StreamRef::legacy_default() or per_thread_default())"
                            : "of a device");
 }
 

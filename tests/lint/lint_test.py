@@ -4,6 +4,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
+import implicit_streams
 import include_direction
 import sizes
 
@@ -92,6 +93,39 @@ class IncludeDirection(Tree):
 
 def function_of(lines):
     return "int f(int x = 1) {\n" + "  ++x;\n" * (lines - 2) + "}\n"
+
+
+class ImplicitStreams(Tree):
+    def problems_of(self, line):
+        self.write("src/base/cuda.cpp", "// cudaMemcpy(a, b, 1)\n" + line + "\n")
+        return list(implicit_streams.problems(self.root))
+
+    def test_what_names_its_stream_has_no_problem(self):
+        for line in (
+            "cudaMemcpyAsync(to, from, 1, cudaMemcpyDefault, stream);",
+            "cudaMemsetAsync(to, 0, 1, stream);",
+            "cudaMemcpy2DAsync (to, 1, from, 1, 1, 1, cudaMemcpyDefault, stream);",
+            "cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, 0);",
+            "cudaLaunchKernelEx(&config, kernel, 1);",
+            'check(status, "cudaMemcpy(");',
+        ):
+            self.assertEqual(self.problems_of(line), [], line)
+
+    def test_each_implicit_stream_is_found_where_it_is(self):
+        for line in (
+            "cudaMemcpy(to, from, 1, cudaMemcpyDefault);",
+            "cudaMemset (to, 0, 1);",
+            "cudaMemcpyToSymbol(to, from, 1);",
+            "cudaMemcpy2D(to, 1, from, 1, 1, 1, cudaMemcpyDefault);",
+            "cudaDeviceSynchronize();",
+            "cudaLaunchKernel(kernel, 1, 1, arguments, 0, 0);",
+            "kernel<<<1, 32>>>(x);",
+            "cudaStreamCreate(&stream);",
+            "cudaStreamCreateWithFlags(&stream, cudaStreamDefault);",
+        ):
+            found = self.problems_of(line)
+            self.assertEqual(len(found), 1, line)
+            self.assertTrue(found[0].startswith("src/base/cuda.cpp:2: "), found[0])
 
 
 class Sizes(Tree):
