@@ -77,6 +77,15 @@ if(NOT GRADWIRE_MPI STREQUAL "OFF")
   if(MPI_CXX_FOUND)
     set(GRADWIRE_HAVE_MPI ON)
     set(GRADWIRE_MPI_REPORT "MPI ${MPI_CXX_VERSION}, ${MPI_CXX_COMPILER}")
+    # How it can say at run time that it takes device memory: src/transport/mpi_device.cpp.
+    include(CheckCXXSourceCompiles)
+    set(CMAKE_REQUIRED_LIBRARIES MPI::MPI_CXX)
+    check_cxx_source_compiles("#include <mpi.h>
+#include <mpi-ext.h>
+int main() { return MPIX_Query_cuda_support(); }" GRADWIRE_MPI_EXT_QUERIES_CUDA)
+    check_cxx_source_compiles("#include <mpi.h>
+int main() { int yes = 0; return MPIX_GPU_query_support(MPIX_GPU_SUPPORT_CUDA, &yes); }" GRADWIRE_MPI_QUERIES_GPU)
+    unset(CMAKE_REQUIRED_LIBRARIES)
   else()
     gradwire_missing(GRADWIRE_MPI "MPI 3.1 or newer" "scripts/install-deps mpi installs one")
   endif()

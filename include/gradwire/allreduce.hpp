@@ -97,6 +97,8 @@ class GRADWIRE_API PersistentOperation {
   /// dtypes, memory or a stream of another space than AllreduceOptions::space, a workspace that is too small or not
   /// aligned, or a running operation.
   ///
+  /// It stays on the device that was current when it was made; given a default stream, which may be the starting
+  /// thread's own, it runs behind what is on it, on a stream of its own.
   /// On a device nothing else of it waits on the host, and messages carry no envelopes: that all ranks ran the same
   /// they tell each other on the host at the end, beside verdicts. NaN and Inf become a verdict there too; of whose
   /// they were it says nothing. The Work is done when the device is.

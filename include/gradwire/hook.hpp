@@ -46,8 +46,9 @@ struct HookOptions {
   bool average = true;                   ///< the update is the mean over ranks; false: the sum
   bool library_thread = true;            ///< false: the caller drives, by progress() and the Work of finish_step()
   NonFinite non_finite = NonFinite::skip;
-  /// Where gradients are; state and workspace are there too. On a device (the constructing thread's) rules are none and
-  /// ef; planning is not to be had, nor are compressors without CompressorTraits::on_device.
+  /// Where gradients are; state and workspace are there too. On a device (the constructing thread's, whichever is
+  /// current where the hook is called later) rules are none and ef; planning is not to be had, nor are compressors
+  /// without CompressorTraits::on_device.
   Space space = Space::host;
   PlanningOptions planning = {};
 };

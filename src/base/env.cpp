@@ -26,7 +26,23 @@ std::uint64_t read_number(const char* variable, std::uint64_t fallback, std::uin
   return value;
 }
 
+MpiDevice read_mpi_device() {
+  const std::string_view text = read("GRADWIRE_MPI_DEVICE");
+  if (text.empty()) return MpiDevice::automatic;
+  for (const MpiDevice value : {MpiDevice::automatic, MpiDevice::staged, MpiDevice::direct})
+    if (name(value) == text) return value;
+  fail(Errc::invalid_argument, "GRADWIRE_MPI_DEVICE={}: expected auto, staged or direct", text);
+}
+
 }  // namespace
+
+std::string_view name(MpiDevice value) noexcept {
+  switch (value) {
+    case MpiDevice::staged: return "staged";
+    case MpiDevice::direct: return "direct";
+    default: return "auto";
+  }
+}
 
 Environment read_environment() {
   Environment env;
@@ -44,6 +60,7 @@ Environment read_environment() {
   env.check = read_number("GRADWIRE_CHECK", 0, 0, 1) == 1;
   env.ranks_per_node = static_cast<int>(read_number("GRADWIRE_RANKS_PER_NODE", 0, 0, 1u << 20));
   env.max_sms = static_cast<unsigned>(read_number("GRADWIRE_MAX_SMS", 0, 0, 1024));
+  env.mpi_device = read_mpi_device();
   env.trace = read("GRADWIRE_TRACE");
   return env;
 }
@@ -63,6 +80,7 @@ std::vector<EnvironmentRow> describe_environment() {
       {"GRADWIRE_CHECK", env.check ? "1" : "0", "1 compares every operation across ranks before it runs"},
       {"GRADWIRE_RANKS_PER_NODE", fmt::format("{}", env.ranks_per_node), "ranks taken for one node; 0: found"},
       {"GRADWIRE_MAX_SMS", fmt::format("{}", env.max_sms), "multiprocessors of a device for its kernels; 0: all"},
+      {"GRADWIRE_MPI_DEVICE", std::string(name(env.mpi_device)), "auto, staged or direct: device memory through MPI"},
       {"GRADWIRE_TRACE", env.trace, "file for a trace of a hook's gradients"},
   };
 }

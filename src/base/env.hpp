@@ -2,11 +2,20 @@
 #include <chrono>
 #include <cstddef>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "gradwire/export.hpp"
 
 namespace gradwire {
+
+/// How device memory goes through MPI.
+enum class MpiDevice {
+  automatic,  ///< direct where MPI says that it takes device memory, else staged
+  staged,     ///< through pinned buffers
+  direct,     ///< messages as they are; an error where MPI does not say so
+};
+[[nodiscard]] std::string_view name(MpiDevice value) noexcept;
 
 /// Every environment variable gradwire reads, once, when first asked for. `gradwire info` prints this table.
 struct Environment {
@@ -26,6 +35,8 @@ struct Environment {
   int ranks_per_node = 0;
   /// GRADWIRE_MAX_SMS: multiprocessors of a device that gradwire's kernels may fill; 0: all of them.
   unsigned max_sms = 0;
+  /// GRADWIRE_MPI_DEVICE: auto, staged or direct.
+  MpiDevice mpi_device = MpiDevice::automatic;
   /// GRADWIRE_TRACE: file that a hook's rank 0 records gradients in (docs/trace-format.md). Set on all ranks or on
   /// none.
   std::string trace;

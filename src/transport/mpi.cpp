@@ -6,6 +6,7 @@
 
 #include "base/env.hpp"
 #include "base/fail.hpp"
+#include "transport/mpi_device.hpp"
 #include "transport/mpi_endpoint.hpp"
 #include "transport/mpi_half.hpp"
 #include "transport/mpi_session.hpp"
@@ -21,8 +22,9 @@ namespace {
 /// does.
 class MpiTransport final : public Transport {
  public:
-  MpiTransport(std::shared_ptr<MpiEndpoint> endpoint, TransportInfo info)
-      : endpoint_(std::move(endpoint)), info_(std::move(info)) {}
+  /// `path`: whether messages may be in device memory.
+  MpiTransport(std::shared_ptr<MpiEndpoint> endpoint, TransportInfo info, DevicePath path)
+      : endpoint_(std::move(endpoint)), info_(std::move(info)), path_(path) {}
   ~MpiTransport() override { endpoint_->close(); }
 
   [[nodiscard]] const TransportInfo& info() const noexcept override { return info_; }
@@ -38,7 +40,7 @@ class MpiTransport final : public Transport {
 
   [[nodiscard]] Work all_reduce_sum(Tensor inout, Slot slot, StreamRef stream) override {
     check_place(slot, stream);
-    check_space(inout.space);
+    if (inout.space != Space::host) fail(Errc::unsupported, "the mpi transport adds up host memory only");
     return start(MpiOperation::Kind::all_reduce, slot,
                  [&](MpiOperation& op) { op.post_all_reduce(inout, sums_.type(inout.dtype), sums_.op(inout.dtype)); });
   }
@@ -61,10 +63,7 @@ class MpiTransport final : public Transport {
     require(peer >= 0 && peer < info_.size && peer != info_.rank,
             "rank {} cannot exchange with rank {}: expected another rank from 0 to {}", info_.rank, peer,
             info_.size - 1);
-    check_space(space);
-  }
-  static void check_space(Space space) {
-    if (space != Space::host)
+    if (space != Space::host && path_ == DevicePath::staged)
       fail(Errc::unsupported, "the mpi transport reaches host memory, not {} memory", name(space));
   }
   static void check_place(Slot slot, StreamRef stream) {
@@ -75,6 +74,7 @@ class MpiTransport final : public Transport {
 
   std::shared_ptr<MpiEndpoint> endpoint_;
   TransportInfo info_;
+  DevicePath path_;
   MpiSums sums_;
   Pool<MpiOperation> pool_;
 };
@@ -116,6 +116,7 @@ Communicator make_mpi(const MpiOptions& options) {
   mpi_check(MPI_Comm_test_inter(parent, &is_inter), "MPI_Comm_test_inter");
   require(is_inter == 0, "make_mpi: expected an intracommunicator, got an intercommunicator");
 
+  const DevicePath path = device_path(environment().mpi_device, mpi_takes_device_memory());
   const auto endpoint = std::make_shared<MpiEndpoint>(mpi_duplicate(parent), options.max_count);
   TransportInfo info{.name = "mpi",
                      .rank = endpoint->rank(),
@@ -123,7 +124,7 @@ Communicator make_mpi(const MpiOptions& options) {
                      .any_thread = any_thread,
                      .detail = describe_library(any_thread),
                      .nodes = find_nodes(*endpoint)};
-  const Communicator comm(reach_device(std::make_shared<MpiTransport>(endpoint, std::move(info))));
+  const Communicator comm(reach_device(std::make_shared<MpiTransport>(endpoint, std::move(info), path), path));
   return environment().check ? make_checked(comm) : comm;
 }
 

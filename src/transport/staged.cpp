@@ -33,8 +33,10 @@ struct Copies {
 
 /// What one rank's operations share.
 struct Staging {
-  explicit Staging(std::shared_ptr<Transport> transport) : inner(std::move(transport)) {}
+  Staging(std::shared_ptr<Transport> transport, DevicePath path)
+      : inner(std::move(transport)), is_direct(path == DevicePath::direct) {}
   const std::shared_ptr<Transport> inner;
+  const bool is_direct;
   std::mutex mutex;
   std::map<Slot, Lane> exchanges;
   Lane sums;
@@ -54,20 +56,21 @@ struct Staging {
   std::map<int, std::unique_ptr<Copies>> copies_;
 };
 
-/// One exchange or all-reduce: copied out, posted, copied in.
+/// One exchange or all-reduce: copied out, posted, copied in; or posted as it is, once the device has come so far.
 class StagedOperation final : public Completion {
  public:
   ~StagedOperation() override {
     if (stage_ != Stage::done) pinned_.abandon();  // the backend or the device may still use it
   }
 
-  /// `copies`: null where it is all host memory.
-  void begin(std::shared_ptr<Staging> staging, Copies* copies, Slot slot, StreamRef stream) {
+  /// `copies`: null where nothing is copied. What `is_on_device` waits for the caller's stream.
+  void begin(std::shared_ptr<Staging> staging, bool is_on_device, Copies* copies, Slot slot, StreamRef stream) {
     if (stage_ != Stage::done) {  // its Work was dropped
       pinned_.abandon();
       pinned_ = {};
     }
     staging_ = std::move(staging);
+    is_on_device_ = is_on_device;
     copies_ = copies;
     slot_ = slot;
     stage_ = Stage::copying_out;
@@ -77,7 +80,7 @@ class StagedOperation final : public Completion {
     inward_.clear();
     tensor_.reset();
     work_ = {};
-    if (copies == nullptr) return;
+    if (!is_on_device) return;
     if (const int device = device::current(); !ready_ || device_ != device) {  // an event is a device's
       ready_.emplace();
       device_ = device;
@@ -87,7 +90,7 @@ class StagedOperation final : public Completion {
 
   void take_exchange(std::span<const Send> sends, std::span<const Recv> recvs) {
     std::size_t bytes = 0;
-    const auto is_staged = [](Space space) { return space == Space::device; };
+    const auto is_staged = [this](Space space) { return space == Space::device && copies_ != nullptr; };
     for (const Send& send : sends) bytes += is_staged(send.bytes.space) ? room_for(send.bytes.size) : 0;
     for (const Recv& recv : recvs) bytes += is_staged(recv.bytes.space) ? room_for(recv.bytes.size) : 0;
     reserve(bytes);
@@ -116,8 +119,9 @@ class StagedOperation final : public Completion {
 
   /// With the lock held, for what is next in its queue: true once it is posted, or failed.
   [[nodiscard]] bool post() {
-    if (copies_ != nullptr && !ready_->done()) return false;
+    if (is_on_device_ && !ready_->done()) return false;
     try {
+      const device::Scope scope(device_of_memory());  // for who looks at the memory itself
       work_ = tensor_ ? staging_->inner->all_reduce_sum(*tensor_, slot_, StreamRef::host())
                       : staging_->inner->exchange(sends_, recvs_, slot_, StreamRef::host());
       stage_ = Stage::travelling;
@@ -130,12 +134,15 @@ class StagedOperation final : public Completion {
   bool poll() override {
     const std::lock_guard lock(staging_->mutex);
     staging_->post();
+    const device::Scope scope(device_of_memory());
     return advance();
   }
 
   [[nodiscard]] std::string describe() const override {
     const std::lock_guard lock(staging_->mutex);
     if (stage_ == Stage::travelling) return work_.describe();
+    if (is_on_device_ && copies_ == nullptr)
+      return fmt::format("waits for the device before an exchange in slot {}", static_cast<std::uint32_t>(slot_));
     return fmt::format("copies {} the device for {} in slot {}", stage_ == Stage::copying_out ? "from" : "to",
                        tensor_ ? "an all-reduce" : "an exchange", static_cast<std::uint32_t>(slot_));
   }
@@ -160,6 +167,7 @@ class StagedOperation final : public Completion {
     return stage_ == Stage::done;
   }
 
+  [[nodiscard]] int device_of_memory() const noexcept { return is_on_device_ ? device_ : -1; }
   void reserve(std::size_t bytes) {
     used_ = 0;
     if (pinned_.size() < bytes) pinned_ = device::Pinned(bytes);
@@ -191,6 +199,7 @@ class StagedOperation final : public Completion {
   }
 
   std::shared_ptr<Staging> staging_;
+  bool is_on_device_ = false;
   Copies* copies_ = nullptr;
   Slot slot_{};
   Stage stage_ = Stage::done;
@@ -216,10 +225,11 @@ void Staging::post() {
 
 class Staged final : public Transport {
  public:
-  explicit Staged(std::shared_ptr<Transport> inner)
-      : staging_(std::make_shared<Staging>(std::move(inner))), info_(staging_->inner->info()) {
+  Staged(std::shared_ptr<Transport> inner, DevicePath path)
+      : staging_(std::make_shared<Staging>(std::move(inner), path)), info_(staging_->inner->info()) {
     if (!info_.detail.empty()) info_.detail += ", ";
-    info_.detail += "device memory through pinned buffers";
+    info_.detail += path == DevicePath::direct ? "device messages as they are, all-reduces through pinned buffers"
+                                               : "device memory through pinned buffers";
   }
 
   /// What was never posted goes with the last rank's handle, and does not hold what it would have gone through.
@@ -240,7 +250,8 @@ class Staged final : public Transport {
     const std::lock_guard lock(staging_->mutex);
     Lane& lane = staging_->exchanges[slot];
     if (!is_device && lane.empty()) return staging_->inner->exchange(sends, recvs, slot, StreamRef::host());
-    return start(lane, slot, stream, is_device, [&](StagedOperation& op) { op.take_exchange(sends, recvs); });
+    return start(lane, slot, stream, {is_device, is_device && !staging_->is_direct},
+                 [&](StagedOperation& op) { op.take_exchange(sends, recvs); });
   }
 
   [[nodiscard]] Work all_reduce_sum(Tensor inout, Slot slot, StreamRef stream) override {
@@ -248,7 +259,7 @@ class Staged final : public Transport {
     const std::lock_guard lock(staging_->mutex);
     Lane& lane = staging_->sums;
     if (!is_device && lane.empty()) return staging_->inner->all_reduce_sum(inout, slot, StreamRef::host());
-    return start(lane, slot, stream, is_device, [&](StagedOperation& op) { op.take_sum(inout); });
+    return start(lane, slot, stream, {is_device, is_device}, [&](StagedOperation& op) { op.take_sum(inout); });
   }
 
   void announce(std::span<const Agreement> operation, Slot slot, Deadline deadline) override {
@@ -264,12 +275,18 @@ class Staged final : public Transport {
   void abort(std::string_view why) noexcept override { staging_->inner->abort(why); }
 
  private:
+  struct Memory {
+    bool is_on_device;
+    bool is_copied;
+  };
+
   /// With the lock held.
   template <class Take>
-  Work start(Lane& lane, Slot slot, StreamRef stream, bool is_device, const Take& take) {
-    require(!is_device || !stream.is_host(), "device memory needs a stream of the device, not StreamRef::host()");
+  Work start(Lane& lane, Slot slot, StreamRef stream, Memory memory, const Take& take) {
+    require(!memory.is_on_device || !stream.is_host(),
+            "device memory needs a stream of the device, not StreamRef::host()");
     std::shared_ptr<StagedOperation> operation = pool_.acquire();
-    operation->begin(staging_, is_device ? &staging_->copies() : nullptr, slot, stream);
+    operation->begin(staging_, memory.is_on_device, memory.is_copied ? &staging_->copies() : nullptr, slot, stream);
     take(*operation);
     lane.push(operation);
     return Work(std::move(operation));
@@ -282,9 +299,18 @@ class Staged final : public Transport {
 
 }  // namespace
 
-std::shared_ptr<Transport> reach_device(std::shared_ptr<Transport> transport) {
+std::shared_ptr<Transport> reach_device(std::shared_ptr<Transport> transport, DevicePath path) {
   if (!device::problem().empty()) return transport;
-  return std::make_shared<Staged>(std::move(transport));
+  return std::make_shared<Staged>(std::move(transport), path);
+}
+
+DevicePath device_path(MpiDevice wanted, bool takes_device) {
+  if (wanted == MpiDevice::direct && !takes_device) {
+    fail(Errc::unsupported,
+         "GRADWIRE_MPI_DEVICE=direct: this MPI does not say that it takes device memory (MPIX_Query_cuda_support or "
+         "MPIX_GPU_query_support); auto and staged go through pinned buffers");
+  }
+  return takes_device && wanted != MpiDevice::staged ? DevicePath::direct : DevicePath::staged;
 }
 
 }  // namespace gradwire

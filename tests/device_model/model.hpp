@@ -35,6 +35,19 @@ cudaError_t enqueue_until(cudaStream_t stream, std::function<bool()> action);
 /// until cudaMemPoolSetAccess, which the model does not have.
 [[nodiscard]] bool is_open_to_peers(const void* data);
 
+/// What a library does that reaches device memory by itself, as an MPI may: as long as it lives the host does too, and
+/// nobody else uses a device.
+class Opened {
+ public:
+  Opened();
+  Opened(const Opened&) = delete;
+  Opened& operator=(const Opened&) = delete;
+  ~Opened();
+
+ private:
+  unsigned before_;
+};
+
 /// Runs `thread` for all threads of all blocks, a block after another. Called by what is in a stream.
 struct Grid {
   unsigned blocks[3];

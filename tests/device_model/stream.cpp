@@ -83,6 +83,16 @@ Devices& devices() {
   return *instance;
 }
 
+Opened::Opened() {
+  devices().mutex.lock();
+  before_ = devices().arena.in_reach();
+  devices().arena.reach(~0u);
+}
+Opened::~Opened() {
+  devices().arena.reach(before_);
+  devices().mutex.unlock();
+}
+
 int device_count() { return static_cast<int>(devices().legacy.size()); }
 int current_device() { return t_device; }
 

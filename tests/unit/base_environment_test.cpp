@@ -56,6 +56,10 @@ TEST(Environment, NamesWhatItCannotRead) {
   for (const char* value : {"2", "yes", "-0"}) {
     EXPECT_THAT(complaint_about("GRADWIRE_CHECK", value), HasSubstr(std::string("GRADWIRE_CHECK=") + value));
   }
+  for (const char* value : {"cuda", "Direct", "1"}) {
+    EXPECT_THAT(complaint_about("GRADWIRE_MPI_DEVICE", value),
+                HasSubstr(std::string("GRADWIRE_MPI_DEVICE=") + value + ": expected auto, staged or direct"));
+  }
   for (const char* value : {"verbose", "WARN", "warn "}) {
     EXPECT_THAT(complaint_about("GRADWIRE_LOG_LEVEL", value),
                 HasSubstr(std::string("GRADWIRE_LOG_LEVEL=") + value + ": expected trace, debug, info"));
@@ -68,12 +72,14 @@ TEST(Environment, ReadsWhatItAccepts) {
   const Variable check("GRADWIRE_CHECK", "1");
   const Variable level("GRADWIRE_LOG_LEVEL", "off");
   const Variable isa("GRADWIRE_FORCE_ISA", "scalar");
+  const Variable device("GRADWIRE_MPI_DEVICE", "direct");
   const Environment environment = read_environment();
   EXPECT_EQ(environment.timeout, std::chrono::hours(24));
   EXPECT_EQ(environment.segment_bytes, 1024u);
   EXPECT_TRUE(environment.check);
   EXPECT_EQ(environment.log_level, "off");
   EXPECT_EQ(environment.force_isa, "scalar");
+  EXPECT_EQ(environment.mpi_device, MpiDevice::direct);
 }
 
 TEST(Environment, EmptyMeansTheDefault) {
