@@ -1,10 +1,16 @@
-// What the threads of the quantisers' device kernels do, run one after another on the host: the reference's bytes.
+// What the threads of the device kernels of quantisers and integer coders do, run one after another on the host: the
+// reference's bytes.
 #include <fmt/format.h>
+#include <gmock/gmock.h>
 
 #include "compress/device/grid.hpp"
+#include "compress/device/integer_codes_tile.hpp"
 #include "compress/device/quantize_tile.hpp"
 #include "compress/kernels.hpp"
+#include "compress/sparse/selection.hpp"
 #include "unit/compress_support.hpp"
+
+#include "gradwire/buffer.hpp"
 
 namespace gradwire::testing {
 namespace {
@@ -248,6 +254,63 @@ TEST(DeviceGrid, HasAThreadForEachUpToItsLimit) {
   EXPECT_EQ(device::blocks_for(device::kBlockThreads + 1), 2u);
   EXPECT_EQ(device::blocks_for(std::size_t{1} << 40), device::kMostBlocks);
   EXPECT_EQ(device::blocks_for(std::size_t{1} << 40, 7), 7u);
+}
+
+TEST(IntegerCodeTiles, ReadAndWriteCodesWhereverTheyAre) {
+  for (const DType dtype : {DType::u8, DType::u16, DType::u32}) {
+    for (const std::size_t shift : {0u, 1u, 2u, 3u}) {
+      Buffer memory(64 * size_of(dtype));
+      memory.fill_zero();
+      const Tensor codes = Tensor{memory.data(), 64, dtype}.slice(shift, 32);
+      for (std::uint32_t first = 0; first < 32; first += 4) {
+        const std::uint32_t written[] = {first + 1, 255 - first, first, 7};
+        device::store_codes(codes, first, written);
+      }
+      for (std::uint32_t first = 0; first < 32; first += 4) {
+        std::uint32_t read[4];
+        device::load_codes(codes, first, read);
+        EXPECT_THAT(read, ::testing::ElementsAre(first + 1, 255 - first, first, 7)) << name(dtype) << ' ' << shift;
+      }
+    }
+  }
+}
+
+/// All parts and then all strata, in any order: the host's codes and residuals.
+TEST(IntegerCodeTiles, DrawTheHostsValues) {
+  for (const std::string_view spec : {"randomk(0.1)", "randomk(k=7,scale=unbiased)"}) {
+    const Compressor compressor = make_compressor(spec);
+    const IntegerCoder& coder = *compressor.integer_coder();
+    for (const DType dtype : kDTypes) {
+      for (const std::size_t count : {1u, 7u, 101u, 1000u}) {
+        const Values values(mixed_gradients(count, 3), dtype);
+        const ConstTensor x = values.tensor();
+        const CodingKeys keys{{5, 6, ParamId{7}, 0}, {}};
+        std::vector<float> expected(coder.codes(count));
+        std::vector<float> owed(count);
+        coder.encode(x, nullptr, {expected.data(), expected.size()}, {owed.data(), count}, keys, StreamRef::host());
+        const device::DrawnValues drawn{count, expected.size(), sparse::place_keys(keys.shared),
+                                        compressor.traits().unbiased};
+        std::vector<float> codes(expected.size());
+        std::vector<float> residual(count);
+        std::uint32_t most = 0;
+        for (std::size_t part = device::row_parts(count); part-- > 0;)
+          most = std::max(most, device::see_values(x, part, residual.data()));
+        EXPECT_TRUE(device::can_draw(drawn, most));
+        for (std::size_t j = drawn.chosen; j-- > 0;)
+          device::draw_value(drawn, x, j, true, codes.data(), residual.data());
+        EXPECT_EQ(codes, expected) << spec << ' ' << count;
+        EXPECT_EQ(residual, owed) << spec << ' ' << count;
+        device::draw_value(drawn, x, 0, false, codes.data(), residual.data());
+        EXPECT_TRUE(std::isnan(codes[0]));
+      }
+    }
+  }
+  const auto bits = [](float value) { return std::bit_cast<std::uint32_t>(value); };
+  EXPECT_FALSE(device::can_draw({10, 2, {}, false}, bits(HUGE_VALF)));
+  EXPECT_FALSE(device::can_draw({10, 2, {}, false}, bits(std::nanf(""))));
+  EXPECT_TRUE(device::can_draw({10, 2, {}, false}, bits(3e38F)));
+  EXPECT_TRUE(device::can_draw({10, 2, {}, true}, bits(6e37F)));
+  EXPECT_FALSE(device::can_draw({11, 2, {}, true}, bits(6e37F))) << "six times it";
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
+#include "compress/common_range.hpp"
+#include "compress/thc_arithmetic.hpp"
 #include "compress/thc_kernels.hpp"
 #include "unit/compress_support.hpp"
 
@@ -37,6 +39,26 @@ TEST(ThcKernels, EqualTheReference) {
         }
       }
   }
+}
+
+/// What only devices meet, whose encoders refuse nothing.
+TEST(ThcArithmetic, KeepsNaNAndAnyCode) {
+  const float nan = std::nanf("");
+  EXPECT_EQ(thc::range_of(64, 16), 2.0f);
+  EXPECT_TRUE(std::isfinite(thc::range_of(0x1p224, 32)));
+  for (const double squares : {0x1.0001p224, static_cast<double>(HUGE_VALF), static_cast<double>(nan)})
+    EXPECT_TRUE(std::isnan(thc::range_of(squares, 32))) << squares;
+  const thc::Scale scale{15, 2};
+  EXPECT_TRUE(std::isnan(thc::half_unit(scale, nan)));
+  EXPECT_TRUE(std::isnan(thc::value_of(3, 15, thc::half_unit(scale, nan))));
+  EXPECT_EQ(thc::code_of(nan, 1, 15, 0), 15u);
+  EXPECT_EQ(thc::code_of(1, thc::inverse_unit(thc::half_unit(scale, nan)), 15, 0), 15u);
+  EXPECT_EQ(thc::code_of(HUGE_VALF, 1, 15, 0xffff), 15u);
+  EXPECT_EQ(thc::code_of(-HUGE_VALF, 1, 15, 0), 0u);
+  EXPECT_EQ(thc::value_of(0xffff'ffff, 15, 1), -17.0f) << "of a rank that refused";
+  EXPECT_EQ(larger_range(1, 2), 2.0f);
+  EXPECT_EQ(larger_range(2, 1), 2.0f);
+  EXPECT_TRUE(std::isnan(larger_range(nan, 2)) && std::isnan(larger_range(2, nan)));
 }
 
 /// One rank's part of a sum.
