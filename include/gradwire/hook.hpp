@@ -47,8 +47,8 @@ struct HookOptions {
   bool library_thread = true;            ///< false: the caller drives, by progress() and the Work of finish_step()
   NonFinite non_finite = NonFinite::skip;
   /// Where gradients are; state and workspace are there too. On a device (the constructing thread's, whichever is
-  /// current where the hook is called later) rules are none and ef; planning is not to be had, nor are compressors
-  /// without CompressorTraits::on_device.
+  /// current where the hook is called later) there are no compressors without CompressorTraits::on_device, as
+  /// candidates of a plan neither; docs/gpu.md has all.
   Space space = Space::host;
   PlanningOptions planning = {};
 };

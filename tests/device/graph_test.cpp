@@ -5,6 +5,9 @@
 #include "base/cuda.hpp"
 #include "compress/vector_ops.hpp"
 #include "device/device_support.hpp"
+#include "plan/device_measurement.hpp"
+
+#include "gradwire/plan.hpp"
 
 namespace gradwire::testing {
 namespace {
@@ -160,6 +163,28 @@ TEST_P(BatchGraphs, HoldABatch) {
     }
     ASSERT_EQ(y.read(stream), bytes_of({decoded.data(), kJobs * kCount})) << "round " << round;
   }
+  }
+}
+
+using Graph = DeviceTest;
+
+/// So does what a step of planning measures, with candidates of all families.
+TEST_F(Graph, HoldsAMeasurement) {
+  constexpr std::size_t kCount = 9600;
+  std::vector<std::string> specs = default_candidates();
+  for (const char* const spec : {"none", "topk(0.01)", "sign", "q3(norm=l2)", "rotate(q4)"}) specs.emplace_back(spec);
+  DeviceMeasurement measurement({"w", kCount, {96, 100}, 0, specs}, true);
+  const device::Stream own;
+  const StreamRef stream = own.ref();
+  const std::vector<float> x = normal_gradients(kCount, 1);
+  const OnDevice there(ConstTensor(x.data(), kCount), stream);
+  const device::Pinned first(measurement.result_bytes());
+  const device::Pinned second(measurement.result_bytes());
+  measurement.launch(there.tensor(kCount), {}, first.data(), stream);
+  const Captured again(stream, [&] { measurement.launch(there.tensor(kCount), {}, second.data(), stream); });
+  again.launch(stream);
+  device::wait(stream);
+  EXPECT_EQ(to_json(Table{{measurement.finish(second.data())}}), to_json(Table{{measurement.finish(first.data())}}));
 }
 
 std::string test_name(const ::testing::TestParamInfo<std::string>& info) {

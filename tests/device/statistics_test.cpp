@@ -1,8 +1,7 @@
 // Statistics of tensors in device memory: the host's, up to the order of their sums.
-#include "compress/device/statistics.hpp"
-
 #include <limits>
 
+#include "compress/device/statistics_tile.hpp"
 #include "compress/quantize.hpp"
 #include "compress/vector_ops.hpp"
 #include "device/device_support.hpp"
@@ -126,6 +125,19 @@ TEST_F(DeviceStatistics, QuantisersLoseWhatTheyLoseOnHosts) {
       }
 }
 
+/// More tiles and groups than the block that adds them up has threads.
+TEST_F(DeviceStatistics, OfLargeTensors) {
+  const std::vector<float> x = mixed_gradients(1'100'003, 7);
+  const ConstTensor tensor(x.data(), x.size());
+  const double squares = ops::sum_squares(x.data(), x.size());
+  EXPECT_NEAR(norms_of(tensor, 1, 0).squares, squares, kOrder * squares);
+  const QuantizeParams params{4, 512};
+  const std::vector<std::uint32_t> bits{2, 4};
+  const std::vector<double> expected = quantize_errors(tensor, params, bits);
+  const std::vector<double> found = losses_of(x, params, bits);
+  for (std::size_t w = 0; w < bits.size(); ++w) EXPECT_NEAR(found[w], expected[w], kOrder * expected[w]);
+}
+
 /// What encoding refuses has no finite sum, at any number of bits.
 TEST_F(DeviceStatistics, QuantisersLoseEverythingWhereABucketHasNoScale) {
   for (const float bad : {kNaN, kInf, 3e38f})
@@ -143,7 +155,15 @@ TEST_F(DeviceStatistics, SelectionsLoseWhatTheLargestLeave) {
     const std::vector<double> found = losses_of(x, kept, count % 2 * 4);
     std::vector<float> sorted = x;
     std::sort(sorted.begin(), sorted.end(), [](float a, float b) { return std::fabs(a) < std::fabs(b); });
+    std::vector<device::MagnitudeBin> bins(device::kMagnitudeBins);
+    for (const float value : x) {
+      const std::uint32_t magnitude = device::magnitude_of(value);
+      bins[magnitude >> device::kBinShift].count += magnitude == 0 ? 0 : 1;
+      bins[magnitude >> device::kBinShift].squares += device::binned_square(magnitude);
+    }
     for (std::size_t k = 0; k < kept.size(); ++k) {
+      const double by_bins = device::lost_in_bins(bins.data(), bins.size() - 1, bins.size(), 0, kept[k]);
+      EXPECT_NEAR(found[k], by_bins, kOrder * by_bins) << name << ", " << kept[k];
       const double expected = ops::sum_squares(sorted.data(), count - kept[k]);
       EXPECT_NEAR(found[k], expected, (0x1p-7 + 0x1p-15 + 1e-8) * expected) << name << ", " << kept[k];
     }

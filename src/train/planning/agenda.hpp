@@ -44,10 +44,7 @@ class PlanAgenda {
   void see_delivered(std::size_t layer, ConstTensor delivered, ConstTensor lost, StreamRef stream);
   /// After the last bucket: starts what is to be summed.
   void start(StreamRef stream);
-  /// Sums, or what a device still looks at.
-  [[nodiscard]] bool in_flight() const {
-    return exchange_.in_flight() || control_.in_flight() || guards_.in_flight() || (planner_ && planner_->in_flight());
-  }
+  [[nodiscard]] bool in_flight() const noexcept { return exchange_.in_flight() || control_.in_flight(); }
   /// True when something completed. Throws what puts ranks out of step.
   bool advance();
   [[nodiscard]] std::string describe() const;

@@ -45,10 +45,7 @@ void DeviceSamples::launch(std::size_t layer, ConstTensor sent, const RandomKey&
   device::Results& into = results(layer);
   layers_[layer].measurement.launch(sent, key, into.data(), stream);
   into.record(stream);
-  last_ = &into;
 }
-
-bool DeviceSamples::done() const { return last_ == nullptr || last_->done(); }
 
 TableLayer DeviceSamples::finish(std::size_t layer) const {
   return layers_[layer].measurement.finish(results(layer).data());

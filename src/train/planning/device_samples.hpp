@@ -24,9 +24,7 @@ class DeviceSamples {
 
   // At once:
   void launch(std::size_t layer, ConstTensor sent, const RandomKey& key, StreamRef stream);
-  /// Whether all that was launched is there.
-  [[nodiscard]] bool done() const;
-  /// Of the layer's last launch, when it is done.
+  /// Of the layer's last launch, when the stream has come so far.
   [[nodiscard]] TableLayer finish(std::size_t layer) const;
 
   // Else:
@@ -52,7 +50,6 @@ class DeviceSamples {
   std::vector<Layer> layers_;
   std::vector<std::unique_ptr<device::Results>> results_;
   std::unique_ptr<device::Stream> stream_;  // null at once
-  const device::Results* last_ = nullptr;   // that were launched
 };
 
 }  // namespace gradwire

@@ -31,8 +31,7 @@ class Guards {
   void see_delivered(std::size_t layer, ConstTensor delivered, ConstTensor lost, StreamRef stream);
   /// What the rank owes after the step; none is nothing.
   void see_owed(std::size_t layer, ConstTensor values, StreamRef stream);
-  /// Whether a device is still looking: a step ends after it.
-  [[nodiscard]] bool in_flight() const { return found_ && !found_->done(); }
+  /// When all that was put on streams is done.
   void end_step(bool dropped);
   /// What the step before has seen waits to be summed.
   [[nodiscard]] bool has_seen() const noexcept { return has_seen_; }

@@ -59,8 +59,6 @@ void Planner::offer(std::size_t layer, ConstTensor sent, const At& at, StreamRef
   if (!on_device_) measure(layer);
 }
 
-bool Planner::in_flight() const { return on_device_ && inline_only() && !on_device_->done(); }
-
 void Planner::add(const WindowSums::Steps& steps) {
   if (inline_only()) {  // what the device has measured in this step
     for (const std::size_t layer : std::exchange(waiting_, {})) measure(layer);

@@ -42,9 +42,7 @@ class Planner {
   };
   /// Copies what is sent of a layer in this step; not where its last copy still waits to be measured.
   void offer(std::size_t layer, ConstTensor sent, const At& at, StreamRef stream);
-  /// Whether a device still measures in the step's stream: a step ends after it.
-  [[nodiscard]] bool in_flight() const;
-  /// A step has ended.
+  /// A step has ended, and so has all that was put on its stream.
   void add(const WindowSums::Steps& steps);
   /// What was measured so far, as WindowSums::pack() has it, and then forget() it.
   void take(std::span<float> out);
