@@ -141,9 +141,10 @@ TEST_F(DeviceHookPlan, AdoptsWhatItHasMeasured) {
 /// and each of the hook's own ranks comes to the same plan.
 TEST_F(DeviceHookPlan, WithAllFamilies) {
   GRADWIRE_NEEDS_RANKS(3);
-  for (const int ranks : {1, 2, 3}) {
+  for (const int ranks : {1, 3}) {
     SCOPED_TRACE(ranks);
     HookOptions options = planning_options("budget(ratio=12)");
+    options.planning.samples = 1;
     options.planning.candidates = {"q2",           "q8",   "topk(0.01)",  "topk(0.05)|f16",
                                    "topk(0.1)|q4", "sign", "powersgd(2)", "q4(round=stochastic)"};
     HookOptions there = options;
