@@ -1,8 +1,10 @@
 // What planning measures of samples in device memory: the errors that it measures on hosts, and bytes of frames there.
 #include <gmock/gmock.h>
 
+#include "compress/vector_ops.hpp"
 #include "device/device_support.hpp"
 #include "plan/device_measurement.hpp"
+#include "train/planning/device_samples.hpp"
 
 #include "gradwire/plan.hpp"
 
@@ -93,23 +95,43 @@ TEST_F(DeviceMeasured, IsWhatHostsMeasure) {
   }
 }
 
+/// A threshold of an earlier sample, which would do as well, must not be found again.
 TEST_F(DeviceMeasured, SamplesDoNotDependOnThoseBefore) {
   const std::vector<std::string> specs{"adaptive_threshold(0.02)", "q4", "topk(0.01)|q4"};
   const std::vector<float> x = normal_gradients(20'000, 3);
-  std::vector<float> other = normal_gradients(20'000, 4);
-  for (float& value : other) value *= 10;
+  std::vector<float> other = x;
+  for (float& value : other) value *= 0.97f;
   DeviceMeasurement measurement(layer_of({}, x.size(), specs), false);
   const device::Stream stream;
   const device::Pinned results(measurement.result_bytes());
   std::vector<std::string> found;
+  RandomKey key = kKey;
   for (const std::vector<float>& values : {x, other, x}) {
     const OnDevice there(ConstTensor(values.data(), values.size()), stream.ref());
-    measurement.launch(there.tensor(x.size()), kKey, results.data(), stream.ref());
+    measurement.launch(there.tensor(x.size()), key, results.data(), stream.ref());
     device::wait(stream.ref());
     found.push_back(to_json(Table{{measurement.finish(results.data())}}));
+    ++key.step;
   }
   EXPECT_EQ(found[0], found[2]);
   EXPECT_NE(found[0], found[1]);
+}
+
+/// Though the stream that measures has nothing else to do, and the one that copies has.
+TEST_F(DeviceMeasured, CopiesAreMeasuredWhenTheyAreThere) {
+  const std::vector<float> x = normal_gradients(6000, 5);
+  PlannedLayer layer{.param = 0, .name = "fc.weight", .count = x.size(), .shape = {60, 100}};
+  layer.specs = {"q4", "topk(0.1)|q4"};
+  DeviceSamples samples({&layer, 1}, false, true);
+  const device::Stream stream;
+  const OnDevice sent(x.size() * sizeof(float));
+  device::zero(sent.data(), x.size() * sizeof(float), stream.ref());
+  for (int i = 0; i < 300; ++i) ops::scale(sent.tensor(x.size()), 1, stream.ref());
+  device::copy(sent.data(), x.data(), x.size() * sizeof(float), stream.ref());
+  samples.copy(0, sent.tensor(x.size()), stream.ref());
+  EXPECT_NEAR(samples.measure(0, kKey).norm, std::sqrt(ops::sum_squares(x.data(), x.size())), 1e-6);
+  EXPECT_EQ(bytes_of(samples.values(0)), bytes_of({x.data(), x.size()}));
+  device::wait(stream.ref());
 }
 
 TEST_F(DeviceMeasured, WhatIsNotFiniteIsNotMeasured) {

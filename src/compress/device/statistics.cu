@@ -8,7 +8,7 @@ namespace {
 
 static_assert(kBucketLanes == kWarp);
 
-/// By one block, in an order that does not depend on the grid: each thread's own, to thread 0.
+/// By one block, in an order that does not depend on the grid: thread 0 gets what all have, others parts of it.
 template <class T, class Join>
 __device__ T join_block(T own, T* shared, Join join_into) {
   shared[threadIdx.x] = own;
@@ -17,9 +17,7 @@ __device__ T join_block(T own, T* shared, Join join_into) {
     if (threadIdx.x < apart) join_into(shared[threadIdx.x], shared[threadIdx.x + apart]);
     __syncthreads();
   }
-  const T all = shared[0];
-  __syncthreads();  // before the next call writes there
-  return all;
+  return shared[threadIdx.x];
 }
 
 __device__ void add(double& sum, const double& other) { sum += other; }
