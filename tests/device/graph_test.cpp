@@ -163,7 +163,6 @@ TEST_P(BatchGraphs, HoldABatch) {
     }
     ASSERT_EQ(y.read(stream), bytes_of({decoded.data(), kJobs * kCount})) << "round " << round;
   }
-  }
 }
 
 using Graph = DeviceTest;
