@@ -66,7 +66,7 @@ TEST_F(DeviceHook, CalledWhereAnotherDeviceIsCurrent) {
   const std::filesystem::path folder = std::filesystem::path(::testing::TempDir()) / fmt::format("gwo{}", getpid());
   std::filesystem::create_directories(folder);
   for (const bool library_thread : {true, false}) {
-    for (const std::string spec : {"q4", "powersgd(rank=2)", "topk(0.1)+decay(0.5)"}) {
+    for (const std::string spec : {"q4", "powersgd(rank=2)", "topk(0.1)+dgc(0.9)", "q2+ef(storage=bf16)+decay(0.5)"}) {
       SCOPED_TRACE(spec);
       HookOptions options = options_of(Space::host);
       options.compressor = spec;
