@@ -30,7 +30,6 @@ struct Sent {
   std::size_t messages = 0;
   std::size_t bytes = 0;
   std::size_t from_device = 0;
-  friend bool operator==(const Sent&, const Sent&) = default;
 };
 
 class TakesDeviceMemory final : public test::Forwarding {

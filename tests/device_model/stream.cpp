@@ -74,7 +74,7 @@ Devices::Devices(int devices) : arena(devices) {
   for (int device = 0; device < devices; ++device) {
     const auto queue = std::make_shared<Queue>();
     queue->device = device;
-    legacy.push_back(std::make_unique<CUstream_st>(queue));
+    legacy.emplace_back(new CUstream_st{queue});
   }
 }
 
@@ -100,7 +100,7 @@ CUstream_st* resolve(cudaStream_t stream) {
   if (stream == cudaStreamLegacy) return devices().legacy[static_cast<std::size_t>(t_device)].get();
   if (stream != cudaStreamPerThread) return stream;
   auto& found = devices().of_thread[{this_thread(), t_device}];
-  if (!found) found = std::make_unique<CUstream_st>(new_queue(true));
+  if (!found) found.reset(new CUstream_st{new_queue(true)});
   return found.get();
 }
 
