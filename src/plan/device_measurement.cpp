@@ -103,7 +103,7 @@ void DeviceMeasurement::launch(ConstTensor x, const RandomKey& key, std::byte* r
 void DeviceMeasurement::launch_encoded(ConstTensor x, const RandomKey& key, device::Norms* norms, StreamRef stream) {
   const device::Scratch frame(frame_bytes_, stream);
   const device::Scratch lost(x.bytes(), stream);
-  const Tensor residual(lost.data(), x.count, DType::f32, Space::device);
+  const Tensor residual{lost.data(), x.count, DType::f32, Space::device};
   for (Measured& each : candidates_) {
     if (each.way != Way::encoded) continue;
     if (!each.compressor.step_memories().empty())  // what other samples have left must not count
