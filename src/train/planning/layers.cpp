@@ -50,7 +50,8 @@ double travel_of(const Compressor& compressor, std::string_view algorithm, std::
   if (nodes.size() == 1 || compressor.spec() == Schedule::kDense) return 1;
   const bool selects = algorithm == "auto";
   const bool on_host = space == Space::host;
-  if (compressor.integer_coder() != nullptr && selects && on_host) return 1;
+  const IntegerCoder* const coder = compressor.integer_coder();
+  if (coder != nullptr && selects && (on_host || coder->on_device())) return 1;
   // (n - 1) frames against 2 (n - 1) / n of one, and k + 2k against 2k.
   const double gathered = static_cast<double>(nodes.size()) / 2;
   const double scattered = 1.5;
