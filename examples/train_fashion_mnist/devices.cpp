@@ -24,7 +24,7 @@ gradwire::Communicator join_by_nccl(const gradwire::Communicator& comm) {
 }  // namespace
 
 gradwire::Communicator take_devices(const gradwire::Communicator& comm, const Options& options) {
-  if (!options.cuda) return comm;
+  if (options.place == Place::host) return comm;
   const int devices = cuda_devices();
   require(devices > 0, "--device cuda: libtorch finds no CUDA device, or is built without CUDA");
   const std::vector<int>& nodes = comm.transport().info().nodes;

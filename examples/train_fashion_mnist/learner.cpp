@@ -28,10 +28,6 @@ torch::Tensor view_of(const std::vector<std::uint8_t>& bytes, torch::IntArrayRef
   return torch::from_blob(const_cast<std::uint8_t*>(bytes.data()), shape, torch::kUInt8);
 }
 
-/// libtorch computes on the legacy default stream unless told otherwise. The name that CUDA's headers give it: a
-/// libtorch for hosts comes without them.
-void* legacy_stream() { return reinterpret_cast<void*>(std::uintptr_t{1}); }
-
 Batch make_batch(const Split& split, const std::vector<std::int64_t>& indices, torch::Device device) {
   const torch::Tensor chosen = torch::tensor(indices, torch::kInt64);
   const torch::Tensor pixels = view_of(split.pixels, {split.size(), 1, Dataset::kSide, Dataset::kSide});
@@ -140,8 +136,7 @@ class Learner::Impl {
   void tap(const torch::Tensor& parameter) {
     const torch::Tensor gradient = torch::zeros(parameter.sizes(), parameter.options().requires_grad(false));
     parameter.mutable_grad() = gradient;
-    const Gradient view{taps_.size(), gradient.data_ptr<float>(), static_cast<std::size_t>(gradient.numel()),
-                        device_.is_cuda() ? legacy_stream() : nullptr};
+    const Gradient view{taps_.size(), gradient.data_ptr<float>(), static_cast<std::size_t>(gradient.numel())};
     const auto listen = [this, view, parameter](const variable_list& outputs, const variable_list&) {
       require(parameter.grad().data_ptr<float>() == view.data, "libtorch moved the gradient of parameter {}",
               view.parameter);

@@ -7,6 +7,7 @@
 
 #include "dataset.hpp"
 #include "optimizer.hpp"
+#include "place.hpp"
 
 namespace demo {
 
@@ -14,9 +15,6 @@ namespace demo {
 [[nodiscard]] int cuda_devices();
 /// Makes it the calling thread's, for libtorch and gradwire alike.
 void use_cuda_device(int device);
-
-/// Where a network is.
-enum class Place { host, cuda };
 
 /// The network and its optimiser. libtorch stays behind this header, in C++17: as C++20, clang 14
 /// cannot compile libtorch 1.13.
@@ -26,12 +24,12 @@ class Learner {
     std::string name;
     std::vector<std::size_t> shape;
   };
-  /// Memory of the gradient of parameters()[parameter]: the same in every step, where the network is.
+  /// Memory of the gradient of parameters()[parameter]: the same in every step, where the network is. On a device it is
+  /// written in the order of the legacy default stream, libtorch's unless a program asks for another.
   struct Gradient {
     std::size_t parameter;
     float* data;
     std::size_t count;
-    void* stream;  ///< of CUDA, in whose order it is written; null on the host
   };
 
   /// On the host, or on the calling thread's device.

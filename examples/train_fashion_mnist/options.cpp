@@ -102,8 +102,8 @@ po::variables_map read(int argc, const char* const* argv, const po::options_desc
 }
 
 void check(const Options& o) {
-  require(o.cuda || !o.nccl, "--nccl: it is for --device cuda");
-  require(!o.cuda || o.record.empty(), "--record: with --device cuda gradients are not in host memory");
+  require(o.place == Place::cuda || !o.nccl, "--nccl: it is for --device cuda");
+  require(o.place == Place::host || o.record.empty(), "--record: with --device cuda gradients are not in host memory");
   require(!o.ranks || *o.ranks >= 1, "--ranks {}: expected at least 1", o.ranks.value_or(0));
   require(o.epochs >= 1, "--epochs {}: expected at least 1", o.epochs);
   require(o.batch >= 1, "--batch {}: expected at least 1", o.batch);
@@ -150,7 +150,7 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   if (values.count("ranks") > 0) options.ranks = values["ranks"].as<int>();
   const auto& device = values["device"].as<std::string>();
   require(device == "cpu" || device == "cuda", "--device {}: expected cpu or cuda", device);
-  options.cuda = device == "cuda";
+  options.place = device == "cuda" ? Place::cuda : Place::host;
   const auto seed = values["seed"].as<std::int64_t>();
   require(seed >= 0, "--seed {}: expected 0 or more", seed);
   options.seed = static_cast<std::uint64_t>(seed);
@@ -173,7 +173,7 @@ gradwire::HookOptions hook_options(const Options& options, std::int64_t steps_pe
   hook.rule = options.feedback;
   hook.algorithm = options.is_dense() && options.algorithm == "auto" ? "dense" : options.algorithm;
   hook.seed = options.seed;
-  hook.space = options.cuda ? gradwire::Space::device : gradwire::Space::host;
+  hook.space = options.place == Place::cuda ? gradwire::Space::device : gradwire::Space::host;
   hook.bucket_bytes = 1u << 20;  // the hidden layer closes one, and travels while backward is in the convolutions
   hook.planning.policy = options.policy;
   hook.planning.candidates = options.candidates;

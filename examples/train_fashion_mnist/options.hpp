@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "optimizer.hpp"
+#include "place.hpp"
 
 #include "gradwire/hook.hpp"
 
@@ -15,7 +16,7 @@ struct Options {
   std::string compressor = "q4";  ///< a gradwire spec, or "dense"
   std::string feedback;           ///< never empty after parsing: a rule
   std::string algorithm = "auto";
-  bool cuda = false;         ///< the network, its gradients and the hook's memory are on a device
+  Place place = Place::host;
   bool nccl = false;         ///< ranks have a device each, and NCCL moves what is on it
   std::optional<int> ranks;  ///< as asked for; under an MPI launcher it may only repeat what that says
   int epochs = 6;

@@ -93,7 +93,7 @@ class Trainer {
         steps_per_epoch_(dataset.train.size() / (std::int64_t{options.batch} * comm.size())),
         random_(options.seed),
         order_(first_numbers(dataset.train.size())),
-        learner_(options.seed, options.optimizer, options.cuda ? Place::cuda : Place::host),
+        learner_(options.seed, options.optimizer, options.place),
         hook_(comm, describe(learner_.parameters()), hook_options(options, steps_per_epoch_)) {
     require(steps_per_epoch_ >= 1, "--batch {}: {} ranks need {} images a step, there are {}", options.batch,
             comm.size(), std::int64_t{options.batch} * comm.size(), dataset.train.size());
@@ -144,11 +144,11 @@ class Trainer {
   void train_step(const std::vector<std::int64_t>& images, double rate, const std::string& record_as) {
     mine_.loss += learner_.backward(dataset_.train, images, [&](const Learner::Gradient& gradient) {
       if (!record_as.empty()) recorder_->write(record_as, gradient);
-      const bool on_host = gradient.stream == nullptr;
+      const bool on_host = options_.place == Place::host;
       hook_.ready(gradwire::ParamId{static_cast<std::uint32_t>(gradient.parameter)},
                   {gradient.data, gradient.count, gradwire::DType::f32,
                    on_host ? gradwire::Space::host : gradwire::Space::device},
-                  on_host ? gradwire::StreamRef::host() : gradwire::StreamRef(gradient.stream));
+                  on_host ? gradwire::StreamRef::host() : gradwire::StreamRef::legacy_default());
     });
     hook_.finish_step().wait();
     learner_.update(rate);

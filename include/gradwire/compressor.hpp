@@ -79,8 +79,9 @@ struct CodingKeys {
 /// common ranges first (each the largest of theirs), code against them, add the codes as integers, and decode the sum.
 ///
 /// All of one call is in host memory, or all of it in device memory, in the order of a stream of that device. On a
-/// device nothing is waited for and nothing refused: where find_ranges() or encode() would, decoding the sum gives NaN,
-/// at least in that place, so ranges may be NaN, which counts as the largest.
+/// device nothing is waited for and nothing refused: where find_ranges() or encode() would refuse an element, decoding
+/// the sum gives NaN in its place or (randomk) in all that were drawn. So ranges may be NaN, which counts as the
+/// largest.
 class GRADWIRE_API IntegerCoder {
  public:
   virtual ~IntegerCoder();
@@ -151,13 +152,13 @@ struct DecodeJob {
   Write write = Write::assign;
 };
 
-/// What a compressor offers that codes several tensors in device memory as fast as one: a launch for all of them, or a
-/// few (docs/gpu.md). For messages that carry many small tensors.
+/// What a compressor offers that codes several tensors in device memory in one launch, or a few (docs/gpu.md): for
+/// messages that carry many small tensors.
 class GRADWIRE_API BatchCodec {
  public:
   virtual ~BatchCodec();
-  /// As encode() and decode() of each job in turn, which frame sizes are those of. No job's memory may be written by
-  /// another. Errors are theirs; what a batch that throws has written is unspecified.
+  /// Writes what encode() or decode() of each job would, in frames of max_frame_size() bytes. No job may write memory
+  /// that another reads or writes. Throws what they throw; memory is then unspecified.
   virtual void encode_batch(std::span<const EncodeJob> jobs, StreamRef stream) const = 0;
   virtual void decode_batch(std::span<const DecodeJob> jobs, StreamRef stream) const = 0;
 };
@@ -234,7 +235,8 @@ class GRADWIRE_API Compressor {
 
   /// All of one call is in host memory, or all of it in device memory, in the order of a stream of that device.
   /// On a device nothing is waited for: frames have max_frame_size() bytes, aligned to 16, tensors are aligned to their
-  /// elements, and NaN or Inf is not refused but decoded to NaN or Inf, at least in its own place.
+  /// elements, and NaN or Inf is not refused but decoded to NaN or Inf, at least in its own place or (randomk, which
+  /// may not send it) in all places that were drawn.
   ///
   /// Writes the self-describing frame of x into `out` (at least max_frame_size bytes) and returns its size, a multiple
   /// of 16. Where residual.data is not null, also writes residual = x - decode(frame) in the same pass; the residual is

@@ -46,9 +46,9 @@ struct HookOptions {
   bool average = true;                   ///< the update is the mean over ranks; false: the sum
   bool library_thread = true;            ///< false: the caller drives, by progress() and the Work of finish_step()
   NonFinite non_finite = NonFinite::skip;
-  /// Where gradients are; state and workspace are there too. On a device (the constructing thread's, whichever is
-  /// current where the hook is called later) there are no compressors without CompressorTraits::on_device, as
-  /// candidates of a plan neither; docs/gpu.md has all.
+  /// Where gradients are; state and workspace are there too. On a device (the one that is current at construction,
+  /// whichever is in later calls) every compressor, candidates of a plan included, needs CompressorTraits::on_device;
+  /// docs/gpu.md has all that differs.
   Space space = Space::host;
   PlanningOptions planning = {};
 };

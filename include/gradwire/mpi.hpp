@@ -19,7 +19,7 @@ struct MpiOptions {
 /// MPI when the program has not, and then finalises it at exit
 /// (after a failure, for no longer than GRADWIRE_TIMEOUT_MS or 10 s). Lives in the component `mpi`: link gradwire::mpi.
 /// Where there is a device its memory goes through pinned buffers, or, where MPI says that it takes device memory,
-/// messages as they are: then choose the device before. GRADWIRE_MPI_DEVICE=auto|staged|direct overrules;
+/// messages as they are: then call cudaSetDevice before make_mpi. GRADWIRE_MPI_DEVICE=auto|staged|direct overrules;
 /// TransportInfo::detail says what is used.
 /// Throws Errc::unsupported when MPI was initialised with too low a thread level, naming both levels, and for
 /// GRADWIRE_MPI_DEVICE=direct where MPI does not say so.

@@ -20,7 +20,8 @@ struct PlanningOptions {
   std::uint64_t samples = 4;   ///< steps of its last half, at even distances, are measured
   std::uint64_t lag = 8;       ///< steps from the exchange of tables to adoption: what the policy has time for
   /// Of the time that steps take, how much measuring may take of one core, at most: a thread of its own paces itself.
-  /// What is not done in time is left out of the table. On devices, for how much of the time measurements may be there.
+  /// What is not done in time is left out of the table. On a device: the share of time for which a measurement may be
+  /// under way.
   /// 0: measured and solved by the thread that drives the hook (on a device, in the step's stream), without a limit;
   /// then two runs give the same plans. Else at least 0.001.
   double share = 0.05;
@@ -63,7 +64,7 @@ struct PlanEvent {
 /// What planning has done so far; steps and outcomes are the same on all ranks.
 struct PlanningReport {
   std::vector<PlanEvent> events;
-  double measure_us = 0;   ///< time of one core that measuring took on this rank; on a device, until it had measured
+  double measure_us = 0;   ///< time of one core that measuring took on this rank; on a device, from launch to result
   double snapshot_us = 0;  ///< that copying gradients for it took of the steps
   double last_solve_ms = 0;
 };

@@ -5,7 +5,7 @@
 #include "gradwire/types.hpp"
 
 /// \file Device memory, streams and events, for code that knows nothing of CUDA. A build without CUDA has the same
-/// functions: device_problem() says so, and what would need a device throws Errc::unsupported.
+/// functions: problem() says so, and what would need a device throws Errc::unsupported.
 namespace gradwire::device {
 
 /// Why nothing can be done on a device, in words; empty where something can.
