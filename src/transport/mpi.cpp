@@ -7,12 +7,12 @@
 #include "base/env.hpp"
 #include "base/fail.hpp"
 #include "transport/mpi_device.hpp"
+#include "transport/mpi_device_path.hpp"
 #include "transport/mpi_endpoint.hpp"
 #include "transport/mpi_half.hpp"
 #include "transport/mpi_session.hpp"
 #include "transport/nodes.hpp"
 #include "transport/pool.hpp"
-#include "transport/staged.hpp"
 
 namespace gradwire {
 namespace {

@@ -304,13 +304,4 @@ std::shared_ptr<Transport> reach_device(std::shared_ptr<Transport> transport, De
   return std::make_shared<Staged>(std::move(transport), path);
 }
 
-DevicePath device_path(MpiDevice wanted, bool takes_device) {
-  if (wanted == MpiDevice::direct && !takes_device) {
-    fail(Errc::unsupported,
-         "GRADWIRE_MPI_DEVICE=direct: this MPI does not say that it takes device memory (MPIX_Query_cuda_support or "
-         "MPIX_GPU_query_support); auto and staged go through pinned buffers");
-  }
-  return takes_device && wanted != MpiDevice::staged ? DevicePath::direct : DevicePath::staged;
-}
-
 }  // namespace gradwire

@@ -1,8 +1,6 @@
 #pragma once
 #include <memory>
 
-#include "base/env.hpp"
-
 #include "gradwire/export.hpp"
 #include "gradwire/transport.hpp"
 
@@ -20,9 +18,5 @@ enum class DevicePath {
 /// whatever memory they are of.
 [[nodiscard]] GRADWIRE_API std::shared_ptr<Transport> reach_device(std::shared_ptr<Transport> transport,
                                                                    DevicePath path = DevicePath::staged);
-
-/// The way through an MPI that says, or does not say, that it takes device memory. Throws Errc::unsupported for
-/// MpiDevice::direct where it does not.
-[[nodiscard]] GRADWIRE_API DevicePath device_path(MpiDevice wanted, bool takes_device);
 
 }  // namespace gradwire

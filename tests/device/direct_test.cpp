@@ -6,7 +6,7 @@
 #include "device/device_ranks.hpp"
 #include "device_model/model.hpp"
 #include "support/forwarding.hpp"
-#include "transport/staged.hpp"
+#include "transport/mpi_device_path.hpp"
 
 namespace gradwire::testing {
 namespace {
