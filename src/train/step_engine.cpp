@@ -1,6 +1,7 @@
 #include "train/step_engine.hpp"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <set>
 
@@ -36,7 +37,8 @@ void StepEngine::add_param(const ParamInfo& info, ParamPlan plan) {
   param.plain = plan.always_dense && plan.rule == "none" && !may_be_sent_again;
   for (const NamedState& state : param.rule->state()) {
     if (state.kind != StateKind::residual) continue;
-    param.residuals.push_back(state.values);
+    assert(param.residual == nullptr);
+    param.residual = state.values;
     if (!state.values->is_f32() && state_scratch_.size() < plan.count * sizeof(float))
       state_scratch_ = Buffer(plan.count * sizeof(float), options_.space);
   }
@@ -308,10 +310,9 @@ void StepEngine::commit() {
     const Schedule& schedule = param.travels.plan.schedule;
     if (!schedule.drops_residual()) continue;
     const bool reset = schedule.reset_every > 0 && step_ % schedule.reset_every == 0;
-    for (StateVector* const residual : param.residuals) {
-      residual->scale(reset ? 0 : schedule.decay, state_scratch(), stream());
-      scaled = true;
-    }
+    if (param.residual == nullptr) continue;
+    param.residual->scale(reset ? 0 : schedule.decay, state_scratch(), stream());
+    scaled = true;
   }
   if (scaled) settle();
 }

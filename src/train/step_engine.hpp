@@ -123,10 +123,10 @@ class StepEngine {
   struct Param {
     StepParam travels;
     std::unique_ptr<FeedbackRule> rule;
-    bool plain = false;                     // always dense and without a rule: travels as it is, in its own memory
-    bool keeps_state = false;               // in this step: its bucket was sent dense as it was not finite
-    std::vector<StateVector*> residuals{};  // of the rule
-    std::size_t layer = kNoLayer;           // of the agenda
+    bool plain = false;               // always dense and without a rule: travels as it is, in its own memory
+    bool keeps_state = false;         // in this step: its bucket was sent dense as it was not finite
+    StateVector* residual = nullptr;  // of the rule, which has one at most
+    std::size_t layer = kNoLayer;     // of the agenda
     Tensor gradient{};
     double ready_us = 0;
     std::unique_ptr<device::Event> ready{};  // null on the host

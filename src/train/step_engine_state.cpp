@@ -30,13 +30,11 @@ void StepEngine::let_go(std::chrono::milliseconds patience) const noexcept {
 }
 
 double StepEngine::residual_norm(std::size_t param) const {
-  for (const NamedState& state : params_[param].rule->state()) {
-    if (state.kind != StateKind::residual) continue;
-    std::vector<float> values(state.values->count());
-    state.values->read(values.data());
-    return std::sqrt(ops::sum_squares(values.data(), values.size()));
-  }
-  return 0;
+  const StateVector* const residual = params_[param].residual;
+  if (residual == nullptr) return 0;
+  std::vector<float> values(residual->count());
+  residual->read(values.data());
+  return std::sqrt(ops::sum_squares(values.data(), values.size()));
 }
 
 void StepEngine::rescale(float factor) {
@@ -57,12 +55,12 @@ std::size_t StepEngine::index_of(std::string_view name) const noexcept {
 
 /// What the rule owes, if it keeps a residual.
 void StepEngine::see_owed(const Param& param) {
-  for (const StateVector* const residual : param.residuals) {
-    const bool is_f32 = residual->is_f32();
-    const Tensor values = is_f32 ? residual->current_tensor() : state_scratch().slice(0, residual->count());
-    if (!is_f32) residual->read(values, Write::assign, stream());
-    agenda_->see_owed(param.layer, values, stream());
-  }
+  const StateVector* const residual = param.residual;
+  if (residual == nullptr) return;
+  const bool is_f32 = residual->is_f32();
+  const Tensor values = is_f32 ? residual->current_tensor() : state_scratch().slice(0, residual->count());
+  if (!is_f32) residual->read(values, Write::assign, stream());
+  agenda_->see_owed(param.layer, values, stream());
 }
 
 void StepEngine::set_frozen(std::size_t param, bool frozen) {

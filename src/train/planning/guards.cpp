@@ -43,33 +43,34 @@ void Guards::begin_step(bool watching) {
   if (found_) std::memset(found_->data(), 0, now_.size() * kSums * sizeof(device::Norms));
 }
 
-void Guards::see(std::size_t layer, Sum what, const ConstTensor& x, float scale, StreamRef stream) {
+void Guards::see(std::size_t layer, Quantity what, const ConstTensor& x, float scale, StreamRef stream) {
+  const auto sum = static_cast<std::size_t>(what);
   if (!found_) {
-    now_[layer].squares[what] = sum_squares(x, scale);
+    now_[layer].squares[sum] = sum_squares(x, scale);
     return;
   }
   auto* const norms = reinterpret_cast<device::Norms*>(found_->data());
-  device::find_norms(x, scale, norms + kSums * layer + what, stream);
+  device::find_norms(x, scale, norms + kSums * layer + sum, stream);
   found_->record(stream);
 }
 
 void Guards::see_gradient(std::size_t layer, ConstTensor x, float scale, StreamRef stream) {
-  if (watching_) see(layer, kGradient, x, scale, stream);
+  if (watching_) see(layer, Quantity::gradient, x, scale, stream);
 }
 
 void Guards::see_sent(std::size_t layer, ConstTensor sent, StreamRef stream) {
-  if (watching_) see(layer, kSent, sent, 1, stream);
+  if (watching_) see(layer, Quantity::sent, sent, 1, stream);
 }
 
 void Guards::see_delivered(std::size_t layer, ConstTensor delivered, ConstTensor lost, StreamRef stream) {
   if (!watching_ || lost.data == nullptr) return;
-  see(layer, kDelivered, delivered, 1, stream);
-  see(layer, kLost, lost, 1, stream);
+  see(layer, Quantity::delivered, delivered, 1, stream);
+  see(layer, Quantity::lost, lost, 1, stream);
   now_[layer].counts = true;
 }
 
 void Guards::see_owed(std::size_t layer, ConstTensor values, StreamRef stream) {
-  if (watching_) see(layer, kOwed, values, 1, stream);
+  if (watching_) see(layer, Quantity::owed, values, 1, stream);
 }
 
 void Guards::end_step(bool dropped) {
@@ -103,14 +104,15 @@ std::vector<Guards::Finding> Guards::check(std::span<const float> sums, int rank
   for (std::size_t l = 0; l < last_.size(); ++l) {
     const float* const row = &sums[kPerLayer * l];
     if (row[0] < n) continue;
-    const double gradient = row[1];
-    const double sent = row[2];
+    const auto of = [&](Quantity what) { return double{row[1 + static_cast<std::size_t>(what)]}; };
+    const double gradient = of(Quantity::gradient);
+    const double sent = of(Quantity::sent);
     // Owners lose a share of the sum, senders one of what they send. No sum is larger than n times all that is sent,
     // but for what a compressor that diverges makes of it.
-    const double delivered = std::min(static_cast<double>(row[3] / n), static_cast<double>(n) * sent);
+    const double delivered = std::min(of(Quantity::delivered) / static_cast<double>(n), static_cast<double>(n) * sent);
     const auto root_ratio = [](double part, double whole) { return whole > 0 ? std::sqrt(part / whole) : 0; };
-    const double lost = root_ratio(row[4], sent + delivered);
-    const double owed = root_ratio(row[5], gradient);
+    const double lost = root_ratio(of(Quantity::lost), sent + delivered);
+    const double owed = root_ratio(of(Quantity::owed), gradient);
     if (max_layer_error_ > 0 && lost > max_layer_error_) {
       findings.push_back({l, fmt::format("loses {:.3g} of what is sent, over {:.3g}", lost, max_layer_error_)});
     } else if (max_residual_ratio_ > 0 && owed > max_residual_ratio_) {

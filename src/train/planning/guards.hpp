@@ -29,7 +29,7 @@ class Guards {
   void see_sent(std::size_t layer, ConstTensor sent, StreamRef stream);
   /// Null data in `lost`: the layer is not guarded.
   void see_delivered(std::size_t layer, ConstTensor delivered, ConstTensor lost, StreamRef stream);
-  /// What the rank owes after the step; none is nothing.
+  /// What the rank owes after the step, once a step. Not called for a layer without a residual: 0.
   void see_owed(std::size_t layer, ConstTensor values, StreamRef stream);
   /// When all that was put on streams is done.
   void end_step(bool dropped);
@@ -46,14 +46,16 @@ class Guards {
   [[nodiscard]] std::vector<Finding> check(std::span<const float> sums, int ranks) const;
 
  private:
-  static constexpr std::size_t kPerLayer = 6;
+  /// Of whose squares there are sums, in the order in which pack() has them.
+  enum class Quantity : std::size_t { gradient, sent, delivered, lost, owed };
+  static constexpr std::size_t kSums = static_cast<std::size_t>(Quantity::owed) + 1;
+  static constexpr std::size_t kPerLayer = 1 + kSums;  // whether it counts, and the sums
 
-  enum Sum : std::size_t { kGradient, kSent, kDelivered, kLost, kOwed, kSums };
   struct Seen {
     std::array<double, kSums> squares{};
     bool counts = false;  // all of them are known
   };
-  void see(std::size_t layer, Sum what, const ConstTensor& x, float scale, StreamRef stream);
+  void see(std::size_t layer, Quantity what, const ConstTensor& x, float scale, StreamRef stream);
 
   double max_layer_error_;
   double max_residual_ratio_;
