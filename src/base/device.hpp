@@ -99,6 +99,8 @@ class Event {
   void record(StreamRef stream);
   /// Whether the device has come so far; true before the first record().
   [[nodiscard]] bool done() const;
+  /// The same, and false where the device fails: nobody knows what that still does.
+  [[nodiscard]] bool is_surely_done() const noexcept;
   /// Work that is put on `stream` from now on waits for it.
   void before(StreamRef stream) const;
 
@@ -120,6 +122,7 @@ class Results {
   void record(StreamRef stream) { written_.record(stream); }
   /// Whether all that was recorded is there.
   [[nodiscard]] bool done() const { return written_.done(); }
+  [[nodiscard]] bool is_surely_done() const noexcept { return written_.is_surely_done(); }
 
  private:
   Pinned memory_;

@@ -35,6 +35,7 @@ Event::Event() { refuse(); }
 Event::~Event() = default;
 void Event::record(StreamRef) { refuse(); }
 bool Event::done() const { return event_ == nullptr; }
+bool Event::is_surely_done() const noexcept { return done(); }
 void Event::before(StreamRef) const { refuse(); }
 
 Results::~Results() = default;

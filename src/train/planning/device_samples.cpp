@@ -30,15 +30,8 @@ DeviceSamples::DeviceSamples(std::span<const PlannedLayer> layers, bool at_once,
 }
 
 DeviceSamples::~DeviceSamples() {
-  const auto is_done = [](const auto& what) {
-    try {
-      return what.done();
-    } catch (const Error&) {  // of a device that fails: nobody knows what it still does
-      return false;
-    }
-  };
   for (Layer& layer : layers_)
-    if (layer.copied && !(is_done(*layer.copied) && is_done(*results_.front()))) layer.copy.abandon();
+    if (layer.copied && !(layer.copied->is_surely_done() && results_.front()->is_surely_done())) layer.copy.abandon();
 }
 
 void DeviceSamples::launch(std::size_t layer, ConstTensor sent, const RandomKey& key, StreamRef stream) {
