@@ -10,8 +10,8 @@
 namespace gradwire {
 namespace {
 
-std::string refuse_host_frames(const Compressor& compressor) {
-  return compressor.traits().on_device ? "" : fmt::format("{} codes host memory only", compressor.spec());
+const char* refuse_host_frames(const Compressor& compressor) {
+  return compressor.traits().on_device ? nullptr : "it codes host memory only";
 }
 
 struct Row {
@@ -20,8 +20,8 @@ struct Row {
   /// Why it cannot carry what this compressor makes; null where it can.
   const char* (*refusal)(const Compressor&);
   Entry entry = Entry::allreduce;
-  /// Why it cannot carry what this compressor makes in device memory; empty where it can.
-  std::string (*device_refusal)(const Compressor&) = refuse_host_frames;
+  /// The same in device memory.
+  const char* (*device_refusal)(const Compressor&) = refuse_host_frames;
 };
 
 /// Not compressed at all: a lossless stage was asked for, and must not be left out in silence.
@@ -50,17 +50,17 @@ const char* refuse_uncountable(const Compressor& compressor) {
   return compressor.integer_coder() == nullptr ? "its codes cannot be added before they are decoded" : nullptr;
 }
 
-std::string refuse_host_codes(const Compressor& compressor) {
-  const bool can = compressor.integer_coder()->on_device();
-  return can ? "" : fmt::format("{} has codes that add up in host memory only", compressor.spec());
+const char* refuse_host_codes(const Compressor& compressor) {
+  return compressor.integer_coder()->on_device() ? nullptr : "its codes add up in host memory only";
 }
 
 const char* refuse_full_rank(const Compressor& compressor) {
   return compressor.low_rank() != nullptr ? nullptr : "it carries low-rank schemes only";
 }
 
-/// Its messages have sizes that depend on the data, and hosts must know them.
-std::string refuse_device(const Compressor&) { return "algorithm 'sparse_scatter' runs on host memory only"; }
+const char* refuse_sizes_of_data(const Compressor&) {
+  return "its messages have sizes that depend on the data, which hosts must know: use gather_sum";
+}
 
 const char* refuse_nothing(const Compressor&) { return nullptr; }
 
@@ -94,7 +94,7 @@ const auto& table() {
           [](Operation& op, std::size_t) { return make_sparse_scatter(op); },
           refuse_dense_frames,
           Entry::allreduce,
-          refuse_device},
+          refuse_sizes_of_data},
       Row{{"integer_sum", "2(n-1)/n of the codes", "1", "codes that add up: thc, randomk"},
           [](Operation& op, std::size_t) { return make_integer_sum(op); },
           refuse_uncountable,
@@ -124,6 +124,11 @@ const Row& find_row(std::string_view name, Entry entry) {
   fail(Errc::invalid_argument, "unknown algorithm '{}' for {}: expected {}", name, gradwire::name(entry), known);
 }
 
+[[noreturn]] void refuse(const Row& row, const BucketItem& item, const char* where, const char* refusal) {
+  fail(Errc::unsupported, "algorithm '{}' cannot carry {}{}, whose compressor is {}: {}", row.info.name, item.name,
+       where, item.compressor.spec(), refusal);
+}
+
 /// Throws what makes `row` impossible for one of the items.
 void check_legal(const Row& row, std::span<const BucketItem> items) {
   const bool all_low_rank =
@@ -133,9 +138,7 @@ void check_legal(const Row& row, std::span<const BucketItem> items) {
     if (refusal == nullptr && item.compressor.low_rank() != nullptr && !all_low_rank) {
       refusal = "low rank shares its rounds with other low rank only";
     }
-    if (refusal == nullptr) continue;
-    fail(Errc::unsupported, "algorithm '{}' cannot carry {}, whose compressor is {}: {}", row.info.name, item.name,
-         item.compressor.spec(), refusal);
+    if (refusal != nullptr) refuse(row, item, "", refusal);
   }
 }
 
@@ -143,8 +146,8 @@ void check_legal(const Row& row, std::span<const BucketItem> items) {
 void check_device(const Row& row, std::span<const BucketItem> items) {
   if (const std::string why = device::problem(); !why.empty()) fail(Errc::unsupported, "no device memory: {}", why);
   for (const BucketItem& item : items) {
-    if (const std::string why = row.device_refusal(item.compressor); !why.empty())
-      fail(Errc::unsupported, "{}: {}", item.name, why);
+    if (const char* const refusal = row.device_refusal(item.compressor); refusal != nullptr)
+      refuse(row, item, " in device memory", refusal);
     item.compressor.check_device(item.count);
   }
 }
