@@ -105,15 +105,13 @@ class Dense final : public Algorithm {
   void stage_on_device(const Group& group) {
     const std::size_t items = group.items.size();
     const auto staged = [&](std::size_t k) {
-      return device::CopyJob{op_.buffers[group.items[k]].tensor.data, part(group, k)};
+      return ops::CopyJob{op_.buffers[group.items[k]].tensor.data, part(group, k)};
     };
-    const auto looked_at = [&](std::size_t k) {
-      return device::FindNonFinite{part(group, k), op_.flag(group.items[k])};
-    };
-    const auto cleared = [&](std::size_t k) { return device::CopyJob{nullptr, op_.buffers[group.items[k]].residual}; };
-    if (group.staged) ops::copy_all(JobList<device::CopyJob>(items, staged), op_.stream);
-    if (!op_.pass_non_finite) ops::find_non_finite(JobList<device::FindNonFinite>(items, looked_at), op_.stream);
-    ops::copy_all(JobList<device::CopyJob>(items, cleared), op_.stream);
+    const auto looked_at = [&](std::size_t k) { return ops::FindNonFinite{part(group, k), op_.flag(group.items[k])}; };
+    const auto cleared = [&](std::size_t k) { return ops::CopyJob{nullptr, op_.buffers[group.items[k]].residual}; };
+    if (group.staged) ops::copy_all(JobList<ops::CopyJob>(items, staged), op_.stream);
+    if (!op_.pass_non_finite) ops::find_non_finite(JobList<ops::FindNonFinite>(items, looked_at), op_.stream);
+    ops::copy_all(JobList<ops::CopyJob>(items, cleared), op_.stream);
   }
 
   /// A NaN survives any sum, so every rank will see that this one refuses.
@@ -125,14 +123,14 @@ class Dense final : public Algorithm {
   void hand_out(const Group& group) {
     const Stopwatch watch(op_.stats.decode_us);
     const Tensor all = whole(group);
-    if (!op_.pass_non_finite) check_finite(op_, all, group.items.front(), op_.on_device() ? kSomebody : kNobody);
+    if (!op_.pass_non_finite) check_finite(op_, all, group.items.front(), kNobody);
     if (!group.staged) return;
     if (op_.on_device()) {
       const auto handed = [&](std::size_t k) {
         const Tensor& tensor = op_.buffers[group.items[k]].tensor;
-        return device::CopyJob{part(group, k).data, tensor.data == nullptr ? Tensor{} : tensor};
+        return ops::CopyJob{part(group, k).data, tensor.data == nullptr ? Tensor{} : tensor};
       };
-      return ops::copy_all(JobList<device::CopyJob>(group.items.size(), handed), op_.stream);
+      return ops::copy_all(JobList<ops::CopyJob>(group.items.size(), handed), op_.stream);
     }
     for (std::size_t k = 0; k < group.items.size(); ++k) {
       const Tensor& tensor = op_.buffers[group.items[k]].tensor;

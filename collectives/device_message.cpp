@@ -21,11 +21,12 @@ std::size_t frame_bytes(const Operation& op, const Piece& piece, const Compresso
   return compressor_of(op, piece, other).max_frame_size(piece.count, of_sums ? DType::f32 : op.items[piece.item].dtype);
 }
 
-/// Where each piece's frame begins, and where the last one ends, in Operation::places.
+/// Where each piece's frame begins, and where the last one ends, in DeviceScratch::places.
 void place_frames(Operation& op, std::size_t first, std::span<const Piece> pieces, const Compressor* other,
                   bool of_sums) {
-  op.places.assign(1, first);
-  for (const Piece& piece : pieces) op.places.push_back(op.places.back() + frame_bytes(op, piece, other, of_sums));
+  op.scratch.places.assign(1, first);
+  for (const Piece& piece : pieces)
+    op.scratch.places.push_back(op.scratch.places.back() + frame_bytes(op, piece, other, of_sums));
 }
 
 /// Calls visit(compressor, numbers of its pieces) for pieces that are coded together: of equal specs.
@@ -41,10 +42,10 @@ void visit_batches(Operation& op, std::span<const Piece> pieces, const Compresso
     std::size_t earlier = 0;
     while (is_batched && earlier < i && !is_same(compressor, earlier)) ++earlier;
     if (is_batched && earlier < i) continue;
-    op.members.assign(1, i);
+    op.scratch.members.assign(1, i);
     for (std::size_t j = i + 1; is_batched && j < pieces.size(); ++j)
-      if (is_same(compressor, j)) op.members.push_back(j);
-    visit(compressor, Members(op.members));
+      if (is_same(compressor, j)) op.scratch.members.push_back(j);
+    visit(compressor, Members(op.scratch.members));
   }
 }
 
@@ -78,25 +79,26 @@ Tensor residual_of(const Operation& op, const Piece& piece) {
   const Tensor& residual = op.buffers[piece.item].residual;
   return residual.data == nullptr ? Tensor{} : residual.slice(piece.first, piece.count);
 }
-/// Jobs that are nothing (of no elements) are not launched.
 bool is_rounded(const Operation& op, const Piece& piece) { return op.buffers[piece.item].tensor.dtype != DType::f32; }
 
-/// A list of `job_of(piece)`, for calls to come.
+/// What a JobList asks for jobs by their number: `job_of` of the piece with that number. Jobs of no elements ({}) are
+/// not launched.
 template <class Job, class JobOf>
-auto maker(std::span<const Piece> pieces, const JobOf& job_of) {
+auto by_index(std::span<const Piece> pieces, const JobOf& job_of) {
   return [=](std::size_t i) -> Job { return job_of(pieces[i]); };
 }
 
 void look_for_non_finite(Operation& op, std::span<const Piece> pieces, const Sums* sums) {
-  const auto job_of = maker<device::FindNonFinite>(pieces, [&op, sums](const Piece& piece) {
-    return device::FindNonFinite{sums == nullptr ? tensor_of(op, piece) : sums->of(piece), op.flag(piece.item)};
+  const auto job_of = by_index<ops::FindNonFinite>(pieces, [&op, sums](const Piece& piece) {
+    return ops::FindNonFinite{sums == nullptr ? tensor_of(op, piece) : sums->of(piece), op.flag(piece.item)};
   });
-  ops::find_non_finite(JobList<device::FindNonFinite>(pieces.size(), job_of), op.stream);
+  ops::find_non_finite(JobList<ops::FindNonFinite>(pieces.size(), job_of), op.stream);
 }
 
 void decode_batch(Operation& op, const Compressor& compressor) {
-  if (const BatchCodec* const codec = compressor.batch_codec()) return codec->decode_batch(op.decodes, op.stream);
-  for (const auto& [in, y, write] : op.decodes) compressor.decode(in, y, write, op.stream);
+  if (const BatchCodec* const codec = compressor.batch_codec())
+    return codec->decode_batch(op.scratch.decodes, op.stream);
+  for (const auto& [in, y, write] : op.scratch.decodes) compressor.decode(in, y, write, op.stream);
 }
 
 }  // namespace
@@ -113,17 +115,19 @@ std::size_t encode(Operation& op, MessageId id, std::span<const Piece> pieces, B
   place_frames(op, kEnvelopeBytes + id.preface, pieces, source.compressor, source.sums != nullptr);
   visit_batches(op, pieces, source.compressor, [&](const Compressor& compressor, Members members) {
     const Range range(op, pieces, members);
-    op.encodes.clear();
+    op.scratch.encodes.clear();
     for (const std::size_t i : members) {
       const Piece& piece = pieces[i];
-      op.encodes.push_back({source.sums == nullptr ? tensor_of(op, piece) : source.sums->of(piece),
-                            out.slice(op.places[i], op.places[i + 1] - op.places[i]), residual_of(op, piece),
-                            random_key(op, piece, source.draw)});
+      op.scratch.encodes.push_back({source.sums == nullptr ? tensor_of(op, piece) : source.sums->of(piece),
+                                    out.slice(op.scratch.places[i], op.scratch.places[i + 1] - op.scratch.places[i]),
+                                    residual_of(op, piece), random_key(op, piece, source.draw)});
     }
-    if (const BatchCodec* const codec = compressor.batch_codec()) return codec->encode_batch(op.encodes, op.stream);
-    for (const auto& [x, frame, residual, key] : op.encodes) compressor.encode(x, frame, residual, key, op.stream);
+    if (const BatchCodec* const codec = compressor.batch_codec())
+      return codec->encode_batch(op.scratch.encodes, op.stream);
+    for (const auto& [x, frame, residual, key] : op.scratch.encodes)
+      compressor.encode(x, frame, residual, key, op.stream);
   });
-  return op.places.back();
+  return op.scratch.places.back();
 }
 
 std::size_t encode_added(Operation& op, MessageId id, std::span<const Piece> pieces,
@@ -132,16 +136,16 @@ std::size_t encode_added(Operation& op, MessageId id, std::span<const Piece> pie
   place_frames(op, kEnvelopeBytes, pieces, nullptr, false);  // sums are f32, as what is added
   visit_batches(op, pieces, nullptr, [&](const Compressor& compressor, Members members) {
     const Range range(op, pieces, members);
-    op.added.clear();
+    op.scratch.sums.clear();
     for (const std::size_t i : members) {
       const Piece& piece = pieces[i];
-      const Bytes room = out.slice(op.places[i] + id.preface, op.places[i + 1] - op.places[i]);
-      op.added.push_back(
-          {{tensor_of(op, piece), room, residual_of(op, piece), random_key(op, piece, Draw::sum)}, op.places[i]});
+      const Bytes room = out.slice(op.scratch.places[i] + id.preface, op.scratch.places[i + 1] - op.scratch.places[i]);
+      op.scratch.sums.push_back({{tensor_of(op, piece), room, residual_of(op, piece), random_key(op, piece, Draw::sum)},
+                                 op.scratch.places[i]});
     }
-    compressor.sum_encoder()->encode_sums(op.added, messages, op.stream);
+    compressor.sum_encoder()->encode_sums(op.scratch.sums, messages, op.stream);
   });
-  return op.places.back() + id.preface;
+  return op.scratch.places.back() + id.preface;
 }
 
 void decode(Operation& op, const Arrival& arrival, const Sums* sums, Write write) {
@@ -150,10 +154,11 @@ void decode(Operation& op, const Arrival& arrival, const Sums* sums, Write write
   place_frames(op, kEnvelopeBytes + arrival.id.preface, pieces, arrival.compressor, arrival.of_sums);
   visit_batches(op, pieces, arrival.compressor, [&](const Compressor& compressor, Members members) {
     const Range range(op, pieces, members);
-    op.decodes.clear();
+    op.scratch.decodes.clear();
     for (const std::size_t i : members) {
-      op.decodes.push_back({arrival.bytes.slice(op.places[i], op.places[i + 1] - op.places[i]),
-                            sums == nullptr ? tensor_of(op, pieces[i]) : sums->of(pieces[i]), write});
+      op.scratch.decodes.push_back(
+          {arrival.bytes.slice(op.scratch.places[i], op.scratch.places[i + 1] - op.scratch.places[i]),
+           sums == nullptr ? tensor_of(op, pieces[i]) : sums->of(pieces[i]), write});
     }
     try {
       decode_batch(op, compressor);
@@ -166,50 +171,50 @@ void decode(Operation& op, const Arrival& arrival, const Sums* sums, Write write
 }
 
 void load(Operation& op, std::span<const Piece> pieces, const Sums& sums) {
-  const auto job_of = maker<ops::Pair>(pieces, [&](const Piece& piece) {
-    return is_rounded(op, piece) ? ops::Pair{tensor_of(op, piece), sums.of(piece)} : ops::Pair{};
+  const auto job_of = by_index<ops::Convert>(pieces, [&](const Piece& piece) {
+    return is_rounded(op, piece) ? ops::Convert{tensor_of(op, piece), sums.of(piece)} : ops::Convert{};
   });
-  ops::convert_all(JobList<ops::Pair>(pieces.size(), job_of), op.stream);
+  ops::convert_all(JobList<ops::Convert>(pieces.size(), job_of), op.stream);
 }
 
 void owe_rounding(Operation& op, std::span<const Piece> pieces, const Sums& sums) {
-  const auto job_of = maker<kernels::ScaleAdd>(pieces, [&](const Piece& piece) {
+  const auto job_of = by_index<ops::ScaleAdd>(pieces, [&](const Piece& piece) {
     const Tensor residual = residual_of(op, piece);
-    if (!is_rounded(op, piece) || residual.data == nullptr) return kernels::ScaleAdd{};
-    return kernels::ScaleAdd{tensor_of(op, piece), -1.0F, static_cast<const float*>(sums.of(piece).data),
-                             static_cast<float*>(residual.data)};
+    if (!is_rounded(op, piece) || residual.data == nullptr) return ops::ScaleAdd{};
+    return ops::ScaleAdd{tensor_of(op, piece), -1.0F, static_cast<const float*>(sums.of(piece).data),
+                         static_cast<float*>(residual.data)};
   });
-  ops::scale_add_all(JobList<kernels::ScaleAdd>(pieces.size(), job_of), op.stream);
+  ops::scale_add_all(JobList<ops::ScaleAdd>(pieces.size(), job_of), op.stream);
 }
 
 void deliver(Operation& op, std::span<const Piece> pieces, const Sums& sums, bool credit) {
   look_for_non_finite(op, pieces, &sums);
-  const auto result_of = maker<ops::Pair>(pieces, [&](const Piece& piece) {
-    return is_rounded(op, piece) ? ops::Pair{sums.of(piece), tensor_of(op, piece)} : ops::Pair{};
+  const auto result_of = by_index<ops::Convert>(pieces, [&](const Piece& piece) {
+    return is_rounded(op, piece) ? ops::Convert{sums.of(piece), tensor_of(op, piece)} : ops::Convert{};
   });
-  ops::convert_all(JobList<ops::Pair>(pieces.size(), result_of), op.stream);
+  ops::convert_all(JobList<ops::Convert>(pieces.size(), result_of), op.stream);
   if (!credit) return;
-  const auto owed_of = maker<ops::Pair>(pieces, [&](const Piece& piece) {
+  const auto owed_of = by_index<ops::Convert>(pieces, [&](const Piece& piece) {
     const Tensor residual = residual_of(op, piece);
-    return is_rounded(op, piece) && residual.data != nullptr ? ops::Pair{sums.of(piece), residual} : ops::Pair{};
+    return is_rounded(op, piece) && residual.data != nullptr ? ops::Convert{sums.of(piece), residual} : ops::Convert{};
   });
-  ops::add_all(JobList<ops::Pair>(pieces.size(), owed_of), op.stream);
-  const auto rest_of = maker<kernels::ScaleAdd>(pieces, [&](const Piece& piece) {
+  ops::add_all(JobList<ops::Convert>(pieces.size(), owed_of), op.stream);
+  const auto rest_of = by_index<ops::ScaleAdd>(pieces, [&](const Piece& piece) {
     const Tensor residual = residual_of(op, piece);
-    if (!is_rounded(op, piece) || residual.data == nullptr) return kernels::ScaleAdd{};
+    if (!is_rounded(op, piece) || residual.data == nullptr) return ops::ScaleAdd{};
     auto* const owed = static_cast<float*>(residual.data);
-    return kernels::ScaleAdd{tensor_of(op, piece), -1.0F, owed, owed};
+    return ops::ScaleAdd{tensor_of(op, piece), -1.0F, owed, owed};
   });
-  ops::scale_add_all(JobList<kernels::ScaleAdd>(pieces.size(), rest_of), op.stream);
+  ops::scale_add_all(JobList<ops::ScaleAdd>(pieces.size(), rest_of), op.stream);
 }
 
 void find_non_finite(Operation& op, std::span<const Piece> pieces) { look_for_non_finite(op, pieces, nullptr); }
 
 void clear_residuals(Operation& op, std::span<const Piece> pieces) {
-  const auto job_of = maker<device::CopyJob>(pieces, [&](const Piece& piece) {
-    return device::CopyJob{nullptr, residual_of(op, piece)};
+  const auto job_of = by_index<ops::CopyJob>(pieces, [&](const Piece& piece) {
+    return ops::CopyJob{nullptr, residual_of(op, piece)};
   });
-  ops::copy_all(JobList<device::CopyJob>(pieces.size(), job_of), op.stream);
+  ops::copy_all(JobList<ops::CopyJob>(pieces.size(), job_of), op.stream);
 }
 
 }  // namespace gradwire::device_message

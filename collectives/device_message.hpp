@@ -5,7 +5,7 @@
 #include "collectives/message.hpp"
 
 /// \file What message.hpp does piece by piece on hosts, for all pieces of a message in as few launches as their
-/// compressors allow (BatchCodec): those with equal specs go together. Nothing here is called after a verdict.
+/// compressors allow (BatchCodec): those with equal specs go together. After a verdict only bytes() is called.
 namespace gradwire::device_message {
 
 /// What is encoded of each piece, and by what.

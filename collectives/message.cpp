@@ -168,6 +168,7 @@ bool adds_in_one_pass(const Operation& op, std::span<const Piece> pieces, std::s
   return op.on_device() && std::all_of(pieces.begin(), pieces.end(), [&](const Piece& piece) {
            const BucketItem& item = op.items[piece.item];
            const SumEncoder* const encoder = item.compressor.sum_encoder();
+           // max_frames() is 0 where it cannot at all, not even with no message besides this rank's own input.
            return item.dtype == DType::f32 && encoder != nullptr &&
                   encoder->max_frames(piece.count) >= std::max<std::size_t>(messages, 1);
          });
@@ -222,7 +223,7 @@ void deliver_sums(Operation& op, std::span<const Piece> pieces, const Sums& sums
 }
 
 void check_finite(Operation& op, const Tensor& tensor, std::size_t item, int rank) {
-  if (op.on_device()) return ops::find_non_finite(device::FindNonFinite{tensor, op.flag(item)}, op.stream);
+  if (op.on_device()) return ops::find_non_finite(ops::FindNonFinite{tensor, op.flag(item)}, op.stream);
   if (!ops::all_finite(tensor)) op.refuse({Errc::non_finite, rank, op.items[item].param});
 }
 

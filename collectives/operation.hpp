@@ -25,6 +25,15 @@ enum class Entry : std::uint8_t { allreduce, reduce_scatter, all_gather };
   }
 }
 
+/// Of device_message.cpp, kept so that runs allocate nothing.
+struct DeviceScratch {
+  std::vector<std::size_t> places{};   ///< where frames begin, and the last one ends
+  std::vector<std::size_t> members{};  ///< pieces that are coded together
+  std::vector<EncodeJob> encodes{};
+  std::vector<DecodeJob> decodes{};
+  std::vector<SumJob> sums{};
+};
+
 /// What an algorithm works on: the bucket, and the run that is under way.
 struct Operation {
   Communicator comm;
@@ -48,12 +57,7 @@ struct Operation {
   std::vector<std::size_t> flags{};  ///< of an operation inside of another: by item, which of those is its
   std::optional<Verdict> verdict{};  ///< once set, messages carry it instead of frames
   OperationStats stats{};
-  // Scratch of device_message.cpp, kept so that runs allocate nothing.
-  std::vector<std::size_t> places{};
-  std::vector<std::size_t> members{};
-  std::vector<EncodeJob> encodes{};
-  std::vector<DecodeJob> decodes{};
-  std::vector<SumJob> added{};
+  DeviceScratch scratch{};
 
   [[nodiscard]] int rank() const noexcept { return comm.rank(); }
   [[nodiscard]] int size() const noexcept { return comm.size(); }

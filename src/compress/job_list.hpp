@@ -12,7 +12,7 @@ class JobList {
       : JobList(1, one, [](const void* job, std::size_t) {  // NOLINT: converts on purpose
           return *static_cast<const Job*>(job);
         }) {}
-  /// `make(i)` gives job i, the same each time.
+  /// `make(i)` gives job i, the same each time: callees ask as often as they like.
   template <class Make>
   JobList(std::size_t count, const Make& make) noexcept
       : JobList(count, make,

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "compress/element_jobs.hpp"
 #include "compress/quantize_params.hpp"
 
 #include "gradwire/compressor.hpp"
@@ -55,14 +56,6 @@ struct QuantizeDecode {
   Write write;
 };
 
-/// out = x * scale + addend, each rounded on its own.
-struct ScaleAdd {
-  ConstTensor x;
-  float scale;
-  const float* addend;  ///< or null
-  float* out;           ///< may be x or addend
-};
-
 }  // namespace gradwire::kernels
 
 namespace gradwire {
@@ -71,7 +64,7 @@ namespace gradwire {
 struct ElementKernels {
   bool (*cast_encode)(const kernels::CastEncode&);  ///< false when x holds NaN or Inf
   void (*cast_decode)(const kernels::CastDecode&);
-  void (*scale_add)(const kernels::ScaleAdd&);
+  void (*scale_add)(const ops::ScaleAdd&);
   bool (*all_finite)(ConstTensor);
   /// As 16 interleaved partial sums, added pairwise: the same on every instruction set.
   double (*sum_squares)(const float*, std::size_t);

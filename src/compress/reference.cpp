@@ -27,7 +27,7 @@ void cast_decode(const kernels::CastDecode& job) {
   for (std::size_t i = 0; i < job.y.count; ++i) put(job.y, job.write, i, load(job.payload, job.from, i));
 }
 
-void scale_add(const kernels::ScaleAdd& job) {
+void scale_add(const ops::ScaleAdd& job) {
   for (std::size_t i = 0; i < job.x.count; ++i) {
     const float scaled = load(job.x.data, job.x.dtype, i) * job.scale;
     store(job.out, DType::f32, i, job.addend == nullptr ? scaled : scaled + load(job.addend, DType::f32, i));

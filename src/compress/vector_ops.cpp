@@ -16,8 +16,8 @@
 namespace gradwire::ops {
 namespace {
 
-kernels::CastDecode move_job(const Pair& pair, Write write) {
-  return {static_cast<const std::byte*>(pair.from.data), pair.from.dtype, pair.to, write};
+kernels::CastDecode move_job(const Convert& job, Write write) {
+  return {static_cast<const std::byte*>(job.from.data), job.from.dtype, job.to, write};
 }
 
 }  // namespace
@@ -49,7 +49,7 @@ void add(ConstTensor x, Tensor y, StreamRef stream) {
 
 void scale_add(ConstTensor x, float scale, ConstTensor addend, Tensor out, StreamRef stream) {
   assert(x.count == out.count && x.space == out.space && out.dtype == DType::f32);
-  const kernels::ScaleAdd job{x, scale, static_cast<const float*>(addend.data), static_cast<float*>(out.data)};
+  const ScaleAdd job{x, scale, static_cast<const float*>(addend.data), static_cast<float*>(out.data)};
   if (out.space == Space::device) return device::scale_add(job, stream);
   isa::kernels<ElementKernels>().scale_add(job);
 }
@@ -66,25 +66,22 @@ void scale(Tensor tensor, float factor, StreamRef stream) {
   }
 }
 
-void copy_all(const JobList<device::CopyJob>& jobs, StreamRef stream) { device::copy(jobs, stream); }
+void copy_all(const JobList<CopyJob>& jobs, StreamRef stream) { device::copy(jobs, stream); }
 
-void convert_all(const JobList<Pair>& pairs, StreamRef stream) {
+void convert_all(const JobList<Convert>& jobs, StreamRef stream) {
   device::move(
-      JobList<kernels::CastDecode>(pairs.size(), [&](std::size_t i) { return move_job(pairs[i], Write::assign); }),
+      JobList<kernels::CastDecode>(jobs.size(), [&](std::size_t i) { return move_job(jobs[i], Write::assign); }),
       stream);
 }
 
-void add_all(const JobList<Pair>& pairs, StreamRef stream) {
-  device::move(
-      JobList<kernels::CastDecode>(pairs.size(), [&](std::size_t i) { return move_job(pairs[i], Write::add); }),
-      stream);
+void add_all(const JobList<Convert>& jobs, StreamRef stream) {
+  device::move(JobList<kernels::CastDecode>(jobs.size(), [&](std::size_t i) { return move_job(jobs[i], Write::add); }),
+               stream);
 }
 
-void scale_add_all(const JobList<kernels::ScaleAdd>& jobs, StreamRef stream) { device::scale_add(jobs, stream); }
+void scale_add_all(const JobList<ScaleAdd>& jobs, StreamRef stream) { device::scale_add(jobs, stream); }
 
-void find_non_finite(const JobList<device::FindNonFinite>& jobs, StreamRef stream) {
-  device::find_non_finite(jobs, stream);
-}
+void find_non_finite(const JobList<FindNonFinite>& jobs, StreamRef stream) { device::find_non_finite(jobs, stream); }
 
 void largest_of_rows(const float* first, std::size_t rows, std::size_t pitch, Tensor to, StreamRef stream) {
   if (to.count == 0) return;

@@ -1,9 +1,8 @@
 #pragma once
 #include <cstddef>
 
-#include "compress/device/jobs.hpp"
+#include "compress/element_jobs.hpp"
 #include "compress/job_list.hpp"
-#include "compress/kernels.hpp"
 
 #include "gradwire/compressor.hpp"
 
@@ -28,17 +27,13 @@ void largest_of_rows(const float* first, std::size_t rows, std::size_t pitch, Te
 
 // Device memory only, all jobs in one launch or a few (device/batch.hpp); none may write what another reads or writes.
 
-struct Pair {
-  ConstTensor from;
-  Tensor to;
-};
-void copy_all(const JobList<device::CopyJob>& jobs, StreamRef stream);
-void convert_all(const JobList<Pair>& pairs, StreamRef stream);
-/// to += from.
-void add_all(const JobList<Pair>& pairs, StreamRef stream);
-void scale_add_all(const JobList<kernels::ScaleAdd>& jobs, StreamRef stream);
+void copy_all(const JobList<CopyJob>& jobs, StreamRef stream);
+void convert_all(const JobList<Convert>& jobs, StreamRef stream);
+/// The same, added to what is there.
+void add_all(const JobList<Convert>& jobs, StreamRef stream);
+void scale_add_all(const JobList<ScaleAdd>& jobs, StreamRef stream);
 /// Flags become 1 where x holds NaN or Inf, and are left else.
-void find_non_finite(const JobList<device::FindNonFinite>& jobs, StreamRef stream);
+void find_non_finite(const JobList<FindNonFinite>& jobs, StreamRef stream);
 
 // Host memory only.
 

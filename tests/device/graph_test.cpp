@@ -6,6 +6,7 @@
 #include "compress/vector_ops.hpp"
 #include "device/device_support.hpp"
 #include "plan/device_measurement.hpp"
+#include "support/test_name.hpp"
 
 #include "gradwire/plan.hpp"
 
@@ -60,8 +61,7 @@ TEST_P(Graphs, HoldAStep) {
     ops::scale_add(gradient.tensor(kCount), 0.25F, owed.tensor(kCount), x.tensor(kCount), stream);
     (void)compressor.encode(x.tensor(kCount), frame.bytes(), owed.tensor(kCount), key, stream);
     (void)compressor.decode(frame.bytes(), y.tensor(kCount), Write::assign, stream);
-    ops::find_non_finite(device::FindNonFinite{y.tensor(kCount), reinterpret_cast<std::uint32_t*>(flag.data())},
-                         stream);
+    ops::find_non_finite(ops::FindNonFinite{y.tensor(kCount), reinterpret_cast<std::uint32_t*>(flag.data())}, stream);
   });
 
   std::vector<float> residual(kCount);
@@ -186,11 +186,7 @@ TEST_F(Graph, HoldsAMeasurement) {
   EXPECT_EQ(to_json(Table{{measurement.finish(second.data())}}), to_json(Table{{measurement.finish(first.data())}}));
 }
 
-std::string test_name(const ::testing::TestParamInfo<std::string>& info) {
-  std::string name;
-  for (const char c : info.param) name += std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
-  return name;
-}
+std::string test_name(const ::testing::TestParamInfo<std::string>& info) { return as_test_name(info.param); }
 
 INSTANTIATE_TEST_SUITE_P(All, Graphs,
                          ::testing::Values("none", "f16", "q4", "quantize(bits=3,bucket=96,norm=l2,round=stochastic)",

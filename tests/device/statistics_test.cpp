@@ -5,6 +5,7 @@
 #include "compress/quantize.hpp"
 #include "compress/vector_ops.hpp"
 #include "device/device_support.hpp"
+#include "unit/magnitude_bins.hpp"
 
 namespace gradwire::testing {
 namespace {
@@ -155,14 +156,9 @@ TEST_F(DeviceStatistics, SelectionsLoseWhatTheLargestLeave) {
     const std::vector<double> found = losses_of(x, kept, count % 2 * 4);
     std::vector<float> sorted = x;
     std::sort(sorted.begin(), sorted.end(), [](float a, float b) { return std::fabs(a) < std::fabs(b); });
-    std::vector<device::MagnitudeBin> bins(device::kMagnitudeBins);
-    for (const float value : x) {
-      const std::uint32_t magnitude = device::magnitude_of(value);
-      bins[magnitude >> device::kBinShift].count += magnitude == 0 ? 0 : 1;
-      bins[magnitude >> device::kBinShift].squares += device::binned_square(magnitude);
-    }
+    const std::vector<device::MagnitudeBin> bins = bins_of(x);
     for (std::size_t k = 0; k < kept.size(); ++k) {
-      const double by_bins = device::lost_in_bins(bins.data(), bins.size() - 1, bins.size(), 0, kept[k]);
+      const double by_bins = lost_by_bins(bins, kept[k]);
       EXPECT_NEAR(found[k], by_bins, kOrder * by_bins) << name << ", " << kept[k];
       const double expected = ops::sum_squares(sorted.data(), count - kept[k]);
       EXPECT_NEAR(found[k], expected, (0x1p-7 + 0x1p-15 + 1e-8) * expected) << name << ", " << kept[k];

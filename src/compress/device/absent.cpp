@@ -43,10 +43,10 @@ void rotate_quantize_decode(const Rotation&, const RotatedSpans&, const std::byt
   refuse();
 }
 void move(const JobList<kernels::CastDecode>&, StreamRef) { refuse(); }
-void copy(const JobList<CopyJob>&, StreamRef) { refuse(); }
-void scale_add(const JobList<kernels::ScaleAdd>&, StreamRef) { refuse(); }
+void copy(const JobList<ops::CopyJob>&, StreamRef) { refuse(); }
+void scale_add(const JobList<ops::ScaleAdd>&, StreamRef) { refuse(); }
 void scale(Tensor, float, StreamRef) { refuse(); }
-void find_non_finite(const JobList<FindNonFinite>&, StreamRef) { refuse(); }
+void find_non_finite(const JobList<ops::FindNonFinite>&, StreamRef) { refuse(); }
 
 void sparse_encode(const SparseEncode&, const FrameStart&, const CodeValues&, StreamRef) { refuse(); }
 void sparse_decode(const SparseDecode&, const FrameStart&, const ReadValues&, StreamRef) { refuse(); }

@@ -69,10 +69,10 @@ void rotate_quantize_decode(const Rotation& rotation, const RotatedSpans& spans,
 
 /// Any dtypes; y is what the payload is, or its sum with it.
 void move(const JobList<kernels::CastDecode>& jobs, StreamRef stream);
-void copy(const JobList<CopyJob>& jobs, StreamRef stream);
-void scale_add(const JobList<kernels::ScaleAdd>& jobs, StreamRef stream);
+void copy(const JobList<ops::CopyJob>& jobs, StreamRef stream);
+void scale_add(const JobList<ops::ScaleAdd>& jobs, StreamRef stream);
 /// In place, in its own dtype.
 void scale(Tensor tensor, float factor, StreamRef stream);
-void find_non_finite(const JobList<FindNonFinite>& jobs, StreamRef stream);
+void find_non_finite(const JobList<ops::FindNonFinite>& jobs, StreamRef stream);
 
 }  // namespace gradwire::device

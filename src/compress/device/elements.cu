@@ -1,3 +1,5 @@
+#include <cassert>
+
 #include "compress/device/codecs.hpp"
 #include "compress/device/elements.hpp"
 #include "compress/device/launch.cuh"
@@ -40,14 +42,15 @@ __global__ void __launch_bounds__(kBlockThreads)
 }
 
 template <std::size_t capacity>
-__global__ void __launch_bounds__(kBlockThreads) copy_parts(const Batch<CopyJob, capacity> __grid_constant__ batch) {
-  for_each_item(batch, [](const CopyJob& job, std::size_t item) { copy_part(job, thread_of(item)); });
+__global__ void __launch_bounds__(kBlockThreads)
+    copy_parts(const Batch<ops::CopyJob, capacity> __grid_constant__ batch) {
+  for_each_item(batch, [](const ops::CopyJob& job, std::size_t item) { copy_part(job, thread_of(item)); });
 }
 
 template <std::size_t capacity>
 __global__ void __launch_bounds__(kBlockThreads)
-    scale_add_parts(const Batch<kernels::ScaleAdd, capacity> __grid_constant__ batch) {
-  for_each_item(batch, [](const kernels::ScaleAdd& job, std::size_t item) {
+    scale_add_parts(const Batch<ops::ScaleAdd, capacity> __grid_constant__ batch) {
+  for_each_item(batch, [](const ops::ScaleAdd& job, std::size_t item) {
     const std::size_t part = thread_of(item);
     if (part < row_parts(job.x.count)) scale_add_part(job, part);
   });
@@ -59,8 +62,8 @@ __global__ void __launch_bounds__(kBlockThreads) scale_parts(const Tensor tensor
 
 template <std::size_t capacity>
 __global__ void __launch_bounds__(kBlockThreads)
-    find_non_finite_parts(const Batch<FindNonFinite, capacity> __grid_constant__ batch) {
-  for_each_item(batch, [](const FindNonFinite& job, std::size_t item) {
+    find_non_finite_parts(const Batch<ops::FindNonFinite, capacity> __grid_constant__ batch) {
+  for_each_item(batch, [](const ops::FindNonFinite& job, std::size_t item) {
     const std::size_t part = thread_of(item);
     if (part < row_parts(job.x.count) && !is_finite_part(job.x, part))
       *job.flag = 1;  // whoever comes last writes the same
@@ -92,16 +95,19 @@ void move(const JobList<kernels::CastDecode>& jobs, StreamRef stream) {
       [](auto capacity) { return move_parts<capacity()>; });
 }
 
-void copy(const JobList<CopyJob>& jobs, StreamRef stream) {
+void copy(const JobList<ops::CopyJob>& jobs, StreamRef stream) {
   launch_jobs(
-      {"copy_parts", stream}, jobs, [](const CopyJob& job) { return blocks_with(row_parts(job.to.count)); },
+      {"copy_parts", stream}, jobs,
+      [](const ops::CopyJob& job) {
+        assert(size_of(job.to.dtype) == 4 || size_of(job.to.dtype) == 2);
+        return blocks_with(row_parts(job.to.count));
+      },
       [](auto capacity) { return copy_parts<capacity()>; });
 }
 
-void scale_add(const JobList<kernels::ScaleAdd>& jobs, StreamRef stream) {
+void scale_add(const JobList<ops::ScaleAdd>& jobs, StreamRef stream) {
   launch_jobs(
-      {"scale_add_parts", stream}, jobs,
-      [](const kernels::ScaleAdd& job) { return blocks_with(row_parts(job.x.count)); },
+      {"scale_add_parts", stream}, jobs, [](const ops::ScaleAdd& job) { return blocks_with(row_parts(job.x.count)); },
       [](auto capacity) { return scale_add_parts<capacity()>; });
 }
 
@@ -110,10 +116,10 @@ void scale(Tensor tensor, float factor, StreamRef stream) {
   launch("scale_parts", scale_parts, parts, stream, tensor, factor, parts);
 }
 
-void find_non_finite(const JobList<FindNonFinite>& jobs, StreamRef stream) {
+void find_non_finite(const JobList<ops::FindNonFinite>& jobs, StreamRef stream) {
   launch_jobs(
       {"find_non_finite_parts", stream}, jobs,
-      [](const FindNonFinite& job) { return blocks_with(row_parts(job.x.count)); },
+      [](const ops::FindNonFinite& job) { return blocks_with(row_parts(job.x.count)); },
       [](auto capacity) { return find_non_finite_parts<capacity()>; });
 }
 

@@ -59,7 +59,7 @@ GRADWIRE_HD inline void cast_decode_part(const kernels::CastDecode& job, std::si
 
 /// Bits as they are, NaNs' too.
 template <class Word, class Four>
-GRADWIRE_HD void copy_words(const CopyJob& job, std::size_t first, std::size_t n) {
+GRADWIRE_HD void copy_words(const ops::CopyJob& job, std::size_t first, std::size_t n) {
   auto* const to = static_cast<std::byte*>(job.to.data) + first * sizeof(Word);
   const auto* const from =
       job.from == nullptr ? nullptr : static_cast<const std::byte*>(job.from) + first * sizeof(Word);
@@ -75,7 +75,7 @@ GRADWIRE_HD void copy_words(const CopyJob& job, std::size_t first, std::size_t n
     store_part(to + at, from == nullptr ? Word{} : load_part<Word>(from + at));
   }
 }
-GRADWIRE_HD inline void copy_part(const CopyJob& job, std::size_t part) {
+GRADWIRE_HD inline void copy_part(const ops::CopyJob& job, std::size_t part) {
   const std::size_t first = part * kRowPart;
   const std::size_t n = there_from(job.to.count, first);
   if (size_of(job.to.dtype) == sizeof(float)) {
@@ -85,7 +85,7 @@ GRADWIRE_HD inline void copy_part(const CopyJob& job, std::size_t part) {
   }
 }
 
-GRADWIRE_HD inline void scale_add_part(const kernels::ScaleAdd& job, std::size_t part) {
+GRADWIRE_HD inline void scale_add_part(const ops::ScaleAdd& job, std::size_t part) {
   const std::size_t first = part * kRowPart;
   const std::size_t n = there_from(job.x.count, first);
   float values[kRowPart] = {};

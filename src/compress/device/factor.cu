@@ -198,11 +198,10 @@ void multiply(const JobLaunch& what, std::span<const kernels::MatrixTimes> jobs,
     const ProductShape shape = shape_of(jobs[i]);
     return AddJob{take(added, shape), jobs[i].factor, shape.count, shape.blocks};
   };
-  launch_jobs(
-      what, JobList<ProductJob>(jobs.size(), product_of),
-      [&](const ProductJob& job) { return shape_of(job.product).items; }, kernel_of);
-  launch_jobs(
-      {"add_blocks", what.stream, 1}, JobList<AddJob>(jobs.size(), sum_of),
+  launch_in_turn(
+      what, jobs.size(), product_of, [&](const ProductJob& job) { return shape_of(job.product).items; }, kernel_of);
+  launch_in_turn(
+      {"add_blocks", what.stream, 1}, jobs.size(), sum_of,
       [](const AddJob& job) { return job.blocks > 1 ? job.count : 0; },
       [](auto capacity) { return add_blocks<capacity()>; });
 }

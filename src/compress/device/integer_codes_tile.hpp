@@ -76,7 +76,7 @@ GRADWIRE_HD inline void store_codes(const Tensor& codes, std::size_t first, cons
   std::uint32_t most = 0;
   GRADWIRE_UNROLL
   for (std::size_t c = 0; c < kRowPart; ++c) {
-    const std::uint32_t magnitude = std::bit_cast<std::uint32_t>(values[c]) & 0x7fff'ffffu;
+    const std::uint32_t magnitude = magnitude_bits(values[c]);
     most = magnitude > most ? magnitude : most;
   }
   if (residual != nullptr && n > 0) store_row(residual, DType::f32, first, n, values);

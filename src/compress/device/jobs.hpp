@@ -56,18 +56,6 @@ struct SumMessages {
   }
 };
 
-/// What is copied, bit for bit, to memory of the same dtype; zeros where `from` is null. Both at multiples of it.
-struct CopyJob {
-  const void* from;
-  Tensor to;
-};
-
-/// Sets `flag`, of the device or pinned, to 1 where x holds NaN or Inf.
-struct FindNonFinite {
-  ConstTensor x;
-  std::uint32_t* flag;
-};
-
 /// A frame of rotate, as far as it does not depend on the inner compressor. Its payload: the key of the signs, and
 /// factors.
 struct Rotation {

@@ -46,12 +46,14 @@ struct JobLaunch {
   std::size_t threads_an_item = kBlockThreads;
 };
 
-/// Enqueues a kernel over jobs, as many at a time as a launch's parameters hold: `items_of(job)` says how much work
-/// each is; those that are none are left out. `kernel_of(capacity)`, capacity a std::integral_constant, is the kernel
-/// that takes a Batch of so many, and `shared`.
-template <class Job, class ItemsOf, class KernelOf, class... Shared>
-void launch_jobs(const JobLaunch& what, const JobList<Job>& jobs, const ItemsOf& items_of, const KernelOf& kernel_of,
-                 const Shared&... shared) {
+/// Enqueues a kernel over `count` jobs, as many at a time as a launch's parameters hold. `next(i)` makes job i: it is
+/// called once for each, in order, so that it may go on from the one before. `items_of(job)` says how much work each
+/// is; those that are none are left out. `kernel_of(capacity)`, capacity a std::integral_constant, is the kernel that
+/// takes a Batch of so many, and `shared`.
+template <class Next, class ItemsOf, class KernelOf, class... Shared>
+void launch_in_turn(const JobLaunch& what, std::size_t count, const Next& next, const ItemsOf& items_of,
+                    const KernelOf& kernel_of, const Shared&... shared) {
+  using Job = std::invoke_result_t<const Next&, std::size_t>;
   static_assert(std::is_trivially_copyable_v<Job>);
   constexpr std::size_t kMost = jobs_in<Job>(kParameterBytes - (sizeof(Shared) + ... + (16 * sizeof...(Shared))));
   Batch<Job, kMost> batch;
@@ -67,13 +69,21 @@ void launch_jobs(const JobLaunch& what, const JobList<Job>& jobs, const ItemsOf&
     }
     batch.clear();
   };
-  for (std::size_t i = 0; i < jobs.size(); ++i) {
-    const Job job = jobs[i];
+  for (std::size_t i = 0; i < count; ++i) {
+    const Job job = next(i);
     const std::size_t items = items_of(job);
     if (items > 0) batch.add(job, items);
     if (batch.is_full()) enqueue();
   }
   enqueue();
+}
+
+/// The same of a list.
+template <class Job, class ItemsOf, class KernelOf, class... Shared>
+void launch_jobs(const JobLaunch& what, const JobList<Job>& jobs, const ItemsOf& items_of, const KernelOf& kernel_of,
+                 const Shared&... shared) {
+  launch_in_turn(
+      what, jobs.size(), [&](std::size_t i) { return jobs[i]; }, items_of, kernel_of, shared...);
 }
 
 /// Calls work(job, item) for each of this block's items, all of its threads together.

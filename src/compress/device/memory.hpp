@@ -1,4 +1,5 @@
 #pragma once
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -140,6 +141,11 @@ GRADWIRE_HD inline void store_row(void* data, DType dtype, std::size_t first, st
   GRADWIRE_UNROLL
   for (std::size_t c = 0; c < kRowPart; ++c)
     if (c < n) store_element(data, dtype, first + c, saturate(values[c], dtype));
+}
+
+/// A magnitude as bits, which compare as magnitudes do: NaN is above Inf is above all else.
+[[nodiscard]] constexpr std::uint32_t magnitude_bits(float value) noexcept {
+  return std::bit_cast<std::uint32_t>(value) & 0x7fff'ffffu;
 }
 
 /// Of what cannot be decoded, or should not have been encoded.

@@ -214,12 +214,12 @@ void encode_in_two(const JobList<EncodeFrame>& jobs, StreamRef stream) {
   };
   auto* found = reinterpret_cast<MinifloatUnit*>(scratch.data());
   auto* used = found;
-  launch_jobs(
-      {"find_units", stream}, JobList<ScaledFrame>(jobs.size(), [&](std::size_t i) { return scaled(found, jobs[i]); }),
+  launch_in_turn(
+      {"find_units", stream}, jobs.size(), [&](std::size_t i) { return scaled(found, jobs[i]); },
       [](const ScaledFrame& job) { return blocks_of(layout_of(job.frame).blocks() * kWarp); },
       [](auto capacity) { return find_units<capacity()>; });
-  launch_jobs(
-      {"pack_blocks", stream}, JobList<ScaledFrame>(jobs.size(), [&](std::size_t i) { return scaled(used, jobs[i]); }),
+  launch_in_turn(
+      {"pack_blocks", stream}, jobs.size(), [&](std::size_t i) { return scaled(used, jobs[i]); },
       [](const ScaledFrame& job) { return blocks_of(PlaneTile::count(layout_of(job.frame))); },
       [](auto capacity) { return pack_blocks<Kind, capacity()>; });
 }

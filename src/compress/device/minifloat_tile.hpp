@@ -38,10 +38,6 @@ struct RowsMost {
   }
 };
 
-[[nodiscard]] constexpr std::uint32_t magnitude_bits(float value) noexcept {
-  return std::bit_cast<std::uint32_t>(value) & 0x7fff'ffffu;
-}
-
 [[nodiscard]] GRADWIRE_HD inline RowsMost rows_most(const MinifloatLayout& layout, const PlaneTile& tile,
                                                     const TileValues& values) {
   RowsMost most{};

@@ -1,4 +1,5 @@
 #include "base/device.hpp"
+#include "compress/device/bucket_norms.cuh"
 #include "compress/device/codecs.hpp"
 #include "compress/device/launch.cuh"
 #include "compress/device/quantize_tile.hpp"
@@ -9,7 +10,6 @@
 namespace gradwire::device {
 namespace {
 
-static_assert(kBucketLanes == kWarp);
 constexpr unsigned kMostBuckets = kBlockThreads / 4;  // of a block: the least bucket of whole tiles has 4
 
 /// The frame's first bytes, and levels of `learned`, which come first in the payload: the first block's to do.
@@ -54,12 +54,7 @@ __device__ void encode_item(const kernels::QuantizeEncode& job, const FrameStart
         sums[local][column] = column_sum(layout, job.x, bucket, column);
     }
   }
-  __syncthreads();
-  for (unsigned apart = 1; apart < threads; apart *= 2) {
-    if (busy && place % (2 * apart) == 0 && place + apart < threads)
-      norms[threadIdx.x].join(norms[threadIdx.x + apart]);
-    __syncthreads();
-  }
+  join_tile_norms(norms, place, threads, busy);
   if (busy && place == 0) scales[local] = settle(job, layout, bucket, norms[threadIdx.x], sums[local]);
   __syncthreads();
   if (busy) pack_tile(job, tile, values, [&](std::size_t) { return scales[local]; });
@@ -109,15 +104,9 @@ __global__ void __launch_bounds__(kBlockThreads) find_scales(const Batch<ScaledR
     const unsigned lane = threadIdx.x % kWarp;
     const std::size_t bucket = thread_of(at.item) / kWarp;
     if (bucket >= layout.buckets()) return;
-    BucketNorms norms = lane_norms(layout, job.x, bucket, lane);
-    const bool sums_columns = needs_sums(job.params.norm) && lane < QuantizeLayout::kRow;
-    const float column = sums_columns ? column_sum(layout, job.x, bucket, lane) : 0;
+    const BucketNorms norms = warp_norms(layout, job.x, bucket, lane);
     float sums[QuantizeLayout::kRow];
-    for (unsigned k = 0; k < QuantizeLayout::kRow; ++k) sums[k] = __shfl_sync(kAllLanes, column, static_cast<int>(k));
-    for (int apart = kWarp / 2; apart != 0; apart /= 2) {
-      norms.join({__shfl_xor_sync(kAllLanes, norms.most_bits, apart), __shfl_xor_sync(kAllLanes, norms.min, apart),
-                  __shfl_xor_sync(kAllLanes, norms.max, apart)});
-    }
+    warp_column_sums(layout, job.x, bucket, lane, sums);
     if (lane == 0) run.scales[at.frame * layout.buckets() + bucket] = settle(job, layout, bucket, norms, sums);
   });
 }
@@ -192,12 +181,12 @@ void encode_in_two(const JobList<QuantizeEncodeRun>& jobs, StreamRef stream) {
   };
   std::size_t found = 0;
   std::size_t packed = 0;
-  launch_jobs(
-      {"find_scales", stream}, JobList<ScaledRun>(jobs.size(), [&](std::size_t i) { return scaled(found, jobs[i]); }),
+  launch_in_turn(
+      {"find_scales", stream}, jobs.size(), [&](std::size_t i) { return scaled(found, jobs[i]); },
       [](const ScaledRun& job) { return job.frames.run.frames * warp_items(layout_of(job.frames)); },
       [](auto capacity) { return find_scales<capacity()>; });
-  launch_jobs(
-      {"pack_codes", stream}, JobList<ScaledRun>(jobs.size(), [&](std::size_t i) { return scaled(packed, jobs[i]); }),
+  launch_in_turn(
+      {"pack_codes", stream}, jobs.size(), [&](std::size_t i) { return scaled(packed, jobs[i]); },
       [](const ScaledRun& job) { return job.frames.run.frames * blocks_of(Tiles::tiles(layout_of(job.frames))); },
       [](auto capacity) { return pack_codes<Tiles, capacity()>; });
 }

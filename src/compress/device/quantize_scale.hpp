@@ -16,11 +16,11 @@ inline constexpr BucketScale kNoScale{kNaN, kNaN, kNaN};
 
 /// What one of the threads that look for a bucket's scale has seen of it.
 struct BucketNorms {
-  std::uint32_t most_bits = 0;  ///< of the largest magnitude: as bits, NaN is above Inf is above all else
+  std::uint32_t most_bits = 0;  ///< magnitude_bits() of the largest magnitude
   float min = std::numeric_limits<float>::infinity();
   float max = -std::numeric_limits<float>::infinity();
 
-  GRADWIRE_HD void see(float value) { join({std::bit_cast<std::uint32_t>(value) & 0x7fff'ffffu, value, value}); }
+  GRADWIRE_HD void see(float value) { join({magnitude_bits(value), value, value}); }
   GRADWIRE_HD void join(const BucketNorms& other) {
     most_bits = most_bits < other.most_bits ? other.most_bits : most_bits;
     min = other.min < min ? other.min : min;

@@ -1,5 +1,6 @@
 // A rotation and `quantize` behind it in one kernel: rotated values stay in shared memory, so that input, codes and
 // residual are all that is read and written.
+#include "compress/device/bucket_norms.cuh"
 #include "compress/device/codecs.hpp"
 #include "compress/device/quantize_tile.hpp"
 #include "compress/device/rotate.cuh"
@@ -32,16 +33,6 @@ struct ChunkPlace {
   return {0, spans.run.frames * spans.run.elements, kChunk};
 }
 
-/// Joins the norms of all tiles of a bucket in those of its first thread.
-__device__ void join_norms(BucketNorms* norms, unsigned place, unsigned threads, bool busy) {
-  __syncthreads();
-  for (unsigned apart = 1; apart < threads; apart *= 2) {
-    if (busy && place % (2 * apart) == 0 && place + apart < threads)
-      norms[threadIdx.x].join(norms[threadIdx.x + apart]);
-    __syncthreads();
-  }
-}
-
 /// Codes of the chunk's elements into their frame; what they decode to, times `unit`, takes the elements' place where
 /// `decodes`.
 __device__ void encode_chunk(const kernels::QuantizeEncode& job, std::size_t first, float* chunk, float unit,
@@ -61,7 +52,7 @@ __device__ void encode_chunk(const kernels::QuantizeEncode& job, std::size_t fir
       values.at[row][column] = chunk[place_of(tile, row, column, first)];
     norms[threadIdx.x] = tile_norms(layout, tile, values);
   }
-  join_norms(norms, threadIdx.x % threads, threads, busy);
+  join_tile_norms(norms, threadIdx.x % threads, threads, busy);
   if (busy && threadIdx.x % threads == 0) {
     BucketScale scale;
     if (!find_scale(job.params, norms[threadIdx.x], nullptr, job.params.bucket, scale)) scale = kNoScale;

@@ -1,12 +1,11 @@
 #include "base/device.hpp"
+#include "compress/device/bucket_norms.cuh"
 #include "compress/device/launch.cuh"
 #include "compress/device/scan.cuh"
 #include "compress/device/statistics_tile.hpp"
 
 namespace gradwire::device {
 namespace {
-
-static_assert(kBucketLanes == kWarp);
 
 /// By one block, in an order that does not depend on the grid: thread 0 gets what all have, others parts of it.
 template <class T, class Join>
@@ -39,27 +38,14 @@ __global__ void __launch_bounds__(kBlockThreads) join_norms(const Norms* found, 
   if (threadIdx.x == 0) *out = all;
 }
 
-/// Of one bucket: to all lanes of a warp.
-__device__ BucketNorms warp_norms(const QuantizeLayout& layout, const ConstTensor& x, std::size_t bucket,
-                                  unsigned lane) {
-  BucketNorms norms = lane_norms(layout, x, bucket, lane);
-  for (int apart = kWarp / 2; apart != 0; apart /= 2) {
-    norms.join({__shfl_xor_sync(kAllLanes, norms.most_bits, apart), __shfl_xor_sync(kAllLanes, norms.min, apart),
-                __shfl_xor_sync(kAllLanes, norms.max, apart)});
-  }
-  return norms;
-}
-
 /// The buckets of a group: `squares` of each number of bits are the lane's own.
 __device__ void add_group(const QuantizeLosses& job, std::size_t group, unsigned lane, double* squares) {
   QuantizeLayout layout{job.params, job.x.count};
   const std::size_t each = loss_buckets(job.params);
   for (std::size_t bucket = group * each; bucket < (group + 1) * each && bucket < layout.buckets(); ++bucket) {
     const BucketNorms norms = warp_norms(layout, job.x, bucket, lane);
-    const bool sums_columns = needs_sums(job.params.norm) && lane < QuantizeLayout::kRow;
-    const float column = sums_columns ? column_sum(layout, job.x, bucket, lane) : 0;
     float sums[QuantizeLayout::kRow];
-    for (unsigned k = 0; k < QuantizeLayout::kRow; ++k) sums[k] = __shfl_sync(kAllLanes, column, static_cast<int>(k));
+    warp_column_sums(layout, job.x, bucket, lane, sums);
     for (std::uint32_t w = 0; w < job.widths; ++w) {
       layout.params.bits = job.bits[w];
       BucketScale scale;
@@ -103,7 +89,7 @@ __global__ void __launch_bounds__(kBlockThreads)
     float values[kRowPart] = {};
     load_row(x.data, x.dtype, part * kRowPart, there_from(x.count, part * kRowPart), values);
     for (std::size_t c = 0; c < kRowPart; ++c) {
-      const std::uint32_t magnitude = magnitude_of(values[c]);
+      const std::uint32_t magnitude = magnitude_bits(values[c]);
       if (magnitude == 0) continue;
       MagnitudeBin& bin = bins[magnitude >> kBinShift];
       atomicAdd(reinterpret_cast<unsigned long long*>(&bin.count), 1ull);

@@ -36,7 +36,7 @@ GRADWIRE_HD inline void join(Norms& norms, const Norms& other) {
     GRADWIRE_UNROLL
     for (std::size_t c = 0; c < kRowPart; ++c) {
       const float value = values[c] * scale;
-      join(norms, {double{value} * double{value}, std::bit_cast<std::uint32_t>(value) & 0x7fff'ffffu, 0});
+      join(norms, {double{value} * double{value}, magnitude_bits(value), 0});
     }
   }
   return norms;
@@ -80,9 +80,6 @@ inline constexpr unsigned kBinShift = 16;     ///< bits of a magnitude that bins
 inline constexpr unsigned kSignificand = 23;  ///< its bits, but for the leading one
 inline constexpr std::size_t kLossBins = kMagnitudeBins / kBlockThreads;  ///< of a thread
 
-[[nodiscard]] GRADWIRE_HD inline std::uint32_t magnitude_of(float value) {
-  return std::bit_cast<std::uint32_t>(value) & 0x7fff'ffffu;
-}
 /// At least 2^30 and less than 2^32, of magnitudes from 2^-126 on: cut off are less than 2^-30 of the square.
 [[nodiscard]] GRADWIRE_HD inline std::uint64_t binned_square(std::uint32_t magnitude) {
   constexpr std::uint32_t kOne = std::uint32_t{1} << kSignificand;

@@ -118,8 +118,8 @@ inline void cast_decode(const kernels::CastDecode& job) {
 }
 
 template <DType From>
-void scale_add_vectors(const typename Element<From>::Raw* x, const kernels::ScaleAdd& job, const float* addend,
-                       float* out, std::size_t n) {
+void scale_add_vectors(const typename Element<From>::Raw* x, const ops::ScaleAdd& job, const float* addend, float* out,
+                       std::size_t n) {
   const VF scale = hn::Set(DF(), job.scale);
   for (std::size_t i = 0; i < n; i += hn::Lanes(DF())) {
     VF v = hn::Mul(load<From>(x + i), scale);
@@ -128,7 +128,7 @@ void scale_add_vectors(const typename Element<From>::Raw* x, const kernels::Scal
   }
 }
 
-inline void scale_add(const kernels::ScaleAdd& job) {
+inline void scale_add(const ops::ScaleAdd& job) {
   visit_dtype(job.x.dtype, [&](auto from) HWY_ATTR {
     constexpr DType kFrom = decltype(from)::value;
     const auto* x = static_cast<const typename Element<kFrom>::Raw*>(job.x.data);
