@@ -8,6 +8,7 @@
 
 #include "device/allreduce_runs.hpp"
 #include "device/device_ranks.hpp"
+#include "support/test_name.hpp"
 
 namespace gradwire::testing {
 namespace {
@@ -59,23 +60,12 @@ std::vector<Case> cases() {
 }
 
 std::string case_name(const ::testing::TestParamInfo<Case>& info) {
-  std::string name = fmt::format("{}_{}_{}", info.param.algorithm, info.param.spec, info.param.ranks);
-  for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
-  return name;
+  return as_test_name(fmt::format("{}_{}_{}", info.param.algorithm, info.param.spec, info.param.ranks));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, DeviceAllreduce, ::testing::ValuesIn(cases()), case_name);
 
 class DeviceRuns : public DeviceTest {};
-
-Errc code_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.code();
-  }
-  return Errc::ok;
-}
 
 /// A rank's NaN is a verdict on all ranks, which stay in step.
 TEST_F(DeviceRuns, RefuseNaNOnAllRanks) {

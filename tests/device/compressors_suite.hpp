@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "device/device_support.hpp"
+#include "support/test_name.hpp"
 
 /// \file What every compressor that takes device memory does there: the host's frames, values and residuals, bit for
 /// bit. Tests name the compressors: INSTANTIATE_TEST_SUITE_P(..., Compressors, specs, test_name).
@@ -118,14 +119,6 @@ TEST_P(Compressors, RefuseWhatTheyCannotTake) {
   const OnDevice x(kCount * sizeof(float));
   const OnDevice frame(compressor_.max_frame_size(kCount, DType::f32) + 16);
   Buffer host(frame.bytes().size);
-  const auto code_of = [](const auto& call) {
-    try {
-      call();
-    } catch (const Error& error) {
-      return error.code();
-    }
-    return Errc::ok;
-  };
   const Tensor tensor = x.tensor(kCount);
   EXPECT_EQ(code_of([&] { (void)compressor_.encode(tensor, frame.bytes(), {}, {}); }), Errc::invalid_argument);
   EXPECT_EQ(code_of([&] { (void)compressor_.encode(tensor, host.bytes(), {}, {}, stream.ref()); }), Errc::unsupported);
@@ -143,11 +136,7 @@ TEST_P(Compressors, RefuseWhatTheyCannotTake) {
             Errc::unsupported);
 }
 
-std::string test_name(const ::testing::TestParamInfo<std::string>& info) {
-  std::string name;
-  for (const char c : info.param) name += std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
-  return name;
-}
+std::string test_name(const ::testing::TestParamInfo<std::string>& info) { return as_test_name(info.param); }
 
 }  // namespace
 }  // namespace gradwire::testing

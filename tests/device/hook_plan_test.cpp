@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <filesystem>
+#include <map>
 #include <thread>
 
 #include "base/deadline.hpp"
@@ -79,8 +80,10 @@ class DeviceHookPlan : public DeviceTest {
  protected:
   using Change = std::function<void(int, unsigned, std::vector<Values>&)>;
 
-  /// Runs `steps` on both, with `change` to the gradients of each step: updates, plans and events are alike.
-  static void compare(int ranks, const HookOptions& options, unsigned steps, const Change& change = {}) {
+  /// Runs `steps` on both, with `change` to the gradients of each step, and plans that are set before some: updates,
+  /// plans and events are alike.
+  static void compare(int ranks, const HookOptions& options, unsigned steps, const Change& change = {},
+                      const std::map<unsigned, Plan>& set = {}) {
     const bool is_equal = ranks <= most_ranks_that_sum_like_local();
     HookOptions there = options;
     there.space = Space::device;
@@ -92,6 +95,10 @@ class DeviceHookPlan : public DeviceTest {
       for (unsigned step = 0; step < steps; ++step) {
         std::vector<Values> gradients = uneven_gradients(comm.rank(), step);
         if (change) change(comm.rank(), step, gradients);
+        if (const auto plan = set.find(step); plan != set.end()) {
+          on_host.hook().set_plan(plan->second);
+          on_device.hook().set_plan(plan->second);
+        }
         const auto expected = on_host.step(gradients);
         const auto found = on_device.step(gradients);
         for (std::size_t p = 0; p < expected.size(); ++p) {
@@ -154,20 +161,12 @@ TEST_F(DeviceHookPlan, WithAllFamilies) {
       Trainer on_host(comm, options);
       Communicator other = others[static_cast<std::size_t>(comm.rank())];
       Trainer on_device(other, there);
-      const auto step_both = [&](unsigned step) {
+      for (unsigned step = 0; step < 8; ++step) {
         (void)on_device.step(uneven_gradients(comm.rank(), step));
         (void)on_host.step(uneven_gradients(comm.rank(), step));
-      };
-      for (unsigned step = 0; step < 8; ++step) step_both(step);
+      }
       expect_close(on_device.hook().table(), on_host.hook().table(), 0.004, false);
       EXPECT_THAT(in_words(on_device.hook().planning().events), HasSubstr("8 adopted"));
-      expect_same_on_all_ranks(other, on_device.hook());
-      // Under one plan updates are the same.
-      Plan plan = on_device.hook().plan();
-      plan.layers.front().spec = "powersgd(2)";
-      on_host.hook().set_plan(plan);
-      on_device.hook().set_plan(plan);
-      for (unsigned step = 8; step < 10; ++step) step_both(step);
       expect_same_on_all_ranks(other, on_device.hook());
     });
   }
@@ -176,6 +175,20 @@ TEST_F(DeviceHookPlan, WithAllFamilies) {
 TEST_F(DeviceHookPlan, UpdatesUnderOnePlanAreTheHosts) {
   GRADWIRE_NEEDS_RANKS(2);
   compare(2, planning_options("fixed(powersgd(2),head=topk(0.1))"), 10);
+}
+
+TEST_F(DeviceHookPlan, UpdatesUnderPlansByHandAreTheHosts) {
+  GRADWIRE_NEEDS_RANKS(2);
+  const auto plan_of = [](const std::vector<std::string>& specs) {
+    Plan plan;
+    std::size_t l = 0;
+    for (const char* const layer : {"embedding", "half", "brain", "head"})
+      plan.layers.push_back({layer, specs[l++], 0, 0});
+    return plan;
+  };
+  const std::map<unsigned, Plan> plans{{1, plan_of({"powersgd(2)", "topk(0.1)", "q2", "topk(0.1)|q4"})},
+                                       {3, plan_of({"topk(0.05)", "powersgd(2)", "none", "q3"})}};
+  compare(2, planning_options("uniform"), 6, {}, plans);
 }
 
 /// As fast as steps can be, and then slower, until a plan was made in time: measured by a thread and a stream of its

@@ -4,6 +4,7 @@
 
 #include "device/device_ranks.hpp"
 #include "device/device_support.hpp"
+#include "support/test_name.hpp"
 #ifdef GRADWIRE_DEVICE_MODEL
 #include "device_model/model.hpp"
 #endif
@@ -176,9 +177,7 @@ std::vector<Case> cases() {
 }
 
 std::string case_name(const ::testing::TestParamInfo<Case>& info) {
-  std::string name = fmt::format("{}_{}_{}", info.param.spec, info.param.ranks, info.param.ranks_per_node);
-  for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
-  return name;
+  return as_test_name(fmt::format("{}_{}_{}", info.param.spec, info.param.ranks, info.param.ranks_per_node));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, DeviceLowRank, ::testing::ValuesIn(cases()), case_name);

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/device.hpp"
+#include "device/device_ranks.hpp"
 #include "device/device_support.hpp"
 #include "ranks/transport_suite.hpp"
 #include "support/nccl_ranks.hpp"
@@ -26,13 +27,7 @@ struct NcclWorld {
   }
 };
 
-/// spawn(), each thread on its rank's device.
-inline void spawn_on_devices(std::vector<Communicator> ranks, const std::function<void(Communicator&)>& body) {
-  spawn(std::move(ranks), [&](Communicator& comm) {
-    device::use(nccl_device(comm.rank()));
-    body(comm);
-  });
-}
+using testing::spawn_on_devices;
 /// The same over make_local(ranks).
 inline void spawn_on_devices(int ranks, const std::function<void(Communicator&)>& body) {
   spawn_on_devices(make_local(ranks), body);

@@ -3,6 +3,7 @@
 #include "compress/sparse/frame.hpp"
 #include "compress/sparse/selection.hpp"
 #include "device/device_support.hpp"
+#include "support/test_name.hpp"
 
 namespace gradwire::testing {
 namespace {
@@ -322,11 +323,7 @@ TEST_F(SparseFrames, OfWhatDevicesCannotChooseOrCodeAreRefused) {
   expect_unsupported("topk(0.1)|q4|zstd", 1000);
 }
 
-std::string test_name(const ::testing::TestParamInfo<std::string>& info) {
-  std::string name;
-  for (const char c : info.param) name += std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
-  return name;
-}
+std::string test_name(const ::testing::TestParamInfo<std::string>& info) { return as_test_name(info.param); }
 
 INSTANTIATE_TEST_SUITE_P(TopK, Sparsifiers,
                          ::testing::Values("topk(0.01)", "topk(0.3)", "topk(0.05)|f16", "topk(0.2)|bf16", "topk(k=1)",
