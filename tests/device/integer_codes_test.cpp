@@ -16,6 +16,8 @@ struct Coded {
   std::size_t block;  ///< elements that are coded together; 0: drawn ones, each on its own
 };
 
+void PrintTo(const Coded& coded, std::ostream* out) { *out << coded.spec; }  // NOLINT: its name is GoogleTest's
+
 class IntegerCodes : public DeviceTest, public ::testing::WithParamInterface<Coded> {
  protected:
   /// Which of `count` elements decode to NaN where one is not finite: its block, or all that are drawn.

@@ -1,5 +1,6 @@
 // Every algorithm x compressor x dtype x size keeps the law and gives all ranks the same bits.
 #include "ranks/allreduce_suite.hpp"
+#include "support/test_name.hpp"
 
 namespace gradwire::test {
 namespace {
@@ -122,9 +123,7 @@ class AllreduceLaw : public ::testing::TestWithParam<Param> {
 
 std::string case_name(const ::testing::TestParamInfo<Param>& info) {
   const auto& [world, scheme] = info.param;
-  std::string text = world.name + "_" + scheme.algorithm + "_" + scheme.compressor;
-  for (char& c : text) c = std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
-  return text;
+  return testing::as_test_name(world.name + "_" + scheme.algorithm + "_" + scheme.compressor);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, AllreduceLaw, ::testing::ValuesIn(params()), case_name);

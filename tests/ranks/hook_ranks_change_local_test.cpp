@@ -1,9 +1,9 @@
 // Loading what another number of ranks saved: sums over ranks stay, and training goes on.
-#include <cctype>
 #include <cmath>
 
 #include "ranks/hook_state.hpp"
 #include "support/spawn.hpp"
+#include "support/test_name.hpp"
 
 #include "gradwire/feedback.hpp"
 #include "gradwire/optimizer.hpp"
@@ -101,10 +101,7 @@ struct Rule {
 };
 
 std::string rule_name(const ::testing::TestParamInfo<Rule>& test) {
-  std::string text = fmt::format("{}_{}", test.param.compressor, test.param.rule);
-  std::replace_if(
-      text.begin(), text.end(), [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
-  return text;
+  return testing::as_test_name(fmt::format("{}_{}", test.param.compressor, test.param.rule));
 }
 
 void PrintTo(const Rule& rule, std::ostream* out) { *out << rule.compressor << " + " << rule.rule; }  // NOLINT

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "support/test_name.hpp"
 #include "unit/compress_specs.hpp"
 #include "unit/compress_support.hpp"
 
@@ -144,12 +145,7 @@ TEST(ErrorBound, OfOneElementHasItsRounding) {
   }
 }
 
-std::string spec_name(const ::testing::TestParamInfo<std::string>& info) {
-  std::string text = info.param;
-  std::replace_if(
-      text.begin(), text.end(), [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
-  return text;
-}
+std::string spec_name(const ::testing::TestParamInfo<std::string>& info) { return as_test_name(info.param); }
 
 INSTANTIATE_TEST_SUITE_P(All, ErrorBound, ::testing::ValuesIn(conformance_specs()), spec_name);
 

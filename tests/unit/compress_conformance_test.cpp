@@ -1,6 +1,7 @@
 // What every compressor promises, for every input dtype and instruction set.
 #include <gmock/gmock.h>
 
+#include "support/test_name.hpp"
 #include "unit/compress_specs.hpp"
 #include "unit/compress_support.hpp"
 
@@ -25,11 +26,8 @@ class Conformance : public ::testing::TestWithParam<Param> {
 };
 
 std::string param_name(const ::testing::TestParamInfo<Param>& info) {
-  std::string text = std::get<0>(info.param) + "_" + std::string(name(std::get<1>(info.param))) + "_" +
-                     std::string(std::get<2>(info.param));
-  for (char& c : text)
-    if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
-  return text;
+  return as_test_name(std::get<0>(info.param) + "_" + std::string(name(std::get<1>(info.param))) + "_" +
+                      std::string(std::get<2>(info.param)));
 }
 
 TEST_P(Conformance, FrameSizeIsAsPromised) {
