@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "base/deadline.hpp"
 #include "device/device_ranks.hpp"
 #include "device/hook_trainer.hpp"
 
@@ -87,6 +88,7 @@ TEST_F(DeviceHook, CalledWhereAnotherDeviceIsCurrent) {
           on_host.hook().rescale(2, 1);
           EXPECT_EQ(on_device.hook().report().params[0].residual_norm, on_host.hook().report().params[0].residual_norm);
           on_device.hook().save(folder.string());
+          comm.barrier(deadline_after(std::chrono::seconds(60)));  // each reads what all have written
           on_device.hook().load(folder.string());
           EXPECT_EQ(device::current(), calling);
         }
