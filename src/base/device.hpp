@@ -118,15 +118,29 @@ class Results {
   ~Results();
 
   [[nodiscard]] std::byte* data() const noexcept { return memory_.data(); }
-  /// After what writes to it has been put on the stream.
-  void record(StreamRef stream) { written_.record(stream); }
-  /// Whether all that was recorded is there.
-  [[nodiscard]] bool done() const { return written_.done(); }
-  [[nodiscard]] bool is_surely_done() const noexcept { return written_.is_surely_done(); }
+  /// Whether all that was put on streams is there.
+  [[nodiscard]] bool done() const { return !is_lost_ && written_.done(); }
+  [[nodiscard]] bool is_surely_done() const noexcept { return !is_lost_ && written_.is_surely_done(); }
+
+  /// While it lives, what writes to the results is put on the stream: all of it, or what there was before an error.
+  class Writing {
+   public:
+    Writing(Results& results, StreamRef stream) noexcept : results_(results), stream_(stream) {}
+    Writing(const Writing&) = delete;
+    Writing& operator=(const Writing&) = delete;
+    ~Writing() { results_.record(stream_); }
+
+   private:
+    Results& results_;
+    StreamRef stream_;
+  };
 
  private:
+  void record(StreamRef stream) noexcept;
+
   Pinned memory_;
   Event written_;
+  bool is_lost_ = false;  // nobody knows when it is done
 };
 
 /// `most`: of what all ranks wait for. `least`: of what may wait for anything else.

@@ -38,6 +38,7 @@ bool Event::done() const { return event_ == nullptr; }
 bool Event::is_surely_done() const noexcept { return done(); }
 void Event::before(StreamRef) const { refuse(); }
 
+void Results::record(StreamRef) noexcept {}
 Results::~Results() = default;
 
 Stream::Stream(Priority) { refuse(); }

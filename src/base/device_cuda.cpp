@@ -67,6 +67,8 @@ cudaMemPool_t pool_of(int device) {
   check(cudaMemPoolCreate(&made, &properties), "cudaMemPoolCreate");
   std::uint64_t all = ~std::uint64_t{0};
   check(cudaMemPoolSetAttribute(made, cudaMemPoolAttrReleaseThreshold, &all), "cudaMemPoolSetAttribute");
+  int no = 0;  // or a stream would wait for another one, whose memory it is given
+  check(cudaMemPoolSetAttribute(made, cudaMemPoolReuseAllowInternalDependencies, &no), "cudaMemPoolSetAttribute");
   return pool = made;
 }
 
@@ -148,6 +150,13 @@ void Event::before(StreamRef stream) const {
   check(cudaStreamWaitEvent(cuda::native(stream), static_cast<cudaEvent_t>(event_), 0), "cudaStreamWaitEvent");
 }
 
+void Results::record(StreamRef stream) noexcept {
+  try {
+    written_.record(stream);
+  } catch (const std::exception&) {
+    is_lost_ = true;
+  }
+}
 Results::~Results() {
   if (!is_surely_done()) memory_.abandon();
 }

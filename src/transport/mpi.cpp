@@ -102,6 +102,18 @@ std::vector<int> find_nodes(const MpiEndpoint& endpoint) {
   return ranks_per_node > 0 ? consecutive_nodes(endpoint.size(), ranks_per_node) : found;
 }
 
+/// Ranks may differ in their ways, but all have one. Collective.
+DevicePath agree_on_device_path(MPI_Comm comm) {
+  const MpiDevice wanted = environment().mpi_device;
+  const bool takes_device = mpi_takes_device_memory();
+  const int refuses = wanted == MpiDevice::direct && !takes_device ? 1 : 0;
+  int any = 0;
+  mpi_check(MPI_Allreduce(&refuses, &any, 1, MPI_INT, MPI_MAX, comm), "MPI_Allreduce");
+  if (any != 0 && refuses == 0)
+    fail(Errc::unsupported, "another rank has GRADWIRE_MPI_DEVICE=direct, and an MPI that does not say that it can");
+  return device_path(wanted, takes_device);
+}
+
 }  // namespace
 
 Communicator make_mpi(const MpiOptions& options) {
@@ -116,8 +128,8 @@ Communicator make_mpi(const MpiOptions& options) {
   mpi_check(MPI_Comm_test_inter(parent, &is_inter), "MPI_Comm_test_inter");
   require(is_inter == 0, "make_mpi: expected an intracommunicator, got an intercommunicator");
 
-  const DevicePath path = device_path(environment().mpi_device, mpi_takes_device_memory());
   const auto endpoint = std::make_shared<MpiEndpoint>(mpi_duplicate(parent), options.max_count);
+  const DevicePath path = agree_on_device_path(endpoint->comm());
   TransportInfo info{.name = "mpi",
                      .rank = endpoint->rank(),
                      .size = endpoint->size(),

@@ -36,8 +36,8 @@ DeviceSamples::~DeviceSamples() {
 
 void DeviceSamples::launch(std::size_t layer, ConstTensor sent, const RandomKey& key, StreamRef stream) {
   device::Results& into = results(layer);
+  const device::Results::Writing writing(into, stream);
   layers_[layer].measurement.launch(sent, key, into.data(), stream);
-  into.record(stream);
 }
 
 TableLayer DeviceSamples::finish(std::size_t layer) const {
@@ -49,17 +49,23 @@ void DeviceSamples::copy(std::size_t layer, ConstTensor sent, StreamRef stream) 
   layers_[layer].copied->record(stream);
 }
 
+bool DeviceSamples::is_ready(std::size_t layer) const { return layers_[layer].copied->done() && results(layer).done(); }
+
 TableLayer DeviceSamples::measure(std::size_t layer, const RandomKey& key) {
   const device::Scope scope(device_);
   Layer& from = layers_[layer];
   device::Results& into = results(layer);
   from.copied->before(stream_->ref());
-  from.measurement.launch(from.copy.tensor(from.copy.size() / sizeof(float)), key, into.data(), stream_->ref());
-  into.record(stream_->ref());
+  {
+    const device::Results::Writing writing(into, stream_->ref());
+    from.measurement.launch(from.copy.tensor(from.copy.size() / sizeof(float)), key, into.data(), stream_->ref());
+  }
   const auto timeout = environment().timeout;
   const Deadline deadline = deadline_after(timeout);
-  for (Backoff backoff; !into.done(); backoff.pause())
+  for (Backoff backoff; !into.done(); backoff.pause()) {
+    if (stopped_) fail(Errc::aborted, "the hook ends");
     if (Clock::now() > deadline) fail(Errc::timeout, "the device has not measured it in {} ms", timeout.count());
+  }
   return finish(layer);
 }
 

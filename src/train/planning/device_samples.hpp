@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <memory>
 #include <span>
 #include <vector>
@@ -11,7 +12,8 @@
 
 namespace gradwire {
 
-/// What a planner does with samples in device memory. The step's thread never waits for the device here.
+/// What a planner does with samples in device memory. The step's thread does not wait for the device here, but for what
+/// `adaptive_threshold` among the candidates allocates.
 class DeviceSamples {
  public:
   /// `at_once`: measured in the order of the step's own stream, by launch() and finish(), without copies. Else copied,
@@ -29,9 +31,13 @@ class DeviceSamples {
 
   // Else:
   void copy(std::size_t layer, ConstTensor sent, StreamRef stream);
+  /// Whether measure() finds all that it needs: the layer's last copy, and nothing of an earlier measurement under way.
+  [[nodiscard]] bool is_ready(std::size_t layer) const;
   /// Measures the layer's last copy on a stream of its own, and waits for it. Any thread, one at a time. Throws
-  /// Errc::timeout after GRADWIRE_TIMEOUT_MS.
+  /// Errc::timeout after GRADWIRE_TIMEOUT_MS, Errc::aborted after stop().
   [[nodiscard]] TableLayer measure(std::size_t layer, const RandomKey& key);
+  /// Ends a wait. Any thread.
+  void stop() noexcept { stopped_ = true; }
 
   /// Of what was measured last, in host memory, with `keeps_values`.
   [[nodiscard]] ConstTensor values(std::size_t layer) const;
@@ -50,6 +56,7 @@ class DeviceSamples {
   std::vector<Layer> layers_;
   std::vector<std::unique_ptr<device::Results>> results_;
   std::unique_ptr<device::Stream> stream_;  // null at once
+  std::atomic<bool> stopped_ = false;
 };
 
 }  // namespace gradwire

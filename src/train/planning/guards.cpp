@@ -50,8 +50,8 @@ void Guards::see(std::size_t layer, Quantity what, const ConstTensor& x, float s
     return;
   }
   auto* const norms = reinterpret_cast<device::Norms*>(found_->data());
+  const device::Results::Writing writing(*found_, stream);
   device::find_norms(x, scale, norms + kSums * layer + sum, stream);
-  found_->record(stream);
 }
 
 void Guards::see_gradient(std::size_t layer, ConstTensor x, float scale, StreamRef stream) {

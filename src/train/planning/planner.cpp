@@ -1,5 +1,6 @@
 #include "train/planning/planner.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/clock.hpp"
@@ -30,6 +31,7 @@ Planner::~Planner() {
     const std::lock_guard lock(mutex_);
     stop_ = true;
   }
+  if (on_device_) on_device_->stop();
   changed_.notify_all();
   if (thread_.joinable()) thread_.join();
 }
@@ -41,12 +43,10 @@ void Planner::offer(std::size_t layer, ConstTensor sent, const At& at, StreamRef
     const std::lock_guard lock(mutex_);
     if (copy.waits) return;
   }
-  if (!on_device_) {
-    std::memcpy(copy.values.data(), sent.data, sent.bytes());
-  } else if (inline_only()) {
-    on_device_->launch(layer, sent, key_of(layer, at.step), stream);
-  } else {
-    on_device_->copy(layer, sent, stream);
+  try {
+    take_sample(layer, sent, at.step, stream);
+  } catch (const std::exception& error) {  // memory of the device
+    return not_measured(at.step, error.what());
   }
   {
     const std::lock_guard lock(mutex_);
@@ -57,6 +57,21 @@ void Planner::offer(std::size_t layer, ConstTensor sent, const At& at, StreamRef
   }
   if (!inline_only()) return changed_.notify_all();
   if (!on_device_) measure(layer);
+}
+
+void Planner::take_sample(std::size_t layer, ConstTensor sent, std::uint64_t step, StreamRef stream) {
+  if (!on_device_) {
+    std::memcpy(copies_[layer].values.data(), sent.data, sent.bytes());
+  } else if (inline_only()) {
+    on_device_->launch(layer, sent, key_of(layer, step), stream);
+  } else {
+    on_device_->copy(layer, sent, stream);
+  }
+}
+
+/// Training goes on.
+void Planner::not_measured(std::uint64_t step, const char* why, log::Level level) const {
+  log::line(level, rank_, "planning: step {} not measured: {}", step, why);
 }
 
 void Planner::add(const WindowSums::Steps& steps) {
@@ -100,12 +115,11 @@ void Planner::measure(std::size_t layer) {
   try {
     measured = look_at(layer, at.step);
   } catch (const Error& error) {
-    // NaN or Inf: the step was dropped, or will tell.
-    const bool expected = error.code() == Errc::non_finite;
-    log::line(expected ? log::Level::debug : log::Level::error, rank_, "planning: step {} not measured: {}", at.step,
-              error.what());
+    // NaN or Inf: the step was dropped, or will tell. Aborted: by the destructor.
+    const bool expected = error.code() == Errc::non_finite || error.code() == Errc::aborted;
+    not_measured(at.step, error.what(), expected ? log::Level::debug : log::Level::error);
   } catch (const std::exception& error) {  // memory
-    log::line(log::Level::error, rank_, "planning: step {} not measured: {}", at.step, error.what());
+    not_measured(at.step, error.what());
   }
   const std::lock_guard lock(mutex_);
   if (measured && window == window_) sums_.add(layer, *measured, at.ready_us);
@@ -178,11 +192,21 @@ Planner::Times Planner::times() const {
   return times_;
 }
 
+/// Called with the lock. On a device time counts from when a copy is there: until then the device is busy with the
+/// step.
+bool Planner::is_ready(std::size_t layer) const {
+  try {
+    return !on_device_ || on_device_->is_ready(layer);
+  } catch (const Error&) {  // which measuring will meet, and tell
+    return true;
+  }
+}
+
 void Planner::run() {
   Clock::time_point free_at = Clock::now();  // when the share allows the next measurement
   std::unique_lock lock(mutex_);
   for (;;) {
-    const bool may_measure = !waiting_.empty() && Clock::now() >= free_at;
+    const bool may_measure = !waiting_.empty() && Clock::now() >= free_at && is_ready(waiting_.front());
     if (stop_) return;
     if (question_) {
       const Question asked = *std::exchange(question_, std::nullopt);
@@ -199,7 +223,8 @@ void Planner::run() {
       free_at = end + std::chrono::duration_cast<Clock::duration>((end - start) * (1 / share_ - 1));
       lock.lock();
     } else if (!waiting_.empty()) {
-      changed_.wait_until(lock, free_at);
+      constexpr auto kLook = std::chrono::milliseconds(1);  // at what a device has done
+      changed_.wait_until(lock, std::max(free_at, Clock::now() + kLook));
     } else {
       changed_.wait(lock);
     }

@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/log.hpp"
 #include "train/planning/choice.hpp"
 #include "train/planning/device_samples.hpp"
 #include "train/planning/layers.hpp"
@@ -75,9 +76,12 @@ class Planner {
   };
 
   void run();
+  void take_sample(std::size_t layer, ConstTensor sent, std::uint64_t step, StreamRef stream);
+  void not_measured(std::uint64_t step, const char* why, log::Level level = log::Level::error) const;
+  [[nodiscard]] bool is_ready(std::size_t layer) const;
   void begin_window();
   void measure(std::size_t layer);
-  /// What measure() measures, of the copy made in this step; and into the trace.
+  /// What measure() measures, of the sample taken in this step; and into the trace.
   [[nodiscard]] TableLayer look_at(std::size_t layer, std::uint64_t step);
   [[nodiscard]] RandomKey key_of(std::size_t layer, std::uint64_t step) const {
     return {seed_, step, static_cast<ParamId>(layers_[layer].param), 0};
