@@ -1,6 +1,7 @@
 // What a planner does with samples on a device that lags behind, fails or is left. On the model only, where a stream
 // can be held up.
 #include <atomic>
+#include <new>
 #include <thread>
 
 #include "device/device_support.hpp"
@@ -16,10 +17,11 @@ constexpr std::size_t kRows = 60;
 constexpr std::size_t kCount = kRows * 100;
 constexpr RandomKey kKey{1, 2, ParamId{3}, 0};
 
-std::vector<PlannedLayer> layers(std::vector<std::string> specs) {
-  std::vector<PlannedLayer> all;
-  for (const char* const name : {"first", "second"}) {
-    PlannedLayer& layer = all.emplace_back(PlannedLayer{.param = 0, .name = name, .count = kCount});
+std::vector<PlannedLayer> layers(const std::vector<std::string>& specs) {
+  std::vector<PlannedLayer> all(2);
+  for (PlannedLayer& layer : all) {
+    layer.name = "layer";
+    layer.count = kCount;
     layer.shape = {kRows, kCount / kRows};
     layer.specs = specs;
   }
@@ -93,22 +95,21 @@ TEST_F(Samples, AreLeftWhenTheHookEnds) {
   samples.reset();  // without a wait, and nothing is written to memory that is gone
 }
 
-/// What was on the stream before memory ran out still writes to results.
-TEST_F(Samples, StayWhereLaunchingFailsHalfway) {
-  auto samples = std::make_unique<DeviceSamples>(layers({"q4", "rotate(q4,block=8192)"}), true, false);
+/// What was on the stream before launching failed still writes to them.
+TEST_F(Samples, HaveResultsThatStayWhereLaunchingFailsHalfway) {
+  auto results = std::make_unique<device::Results>(kCount * sizeof(float));
   const device::Stream user;
   const OnDevice sent(values_.data(), kCount * sizeof(float), user.ref());
   device::wait(user.ref());
-  std::vector<Buffer> all;
-  for (std::size_t bytes = std::size_t{64} << 20; bytes >= 4096; bytes /= 2) {
-    try {
-      for (;;) all.emplace_back(bytes, Space::device);
-    } catch (const std::bad_alloc&) {
-    }
-  }
   const HeldUp held(user.ref());
-  EXPECT_THROW(samples->launch(0, sent.tensor(kCount), kKey, user.ref()), std::exception);
-  samples.reset();
+  const auto fail_halfway = [&] {
+    const device::Results::Writing writing(*results, user.ref());
+    device::copy(results->data(), sent.data(), kCount * sizeof(float), user.ref());
+    throw std::bad_alloc();
+  };
+  EXPECT_THROW(fail_halfway(), std::bad_alloc);
+  EXPECT_FALSE(results->done());
+  results.reset();
 }
 
 }  // namespace

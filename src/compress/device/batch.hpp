@@ -14,15 +14,15 @@ class Batch {
 
   [[nodiscard]] GRADWIRE_HD std::size_t size() const { return count_; }
   [[nodiscard]] bool is_full() const noexcept { return count_ == capacity; }
-  [[nodiscard]] GRADWIRE_HD std::size_t items() const { return count_ == 0 ? 0 : ends_[count_ - 1]; }
+  [[nodiscard]] GRADWIRE_HD std::size_t items() const { return items_; }
   [[nodiscard]] GRADWIRE_HD const Job& operator[](std::size_t number) const { return jobs_[number].job; }
   /// Not of an empty one.
   void add(const Job& job, std::size_t items) noexcept {
-    const std::size_t end = this->items() + items;
+    items_ += items;
     jobs_[count_].job = job;
-    ends_[count_++] = end;
+    ends_[count_++] = items_;
   }
-  void clear() noexcept { count_ = 0; }
+  void clear() noexcept { count_ = items_ = 0; }
   /// The job of an item, whose number within it `item` becomes. Jobs without items are nobody's.
   [[nodiscard]] GRADWIRE_HD const Job& find(std::size_t& item) const {
     std::size_t low = 0;
@@ -46,12 +46,13 @@ class Batch {
   Slot jobs_[capacity];
   std::size_t ends_[capacity];
   std::size_t count_ = 0;
+  std::size_t items_ = 0;  // of all
 };
 
 /// Jobs that fit in so many bytes, at least one.
 template <class Job>
 [[nodiscard]] constexpr std::size_t jobs_in(std::size_t bytes) noexcept {
-  const std::size_t fit = (bytes - sizeof(std::size_t)) / (sizeof(Job) + sizeof(std::size_t));
+  const std::size_t fit = (bytes - 2 * sizeof(std::size_t)) / (sizeof(Job) + sizeof(std::size_t));
   return fit < 1 ? 1 : fit;
 }
 
