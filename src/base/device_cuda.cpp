@@ -55,7 +55,7 @@ namespace {
 /// gradwire's own pool of a device, which keeps what it has: steps after the first take nothing from the driver.
 cudaMemPool_t pool_of(int device) {
   static std::mutex mutex;
-  static std::map<int, cudaMemPool_t> pools;  // as long as the process lives
+  static auto& pools = *new std::map<int, cudaMemPool_t>;  // as long as the process lives
   const std::lock_guard lock(mutex);
   cudaMemPool_t& pool = pools[device];
   if (pool != nullptr) return pool;

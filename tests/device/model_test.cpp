@@ -8,6 +8,8 @@
 
 #include <functional>
 #include <thread>
+#include <utility>
+#include <vector>
 
 namespace gradwire::testing {
 namespace {
@@ -27,7 +29,12 @@ class DeviceModel : public ::testing::Test {
     ASSERT_GE(device_model::device_count(), 2);
     on(0);
   }
-  void TearDown() override { on(0); }
+  void TearDown() override {
+    for (cudaStream_t const stream : std::exchange(streams(), {})) EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
+    for (cudaEvent_t const event : std::exchange(events(), {})) EXPECT_EQ(cudaEventDestroy(event), cudaSuccess);
+    for (int* const number : std::exchange(numbers(), {})) EXPECT_EQ(cudaFree(number), cudaSuccess);
+    on(0);
+  }
 
   static void on(int device) { ASSERT_EQ(cudaSetDevice(device), cudaSuccess); }
   static int current() {
@@ -39,17 +46,20 @@ class DeviceModel : public ::testing::Test {
   static cudaStream_t new_stream(unsigned flags = cudaStreamNonBlocking) {
     cudaStream_t stream = nullptr;
     EXPECT_EQ(cudaStreamCreateWithFlags(&stream, flags), cudaSuccess);
+    streams().push_back(stream);
     return stream;
   }
   static cudaEvent_t new_event() {
     cudaEvent_t event = nullptr;
     EXPECT_EQ(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), cudaSuccess);
+    events().push_back(event);
     return event;
   }
   static int* new_number() {
     void* data = nullptr;
     EXPECT_EQ(cudaMalloc(&data, sizeof(int)), cudaSuccess);
-    return static_cast<int*>(data);
+    numbers().push_back(static_cast<int*>(data));
+    return numbers().back();
   }
   /// Without waiting for what else uses it.
   static int read(const int* number) {
@@ -57,7 +67,6 @@ class DeviceModel : public ::testing::Test {
     cudaStream_t const stream = new_stream();
     EXPECT_EQ(cudaMemcpyAsync(&value, number, sizeof value, cudaMemcpyDefault, stream), cudaSuccess);
     EXPECT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
-    EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
     return value;
   }
   static bool ends_with_a_fault(const std::function<void()>& action) {
@@ -71,12 +80,26 @@ class DeviceModel : public ::testing::Test {
     EXPECT_EQ(waitpid(child, &status, 0), child);
     return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
   }
+
+ private:
+  // What the test has made: TearDown() ends it.
+  static std::vector<cudaStream_t>& streams() {
+    static std::vector<cudaStream_t> all;
+    return all;
+  }
+  static std::vector<cudaEvent_t>& events() {
+    static std::vector<cudaEvent_t> all;
+    return all;
+  }
+  static std::vector<int*>& numbers() {
+    static std::vector<int*> all;
+    return all;
+  }
 };
 
 TEST_F(DeviceModel, HasACurrentDeviceAThread) {
   on(1);
   int of_another = -1;
-  std::thread([&] { of_another = current(); }).join();
   EXPECT_EQ(of_another, 0);
   EXPECT_EQ(current(), 1);
   EXPECT_EQ(cudaSetDevice(device_model::device_count()), cudaErrorInvalidDevice);

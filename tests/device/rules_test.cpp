@@ -84,6 +84,7 @@ TEST_F(DeviceRules, OneElementThatIsNotZeroIsFound) {
     EXPECT_FALSE(found(place)) << place;
     device::zero(x.data() + place * sizeof(float), sizeof(float), stream.ref());
   }
+  device::wait(stream.ref());
 }
 
 }  // namespace

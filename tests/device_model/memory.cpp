@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <memory>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -105,7 +107,10 @@ cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* prope
     return note(cudaErrorInvalidValue);
   if (properties->location.id < 0 || properties->location.id >= device_model::device_count())
     return note(cudaErrorInvalidDevice);
-  *pool = new CUmemPool_st{properties->location.id};  // as long as the process lives
+  static std::mutex mutex;
+  static auto& all = *new std::deque<CUmemPool_st>;  // as long as the process lives
+  const std::lock_guard lock(mutex);
+  *pool = &all.emplace_back(CUmemPool_st{properties->location.id});
   return cudaSuccess;
 }
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
