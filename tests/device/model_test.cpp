@@ -100,6 +100,7 @@ class DeviceModel : public ::testing::Test {
 TEST_F(DeviceModel, HasACurrentDeviceAThread) {
   on(1);
   int of_another = -1;
+  std::thread([&] { of_another = current(); }).join();
   EXPECT_EQ(of_another, 0);
   EXPECT_EQ(current(), 1);
   EXPECT_EQ(cudaSetDevice(device_model::device_count()), cudaErrorInvalidDevice);
@@ -116,7 +117,6 @@ TEST_F(DeviceModel, GivesMemoryToTheCurrentDevice) {
     EXPECT_EQ(cudaPointerGetAttributes(&attributes, number), cudaSuccess);
     EXPECT_EQ(attributes.type, cudaMemoryTypeDevice);
     EXPECT_EQ(attributes.device, device);
-    EXPECT_EQ(cudaFree(number), cudaSuccess);
   }
 }
 
