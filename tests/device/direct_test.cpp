@@ -100,7 +100,7 @@ TEST_P(Direct, GivesTheBitsAndTheBytesOfStaging) {
 
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const int ranks : {1, 2, 3}) {
+  for (const int ranks : {1, 2, 3, 7}) {
     if (ranks > 1) {
       for (const std::string algorithm : {"scatter_reduce", "ring", "gather_sum"})
         all.push_back({algorithm, "q4", ranks});

@@ -119,8 +119,8 @@ class DeviceHookPlan : public DeviceTest {
 };
 
 TEST_F(DeviceHookPlan, AdoptsTheHostsPlans) {
-  GRADWIRE_NEEDS_RANKS(3);
-  for (const int ranks : {1, 2, 3}) {
+  GRADWIRE_NEEDS_RANKS(7);
+  for (const int ranks : {1, 2, 3, 7}) {
     SCOPED_TRACE(ranks);
     compare(ranks, planning_options("budget(ratio=8)"), 16);
   }

@@ -138,8 +138,11 @@ TEST_F(DeviceHook, WithEveryRule) {
     HookOptions options = options_of(Space::host);
     options.compressor = way.compressor;
     options.rule = way.rule;
-    compare(1, options, 5);
-    compare(2, options, 5, spoil);
+    if (way.compressor.starts_with("topk")) options.algorithm = "gather_sum";  // auto differs from 3 ranks on
+    for (const int ranks : {1, 2, 3, 7}) {
+      // One bit of a sum that NCCL adds in another order can change what a rule chooses.
+      if (ranks <= most_ranks_that_sum_like_local()) compare(ranks, options, 5, spoil);
+    }
   }
 }
 
